@@ -1,0 +1,324 @@
+//! What the kernel should hold, or was seen to hold: one type for both.
+//!
+//! Everything stands in ordered maps, so equal input gives equal output and a
+//! diff is a comparison.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// An IP family. Each has a table of its own in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Prefix length of a single address: 32 or 128.
+    pub fn host_prefix(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+/// A transport protocol that IPVS balances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP, IP protocol 6.
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+    /// SCTP, IP protocol 132.
+    Sctp,
+}
+
+impl Protocol {
+    /// The number in the IP header.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The name Kubernetes and `ipvsadm` print: `TCP`, `UDP`, `SCTP`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
+    /// The name nftables prints: `tcp`, `udp`, `sctp`.
+    pub fn nft_name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An address, port and protocol: where traffic arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Front {
+    /// The VIP or node address.
+    pub address: IpAddr,
+    /// Port, host order.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Front {
+    /// `10.96.0.10:53/UDP`, `[fd00::a]:53/UDP`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = std::net::SocketAddr::new(self.address, self.port);
+        write!(f, "{socket}/{}", self.protocol)
+    }
+}
+
+/// What identifies a virtual server in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VirtualServerKey {
+    /// By address, port and protocol (`ipvsadm -t/-u/--sctp-service`).
+    Front(Front),
+    /// By firewall mark (`ipvsadm -f MARK [-6]`). Used where the traffic of one
+    /// front must be told apart: `externalTrafficPolicy: Local` from inside.
+    Mark {
+        /// The mark, host order, never 0.
+        mark: u32,
+        /// Family of the packets.
+        family: Family,
+    },
+}
+
+impl VirtualServerKey {
+    /// The family of the packets it takes.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Front(front) => Family::of(front.address),
+            Self::Mark { family, .. } => *family,
+        }
+    }
+}
+
+impl fmt::Display for VirtualServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Front(front) => front.fmt(f),
+            Self::Mark {
+                mark,
+                family: Family::V4,
+            } => write!(f, "FWM {mark}"),
+            Self::Mark {
+                mark,
+                family: Family::V6,
+            } => write!(f, "FWM {mark} IPv6"),
+        }
+    }
+}
+
+/// Flags of a virtual server, by meaning rather than by kernel bit.
+///
+/// The three scheduler bits mean other things to other schedulers; which ones
+/// are set is decided by `scheduler` together with these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flags {
+    /// `-o`, one-packet scheduling (UDP).
+    pub one_packet: bool,
+    /// `-b sh-fallback` or `mh-fallback`: another real server if the hashed one is out.
+    pub fallback: bool,
+    /// `-b sh-port` or `mh-port`: the source port is hashed too.
+    pub port: bool,
+}
+
+/// A virtual server: what the kernel calls a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualServer {
+    /// Name of the kernel's scheduler: `rr`, `mh`, ...
+    pub scheduler: String,
+    /// Flags besides persistence.
+    pub flags: Flags,
+    /// Persistence: time-out and netmask; none is off.
+    pub persistence: Option<Persistence>,
+    /// Real servers by address and port.
+    pub real_servers: BTreeMap<RealServerKey, RealServer>,
+}
+
+/// Session affinity, as the kernel has it (`ipvsadm -p TIMEOUT -M NETMASK`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Persistence {
+    /// Seconds, never 0.
+    pub timeout: u32,
+    /// Prefix length by which clients are grouped: 32 or 128 is one client.
+    pub prefix: u8,
+}
+
+/// What identifies a real server in its virtual server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RealServerKey {
+    /// Address of the endpoint.
+    pub address: IpAddr,
+    /// Port of the endpoint, host order.
+    pub port: u16,
+}
+
+impl fmt::Display for RealServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::net::SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+/// A real server: what the kernel calls a destination. Always masqueraded (NAT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RealServer {
+    /// Share of new connections; 0 drains.
+    pub weight: u32,
+    /// Connections at which no more are given, 0 for no limit.
+    pub upper_threshold: u32,
+    /// Connections below which they are given again, 0 for three quarters of the upper.
+    pub lower_threshold: u32,
+}
+
+/// Sets and maps of our nftables table. The chains that read them are fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NftSet {
+    /// Addresses on our link: the guard refuses what is not in `ServicePorts`.
+    Vips,
+    /// Fronts that are served, health-check ports on VIPs among them.
+    ServicePorts,
+    /// Fronts without any endpoint: refused at once with RST or ICMP.
+    Reject,
+    /// Fronts dropped for traffic from outside (`Local`, no local endpoint).
+    DropOutside,
+    /// Fronts whose traffic is always masqueraded.
+    Masquerade,
+    /// Fronts whose traffic is masqueraded unless a local pod sent it.
+    MasqueradeOffCluster,
+    /// Map from front to mark, for traffic from inside (pods and the host).
+    InsideMarks,
+    /// Endpoints on this node: hairpin traffic is masqueraded.
+    Hairpin,
+    /// Fronts that only some sources may use.
+    Restricted,
+    /// The sources that may: front and network.
+    AllowedSources,
+}
+
+impl NftSet {
+    /// All of them, in the order they are written.
+    pub const ALL: [Self; 10] = [
+        Self::Vips,
+        Self::ServicePorts,
+        Self::Reject,
+        Self::DropOutside,
+        Self::Masquerade,
+        Self::MasqueradeOffCluster,
+        Self::InsideMarks,
+        Self::Hairpin,
+        Self::Restricted,
+        Self::AllowedSources,
+    ];
+
+    /// The name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vips => "vips",
+            Self::ServicePorts => "service-ports",
+            Self::Reject => "reject",
+            Self::DropOutside => "drop-outside",
+            Self::Masquerade => "masquerade",
+            Self::MasqueradeOffCluster => "masquerade-off-cluster",
+            Self::InsideMarks => "inside-marks",
+            Self::Hairpin => "hairpin",
+            Self::Restricted => "restricted",
+            Self::AllowedSources => "allowed-sources",
+        }
+    }
+}
+
+/// One element of a set or map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NftElement {
+    /// `Vips`, `Hairpin`: an address.
+    Address(IpAddr),
+    /// Most sets: a front.
+    Front(Front),
+    /// `InsideMarks`: a front and its mark.
+    Mark(Front, u32),
+    /// `AllowedSources`: a front and a network, host bits zero.
+    Source(Front, IpNet),
+}
+
+impl NftElement {
+    /// The family whose table it belongs to.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Address(address) => Family::of(*address),
+            Self::Front(front) | Self::Mark(front, _) | Self::Source(front, _) => {
+                Family::of(front.address)
+            }
+        }
+    }
+}
+
+impl fmt::Display for NftElement {
+    /// As `nft` writes it: `10.96.0.10 . udp . 53`, `... : 0x00000123`, `... . 192.0.2.0/24`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let front = |f: &mut fmt::Formatter<'_>, x: &Front| {
+            write!(f, "{} . {} . {}", x.address, x.protocol.nft_name(), x.port)
+        };
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Front(x) => front(f, x),
+            Self::Mark(x, mark) => {
+                front(f, x)?;
+                write!(f, " : {mark:#010x}")
+            }
+            Self::Source(x, net) => {
+                front(f, x)?;
+                write!(f, " . {net}")
+            }
+        }
+    }
+}
+
+/// Elements by set. Both families stand together; an element knows its own.
+pub type NftState = BTreeMap<NftSet, BTreeSet<NftElement>>;
+
+/// What the kernel should hold, or was seen to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelState {
+    /// Virtual servers with their real servers.
+    pub virtual_servers: BTreeMap<VirtualServerKey, VirtualServer>,
+    /// Addresses bound to our link.
+    pub vips: BTreeSet<IpAddr>,
+    /// Elements of our nftables sets. A set that is absent is empty.
+    pub nft: NftState,
+}
