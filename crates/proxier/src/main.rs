@@ -1,2 +1,3 @@
-//! To be written.
+//! The `kube-ipvs` command.
+
 fn main() {}

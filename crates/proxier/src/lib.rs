@@ -1,0 +1,14 @@
+//! The `kube-ipvs` program: sources, sync loop, the Linux dataplane, inspect
+//! and its sister commands, health and metrics.
+//!
+//! A library only so that tests can reach its parts; the interface is the
+//! command line.
+
+pub mod config;
+pub mod dataplane;
+pub mod events;
+pub mod health;
+pub mod inspect;
+pub mod metrics;
+pub mod source;
+pub mod sync;

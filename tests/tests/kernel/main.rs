@@ -1,0 +1,11 @@
+//! Tests that need root and a kernel with IPVS. `cargo xtask kernel-test` runs
+//! them in a VM, `--native` on this machine. Each brings its own namespaces.
+
+mod client;
+mod daemon;
+mod inspect;
+mod matrix;
+mod model;
+mod nft;
+mod traffic;
+mod vip;
