@@ -3,5 +3,31 @@
 //! This crate is pure: no clock, files, environment, sockets or async. What it
 //! decides, the `kube-ipvs` program carries out over the `ipvs`, `vip` and
 //! `nft` crates, none of which this one knows.
+//!
+//! A change walks [`event`] → [`cluster`] → [`diff`](mod@diff) → [`plan`].
 
+pub mod cluster;
+pub mod diff;
+pub mod event;
+pub mod k8s;
+pub mod names;
+pub mod options;
+pub mod plan;
 pub mod state;
+pub mod text;
+
+pub use cluster::{Cluster, HealthCheck};
+pub use diff::{Owned, Terms, Touched, diff, diff_touched};
+pub use event::{Event, HostAddress, Kind, ObjectRef};
+pub use k8s::Object;
+pub use names::{ServiceName, ServicePortName, Warning};
+pub use options::{NodePortAddresses, Options};
+pub use plan::{Op, Plan, Settings};
+pub use state::KernelState;
+
+/// A stable number for a name (64-bit FNV-1a), the same in every build.
+pub fn seed(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -158,6 +158,24 @@ pub struct Flags {
     pub port: bool,
 }
 
+impl Flags {
+    /// The words `ipvsadm` and `compile -o json` use, for this scheduler:
+    /// `one-packet`, `sh-fallback`, `mh-port`, ... Empty when none is set.
+    pub fn words(&self, scheduler: &str) -> Vec<&'static str> {
+        let pair = match scheduler {
+            "sh" => ["sh-fallback", "sh-port"],
+            "mh" => ["mh-fallback", "mh-port"],
+            _ => ["flag-1", "flag-2"],
+        };
+        let all = [
+            (self.one_packet, "one-packet"),
+            (self.fallback, pair[0]),
+            (self.port, pair[1]),
+        ];
+        all.iter().filter(|(on, _)| *on).map(|x| x.1).collect()
+    }
+}
+
 /// A virtual server: what the kernel calls a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualServer {
@@ -204,6 +222,20 @@ pub struct RealServer {
     pub upper_threshold: u32,
     /// Connections below which they are given again, 0 for three quarters of the upper.
     pub lower_threshold: u32,
+}
+
+impl fmt::Display for RealServer {
+    /// `weight 1`, `weight 1 upper 100 lower 50`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weight {}", self.weight)?;
+        if self.upper_threshold != 0 {
+            write!(f, " upper {}", self.upper_threshold)?;
+        }
+        if self.lower_threshold != 0 {
+            write!(f, " lower {}", self.lower_threshold)?;
+        }
+        Ok(())
+    }
 }
 
 /// Sets and maps of our nftables table. The chains that read them are fixed.

@@ -1,0 +1,89 @@
+//! What sources tell the cluster.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::k8s::Object;
+
+/// The kinds of objects the cluster takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `networking.k8s.io/v1` ServiceCIDR.
+    #[serde(rename = "ServiceCIDR")]
+    ServiceCidr,
+    /// `v1` Node.
+    Node,
+}
+
+impl fmt::Display for Kind {
+    /// As in `kind:` of a manifest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::ServiceCidr => "ServiceCIDR",
+            Self::Node => "Node",
+        })
+    }
+}
+
+/// Which object is meant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty for Nodes and ServiceCIDRs.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectRef {
+    /// `Service default/web`, `Node node-1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => write!(f, "{} {}", self.kind, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind, self.name),
+        }
+    }
+}
+
+/// An address of this host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network prefix.
+    pub prefix: u8,
+    /// Name of the link it is on.
+    pub link: String,
+}
+
+/// One thing a source saw.
+///
+/// A full list is bracketed by `ListStarted` and `ListCompleted`: objects of
+/// that kind that were not upserted in between are gone. Without the second
+/// nothing is removed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// An object is there, new or changed.
+    Upsert(Object),
+    /// An object is gone.
+    Delete(ObjectRef),
+    /// A full list of a kind begins.
+    ListStarted(Kind),
+    /// It was complete.
+    ListCompleted(Kind),
+    /// All addresses of this host, ours on the dummy link left out.
+    HostAddresses(Vec<HostAddress>),
+    /// Addresses that must never become VIPs here: of other Nodes, API server
+    /// endpoints, gateways.
+    Protected(BTreeSet<IpAddr>),
+}

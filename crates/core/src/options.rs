@@ -1,0 +1,77 @@
+//! What the operator decides.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+use crate::state::{Family, Flags};
+
+/// Schedulers a kernel may have.
+pub const SCHEDULERS: [&str; 14] = [
+    "rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "lblc", "lblcr", "fo", "ovf", "twos",
+];
+
+/// Settings that change what is compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Name of this node.
+    pub node_name: String,
+    /// Scheduler of Services that name none.
+    pub scheduler: String,
+    /// Flags of Services that name none; `fallback` is added for `mh` and `sh`.
+    pub flags: Flags,
+    /// Addresses of this host that take NodePorts.
+    pub node_port_addresses: NodePortAddresses,
+    /// The node's own addresses, when the operator gave them; otherwise the Node object's.
+    pub node_addresses: Vec<IpAddr>,
+    /// Networks from which `externalIPs` are honoured; empty ignores all of them.
+    pub allow_external_ips: Vec<IpNet>,
+    /// Masquerade everything sent to a cluster address.
+    pub masquerade_all: bool,
+    /// Whether local pods can be told from others; without it traffic to
+    /// cluster addresses is not masqueraded by where it comes from.
+    pub detect_local: bool,
+    /// Families to serve.
+    pub families: Vec<Family>,
+    /// Number of the mark bit that asks for masquerading, 0 to 31.
+    pub masquerade_bit: u8,
+    /// Serve Services with this value of the label
+    /// `service.kubernetes.io/service-proxy-name`; none serves those without.
+    pub service_proxy_name: Option<String>,
+    /// Wait for the first list of Nodes before anything is compiled.
+    pub wait_for_node: bool,
+    /// Name of the link that carries VIPs; its addresses are not the host's.
+    pub link: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            node_name: String::new(),
+            scheduler: "rr".to_owned(),
+            flags: Flags::default(),
+            node_port_addresses: NodePortAddresses::All,
+            node_addresses: Vec::new(),
+            allow_external_ips: Vec::new(),
+            masquerade_all: false,
+            detect_local: false,
+            families: vec![Family::V4, Family::V6],
+            masquerade_bit: 14,
+            service_proxy_name: None,
+            wait_for_node: false,
+            link: "kube-ipvs0".to_owned(),
+        }
+    }
+}
+
+/// Which addresses of this host take NodePorts. Loopback, link-local and the
+/// addresses on our own link never do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NodePortAddresses {
+    /// All of them.
+    #[default]
+    All,
+    /// The node's own, one a family.
+    Primary,
+    /// Those in these networks. A family without a network here has all of its addresses.
+    Cidrs(Vec<IpNet>),
+}
