@@ -1,0 +1,159 @@
+//! A stream that says when the host's addresses or our link changed.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{FutureExt, Stream, StreamExt};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::RouteMessage;
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+
+use crate::binder::{VipRoute, vip_of_address};
+use crate::host::local_address;
+use crate::link;
+use crate::socket::RouteSocket;
+use crate::{Error, Result};
+
+/// Something changed. What is true now is learned by looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// An address of another link came, changed or went.
+    HostAddress(IpAddr),
+    /// A VIP left our link, by our own doing or that of somebody else.
+    VipGone(IpAddr),
+    /// Our link was made, removed, renamed, or went up or down.
+    Link,
+    /// Some changes were lost, or cannot be followed any more: look again.
+    Lost,
+}
+
+/// The stream of [`watch`]. It may be dropped at any time, and a `next()` that
+/// is given up loses nothing.
+///
+/// Its socket is read while it is polled; a reader that is slow gets
+/// [`Change::Lost`]. It ends when the kernel closes the socket.
+pub struct Watch {
+    connection: Pin<Box<dyn Future<Output = ()> + Send>>,
+    messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    /// The connection ends without one.
+    _handle: Handle,
+    our_link: OurLink,
+    ready: VecDeque<Change>,
+}
+
+/// Watches addresses of all links, and the link named with its routes. Equal
+/// to `ip monitor link address route`, reduced to what matters.
+///
+/// To be called within a tokio runtime, on a thread in the network namespace
+/// to be watched. What happens after it returned is reported.
+///
+/// # Errors
+/// The kernel gives no socket, or cannot be asked for the link.
+pub fn watch(link_name: &str) -> Result<Watch> {
+    link::check_name(link_name)?;
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
+    let (connection, handle, messages) = new_multicast_connection(&groups).map_err(Error::Open)?;
+    // Looked up after the subscription, so that no change falls in between.
+    let found = link::find(&mut RouteSocket::open()?, link_name)?;
+    Ok(Watch {
+        connection: Box::pin(connection),
+        messages,
+        _handle: handle,
+        our_link: OurLink {
+            name: link_name.into(),
+            state: found.map(|link| (link.index, link.flags.contains(LinkFlags::Up))),
+        },
+        ready: VecDeque::new(),
+    })
+}
+
+impl Stream for Watch {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
+        let watch = &mut *self;
+        let ended = watch.connection.poll_unpin(context).is_ready();
+        while let Poll::Ready(Some((message, _))) = watch.messages.poll_next_unpin(context) {
+            let change = watch.our_link.change(&message.payload);
+            // A burst of equal news is one piece of news.
+            watch
+                .ready
+                .extend(change.filter(|new| watch.ready.back() != Some(new)));
+        }
+        match watch.ready.pop_front() {
+            Some(change) => Poll::Ready(Some(change)),
+            None if ended => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// What is known of our link, kept up to date from the messages themselves.
+struct OurLink {
+    name: String,
+    /// Index, and whether it is up; none while there is no such link.
+    state: Option<(u32, bool)>,
+}
+
+impl OurLink {
+    /// What a message of the kernel means to us.
+    fn change(&mut self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
+        use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink};
+        match payload {
+            NetlinkPayload::Overrun(_) => Some(Change::Lost),
+            NetlinkPayload::InnerMessage(message) => match message {
+                NewLink(link) => self.link(link, true),
+                DelLink(link) => self.link(link, false),
+                NewAddress(address) => self.address(address, true),
+                DelAddress(address) => self.address(address, false),
+                DelRoute(route) => self.route_gone(route),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn link(&mut self, message: &LinkMessage, exists: bool) -> Option<Change> {
+        let index = message.header.index;
+        let was_ours = self.state.is_some_and(|(ours, _)| ours == index);
+        let has_our_name = message.attributes.iter().any(
+            |attribute| matches!(attribute, LinkAttribute::IfName(name) if *name == self.name),
+        );
+        let now =
+            (exists && has_our_name).then(|| (index, message.header.flags.contains(LinkFlags::Up)));
+        if !(was_ours || has_our_name) || now == self.state {
+            return None;
+        }
+        self.state = now;
+        Some(Change::Link)
+    }
+
+    fn address(&self, message: &AddressMessage, exists: bool) -> Option<Change> {
+        match self.state {
+            Some((ours, _)) if ours == message.header.index => {
+                // What comes to our link is our own doing.
+                let gone = (!exists).then(|| vip_of_address(message, ours)).flatten();
+                gone.map(Change::VipGone)
+            }
+            _ => local_address(message).map(Change::HostAddress),
+        }
+    }
+
+    fn route_gone(&self, message: &RouteMessage) -> Option<Change> {
+        let (ours, _) = self.state?;
+        VipRoute::of(message, ours).map(|route| Change::VipGone(route.vip))
+    }
+}
