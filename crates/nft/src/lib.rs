@@ -1,1 +1,72 @@
-//! To be written.
+//! The one nftables table of kube-ipvs: model, text, apply, read back.
+//!
+//! IPVS picks an endpoint; this table does the rest: it guards the VIPs,
+//! refuses fronts without endpoints, filters by source, marks and masquerades.
+//! Chains and rules are fixed ([`Config`] decides them once); everything that
+//! changes is an element of a named set or map ([`Set`], [`Elements`]).
+//!
+//! * [`render_table`], [`render_change`] and [`render_delete`] are pure: model
+//!   in, text for `nft -f -` out.
+//! * `Nft` runs the program: apply a text, read the table back as
+//!   `Observed`, report foreign chains that drop what we serve.
+//!
+//! ```
+//! use kube_ipvs_nft::{Config, Elements, Family, Set, render_table};
+//!
+//! let mut elements = Elements::new();
+//! elements.entry(Set::Vips).or_default().insert("10.96.0.10".into());
+//! elements.entry(Set::ServicePorts).or_default().insert("10.96.0.10 . udp . 53".into());
+//! let text = render_table(&Config::new(Family::Ip), &elements)?;
+//! assert!(text.contains("10.96.0.10 . 17 . 53"));
+//! # Ok::<(), kube_ipvs_nft::Invalid>(())
+//! ```
+//!
+//! # How a packet walks
+//!
+//! IPVS takes packets at the hook `input` (priority 98 and 99) and packets of
+//! this host at `output` (-99 and -98). What it forwards it sends through
+//! `output` a second time, translated, and then through `postrouting`.
+//!
+//! | chain | hook, priority | does |
+//! | --- | --- | --- |
+//! | `input` | input, -1 | refuse, source ranges, drop for outside, guard of the VIPs |
+//! | `before-ipvs` | input, 50 | marks for IPVS and for masquerading |
+//! | `output` | output, -150 | the same for this host; second pass: takes the inside mark off |
+//! | `postrouting` | nat postrouting, 100 | masquerade |
+//! | `clear-marks` | postrouting, 101 | no mark of ours leaves the host |
+//!
+//! Decisions that are not obvious:
+//!
+//! * Established TCP and SCTP pass every set: a changed source range or a front
+//!   that lost its endpoints refuses new connections only. UDP has no
+//!   connection worth the name, so each datagram is judged.
+//! * Replies pass first (`ct direction reply`): they are answers to what this
+//!   host, or somebody behind it, asked.
+//! * `inside` is a packet of a local pod ([`LocalPods`]) or of this host. With
+//!   [`LocalPods::None`] only the host is inside, and
+//!   `masquerade-off-cluster` does nothing beyond the rule for VIPs as source.
+//! * A front with an inside mark is never masqueraded by bit for inside traffic
+//!   (IPVS compares the whole mark), only as a hairpin, with a VIP as source, or
+//!   when this host talks to a node address.
+//! * In address binding the host's own packets carry the VIP as source when
+//!   source ranges are checked: who allows a node address must also allow the
+//!   VIP itself for that front.
+//! * Packets that conntrack calls INVALID are not dropped. IPVS translates
+//!   replies by its own table, so they do not leak untranslated as they do
+//!   behind DNAT, and dropping them harms asymmetric routes.
+//! * An `accept` in this table cannot override a `drop` in another one: see
+//!   `ForeignChain`.
+
+mod config;
+mod element;
+mod fixed;
+mod render;
+mod set;
+
+pub use config::{Config, DEFAULT_ACCEPT_BIT, DEFAULT_MASQUERADE_BIT, Family, LocalPods};
+pub use element::{Invalid, aggregate, check};
+pub use render::{Change, render_change, render_delete, render_table};
+pub use set::{Elements, Set};
+
+/// Name of our table, in both families.
+pub const TABLE: &str = "kube-ipvs";

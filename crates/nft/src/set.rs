@@ -1,0 +1,128 @@
+//! Names and types of our sets and maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Family;
+
+/// A set or map of our table. The chains that read them are fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Set {
+    /// Addresses the guard watches: `10.96.0.10`.
+    Vips,
+    /// Fronts that are served: `10.96.0.10 . udp . 53`.
+    ServicePorts,
+    /// Fronts without any endpoint: refused at once.
+    Reject,
+    /// Fronts dropped for traffic from outside.
+    DropOutside,
+    /// Fronts whose traffic is always masqueraded.
+    Masquerade,
+    /// Fronts whose traffic is masqueraded unless a local pod sent it.
+    MasqueradeOffCluster,
+    /// Map from front to the mark of traffic from inside: `10.96.0.10 . tcp . 80 : 0x00000123`.
+    InsideMarks,
+    /// Endpoints on this node, an address each: what they send to themselves is masqueraded.
+    Hairpin,
+    /// Fronts that only some sources may use.
+    Restricted,
+    /// The sources that may: `10.96.0.10 . tcp . 80 . 192.0.2.0/24`.
+    AllowedSources,
+}
+
+/// What stands in a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Address,
+    Front,
+    Mark,
+    Pair,
+    Source,
+}
+
+impl Set {
+    /// All of them, in the order they are written.
+    pub const ALL: [Self; 10] = [
+        Self::Vips,
+        Self::ServicePorts,
+        Self::Reject,
+        Self::DropOutside,
+        Self::Masquerade,
+        Self::MasqueradeOffCluster,
+        Self::InsideMarks,
+        Self::Hairpin,
+        Self::Restricted,
+        Self::AllowedSources,
+    ];
+
+    /// The name in plans and in `compile -o json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vips => "vips",
+            Self::ServicePorts => "service-ports",
+            Self::Reject => "reject",
+            Self::DropOutside => "drop-outside",
+            Self::Masquerade => "masquerade",
+            Self::MasqueradeOffCluster => "masquerade-off-cluster",
+            Self::InsideMarks => "inside-marks",
+            Self::Hairpin => "hairpin",
+            Self::Restricted => "restricted",
+            Self::AllowedSources => "allowed-sources",
+        }
+    }
+
+    /// The name in the kernel. `reject` and `masquerade` are words of the nft
+    /// language and cannot name a set.
+    pub fn kernel_name(self) -> &'static str {
+        match self {
+            Self::Reject => "rejected",
+            Self::Masquerade => "masqueraded",
+            other => other.name(),
+        }
+    }
+
+    /// The set with this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.name() == name)
+    }
+
+    /// The set with this [`kernel_name`](Self::kernel_name).
+    pub fn from_kernel_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.kernel_name() == name)
+    }
+
+    pub(crate) fn shape(self) -> Shape {
+        match self {
+            Self::Vips => Shape::Address,
+            Self::Hairpin => Shape::Pair,
+            Self::InsideMarks => Shape::Mark,
+            Self::AllowedSources => Shape::Source,
+            _ => Shape::Front,
+        }
+    }
+
+    /// `set` or `map`.
+    pub(crate) fn keyword(self) -> &'static str {
+        match self.shape() {
+            Shape::Mark => "map",
+            _ => "set",
+        }
+    }
+
+    /// The declaration's type and flags, as nft writes them.
+    pub(crate) fn type_spec(self, family: Family) -> String {
+        let addr = family.address_type();
+        let front = format!("{addr} . inet_proto . inet_service");
+        match self.shape() {
+            Shape::Address => format!("type {addr};"),
+            Shape::Front => format!("type {front};"),
+            Shape::Mark => format!("type {front} : mark;"),
+            Shape::Pair => format!("type {addr} . {addr};"),
+            Shape::Source => format!("type {front} . {addr}; flags interval;"),
+        }
+    }
+}
+
+/// Elements by set, in canonical text: lower-case protocol names, marks of eight
+/// hexadecimal digits, networks with their prefix length and no host bits.
+/// A set that is absent is empty.
+pub type Elements = BTreeMap<Set, BTreeSet<String>>;

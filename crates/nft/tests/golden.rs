@@ -1,0 +1,127 @@
+//! The text as a reviewer reads it. After a wanted change: `INSTA_UPDATE=always cargo test -p kube-ipvs-nft`.
+
+use kube_ipvs_nft::{
+    Change, Config, Elements, Family, LocalPods, Set, render_change, render_delete, render_table,
+};
+
+fn elements(list: &[(Set, &[&str])]) -> Elements {
+    list.iter()
+        .map(|(set, texts)| (*set, texts.iter().map(ToString::to_string).collect()))
+        .collect()
+}
+
+/// A ClusterIP, an externalIP with `Local`, a NodePort, source ranges, a Service without endpoints.
+fn cluster_v4() -> Elements {
+    elements(&[
+        (Set::Vips, &["10.96.0.10", "10.96.7.7", "203.0.113.5"]),
+        (
+            Set::ServicePorts,
+            &[
+                "10.96.0.10 . sctp . 5000",
+                "10.96.0.10 . tcp . 53",
+                "10.96.0.10 . udp . 53",
+                "203.0.113.5 . tcp . 80",
+            ],
+        ),
+        (Set::Reject, &["10.96.7.7 . tcp . 80"]),
+        (Set::DropOutside, &["203.0.113.5 . tcp . 80"]),
+        (Set::Masquerade, &["192.168.50.1 . tcp . 30080"]),
+        (Set::MasqueradeOffCluster, &["10.96.0.10 . udp . 53"]),
+        (Set::InsideMarks, &["203.0.113.5 . tcp . 80 : 0x00000123"]),
+        (Set::Hairpin, &["10.244.1.2"]),
+        (Set::Restricted, &["203.0.113.5 . tcp . 80"]),
+        (
+            Set::AllowedSources,
+            &[
+                "203.0.113.5 . tcp . 80 . 10.0.0.0/8",
+                "203.0.113.5 . tcp . 80 . 192.0.2.7/32",
+            ],
+        ),
+    ])
+}
+
+fn cluster_v6() -> Elements {
+    elements(&[
+        (Set::Vips, &["fd00:96::a"]),
+        (Set::ServicePorts, &["fd00:96::a . udp . 53"]),
+        (Set::InsideMarks, &["fd00:96::a . udp . 53 : 0x0a8c0123"]),
+        (Set::Hairpin, &["fd00:244::2"]),
+        (
+            Set::AllowedSources,
+            &["fd00:96::a . udp . 53 . 2001:db8::/32"],
+        ),
+    ])
+}
+
+#[test]
+fn table_v4_with_pods_known_by_cidr() {
+    let config = Config {
+        local_pods: LocalPods::Cidrs(vec![
+            "10.244.1.0/24".parse().expect("a network"),
+            "fd00:244::/64".parse().expect("a network"),
+        ]),
+        ..Config::new(Family::Ip)
+    };
+    insta::assert_snapshot!(render_table(&config, &cluster_v4()).expect("valid"));
+}
+
+#[test]
+fn table_v6_with_pods_known_by_interface_and_an_accept_bit() {
+    let config = Config {
+        local_pods: LocalPods::InterfacePrefix("veth".into()),
+        masquerade_bit: 20,
+        accept_bit: Some(12),
+        node_ports: 40000..=60000,
+        ..Config::new(Family::Ip6)
+    };
+    insta::assert_snapshot!(render_table(&config, &cluster_v6()).expect("valid"));
+}
+
+#[test]
+fn empty_table_with_pods_unknown() {
+    let config = Config::new(Family::Ip);
+    insta::assert_snapshot!(render_table(&config, &Elements::new()).expect("valid"));
+}
+
+#[test]
+fn change_removes_first_and_keeps_marks_in_use() {
+    let before = elements(&[
+        (Set::Vips, &["10.96.0.10", "10.96.0.11"]),
+        (
+            Set::InsideMarks,
+            &[
+                "10.0.0.1 . tcp . 80 : 0x00000001",
+                "10.0.0.2 . tcp . 80 : 0x00000002",
+                "10.0.0.3 . tcp . 80 : 0x00000003",
+            ],
+        ),
+        (Set::AllowedSources, &["10.0.0.1 . tcp . 80 . 10.1.0.0/16"]),
+        (Set::Hairpin, &["10.244.1.2"]),
+    ]);
+    let after = elements(&[
+        (Set::Vips, &["10.96.0.10", "10.96.0.12"]),
+        (Set::InsideMarks, &["10.0.0.1 . tcp . 80 : 0x00000009"]),
+        (Set::AllowedSources, &["10.0.0.1 . tcp . 80 . 10.0.0.0/8"]),
+        (Set::Reject, &["10.0.0.1 . sctp . 80"]),
+    ]);
+    let change = Change::between(&before, &after);
+
+    let text = render_change(&Config::new(Family::Ip), &change, |mark| mark == 2);
+
+    insta::assert_snapshot!(text.expect("valid"));
+}
+
+#[test]
+fn no_change_is_no_text() {
+    let change = Change::between(&cluster_v4(), &cluster_v4());
+
+    let text = render_change(&Config::new(Family::Ip), &change, |_| false);
+
+    assert!(change.is_empty());
+    assert_eq!(text.as_deref(), Ok(""));
+}
+
+#[test]
+fn delete_is_no_error_without_a_table() {
+    insta::assert_snapshot!(render_delete(Family::Ip6));
+}
