@@ -1,1 +1,3 @@
 //! Harness for the kernel, traffic and daemon tests.
+
+pub mod apiserver;

@@ -1,0 +1,288 @@
+//! The test's side of the server.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::fault::{Fault, Strike};
+use super::request::Request;
+use super::serve::{self, Shared};
+
+/// How the server behaves when nothing is wrong.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether `sendInitialEvents` is understood, as since Kubernetes 1.32.
+    pub streaming_lists: bool,
+    /// How often a watch gets a bookmark; a real server takes a minute.
+    pub bookmark_every: Duration,
+    /// The token that every request must bear.
+    pub bearer_token: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            streaming_lists: true,
+            bookmark_every: Duration::from_secs(1),
+            bearer_token: None,
+        }
+    }
+}
+
+/// A running server. It stops when this is dropped.
+pub struct ApiServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    up: Option<watch::Sender<bool>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ApiServer {
+    /// Starts a server in the calling thread's network namespace. Port 0 picks
+    /// a free port.
+    pub fn start(address: SocketAddr) -> Self {
+        Self::start_with(address, Options::default())
+    }
+
+    /// Starts a server on a free port of the loopback address.
+    pub fn local() -> Self {
+        Self::start(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Starts a server that behaves as the options say.
+    ///
+    /// # Panics
+    ///
+    /// When the address cannot be listened on: there is no test without it.
+    pub fn start_with(address: SocketAddr, options: Options) -> Self {
+        let shared = Arc::new(Shared::new(options));
+        let (up, watching) = watch::channel(true);
+        let (ready, started) = std::sync::mpsc::channel();
+        let serving = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("apiserver".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let runtime = runtime.expect("a current-thread runtime needs nothing special");
+                runtime.block_on(async {
+                    let listener =
+                        serve::listen(address).and_then(|l| l.local_addr().map(|at| (l, at)));
+                    let (listener, bound) = match listener {
+                        Ok(listening) => listening,
+                        Err(error) => return ready.send(Err(error)).unwrap_or(()),
+                    };
+                    let _ = ready.send(Ok(bound));
+                    if let Err(error) = serve::serve(serving, listener, bound, watching).await {
+                        eprintln!("fake API server at {bound}: {error}");
+                    }
+                });
+            })
+            .expect("a thread can be started");
+        let address = match started.recv() {
+            Ok(Ok(address)) => address,
+            Ok(Err(error)) => panic!("listen on {address}: {error}"),
+            Err(_) => panic!("the fake API server ended before it listened on {address}"),
+        };
+        Self {
+            address,
+            shared,
+            up: Some(up),
+            thread: Some(thread),
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A kubeconfig that leads to it.
+    pub fn kubeconfig(&self) -> String {
+        let user = match &self.shared.options.bearer_token {
+            Some(token) => json!({"token": token}),
+            None => json!({}),
+        };
+        // JSON is YAML.
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+            "clusters": [{"name": "fake", "cluster": {"server": self.url()}}],
+            "users": [{"name": "fake", "user": user}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+        })
+        .to_string()
+    }
+
+    /// Writes [`ApiServer::kubeconfig`] to a file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn write_kubeconfig(&self, path: &Path) -> std::io::Result<()> {
+        std::fs::write(path, self.kubeconfig())
+    }
+
+    /// Adds or replaces an object and returns its resource version. `kind`
+    /// says where it belongs.
+    ///
+    /// # Panics
+    ///
+    /// When the object has no `kind` or no `metadata.name`: a mistake in the test.
+    pub fn upsert(&self, object: Value) -> u64 {
+        let resource = resource_of(object["kind"].as_str().expect("an object has a kind"));
+        assert!(
+            object["metadata"]["name"].is_string(),
+            "an object has a name: {object}"
+        );
+        let version = self.shared.store().upsert(&resource, object);
+        serve::wake(&self.shared);
+        version
+    }
+
+    /// Adds or replaces many objects at once: watches wake only afterwards.
+    pub fn upsert_all(&self, objects: impl IntoIterator<Item = Value>) {
+        let mut store = self.shared.store();
+        for object in objects {
+            let resource = resource_of(object["kind"].as_str().expect("an object has a kind"));
+            store.upsert(&resource, object);
+        }
+        drop(store);
+        serve::wake(&self.shared);
+    }
+
+    /// Deletes an object; false if there is none. `namespace` is empty for
+    /// objects of the cluster.
+    pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        let deleted = self
+            .shared
+            .store()
+            .delete(&resource_of(kind), namespace, name);
+        serve::wake(&self.shared);
+        deleted
+    }
+
+    /// The object as it stands.
+    pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.shared
+            .store()
+            .get(&resource_of(kind), namespace, name)
+            .map(|object| (*object).clone())
+    }
+
+    /// All objects of a kind.
+    pub fn objects(&self, kind: &str) -> Vec<Value> {
+        let objects = self.shared.store().list(
+            &resource_of(kind),
+            "",
+            &super::selector::Selector::default(),
+        );
+        objects.iter().map(|object| (**object).clone()).collect()
+    }
+
+    /// The newest resource version.
+    pub fn version(&self) -> u64 {
+        self.shared.store().version()
+    }
+
+    /// Makes something go wrong for every resource.
+    pub fn fault(&self, fault: Fault) {
+        self.fault_at("", fault);
+    }
+
+    /// Makes something go wrong for one resource, such as `services`.
+    pub fn fault_at(&self, resource: &str, fault: Fault) {
+        let strike = match fault {
+            Fault::Gone => Strike::Gone,
+            Fault::Reset => Strike::Reset,
+            Fault::Stall => Strike::Stall,
+            other => {
+                let forget = matches!(other, Fault::GoneStatus { .. });
+                self.shared.faults().push(resource, other);
+                if forget {
+                    self.shared.store().forget();
+                }
+                return;
+            }
+        };
+        if strike == Strike::Gone {
+            self.shared.store().forget();
+        }
+        // An error means that no watch is open, and so none to strike.
+        let _ = self.shared.strikes.send((resource.to_owned(), strike));
+    }
+
+    /// Ends all faults and denials.
+    pub fn heal(&self) {
+        self.shared.faults().clear();
+    }
+
+    /// Refuses a verb on a resource with 403, as missing RBAC does.
+    pub fn deny(&self, verb: &str, resource: &str) {
+        self.shared.faults().deny(verb, resource);
+    }
+
+    /// Takes [`ApiServer::deny`] back.
+    pub fn allow(&self, verb: &str, resource: &str) {
+        self.shared.faults().allow(verb, resource);
+    }
+
+    /// Cuts every connection and refuses new ones until [`ApiServer::resume`].
+    pub fn outage(&self) {
+        self.up.as_ref().map(|up| up.send_replace(false));
+    }
+
+    /// Ends an outage.
+    pub fn resume(&self) {
+        self.up.as_ref().map(|up| up.send_replace(true));
+    }
+
+    /// Every request so far, in order.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests().clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.shared.requests().clear();
+    }
+
+    /// How many requests of a verb a resource has had.
+    pub fn count(&self, verb: &str, resource: &str) -> usize {
+        let requests = self.shared.requests();
+        requests
+            .iter()
+            .filter(|request| request.verb == verb && request.resource == resource)
+            .count()
+    }
+
+    /// How many watches of a resource are open.
+    pub fn watches(&self, resource: &str) -> usize {
+        self.shared.watches(resource)
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.up = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the server has been printed; dropping must not panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The resource of a kind.
+fn resource_of(kind: &str) -> String {
+    format!("{}s", kind.to_ascii_lowercase())
+}

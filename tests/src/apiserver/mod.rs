@@ -1,0 +1,23 @@
+//! A fake Kubernetes API server: real HTTP, its own thread and runtime, faults
+//! on command.
+//!
+//! It knows no schema. Objects are JSON with a resource version, kept by
+//! resource, namespace and name; lists, watches, bookmarks, streaming lists,
+//! pagination and 410 follow the rules of Kubernetes 1.36 as far as a proxier
+//! can see them. The thread is started by [`ApiServer::start`] and so lives in
+//! the caller's network namespace.
+
+mod fault;
+mod handle;
+mod objects;
+mod reply;
+mod request;
+mod selector;
+mod serve;
+mod store;
+mod watch;
+
+pub use fault::Fault;
+pub use handle::{ApiServer, Options};
+pub use objects::{api_server_slice, endpoint_slice, node, service, service_cidr};
+pub use request::Request;
