@@ -1,0 +1,440 @@
+//! Health-check node ports: one small server for each Service with
+//! `externalTrafficPolicy: Local` behind a load balancer, which asks it whether
+//! this node has endpoints.
+//!
+//! Body, headers and codes are kube-proxy's. Unlike there, the port is open
+//! only on the addresses that take NodePorts and on the Service's own
+//! load-balancer addresses, not on every address of the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
+use kube_ipvs_core::state::Family;
+use kube_ipvs_core::{HealthCheck, names::ServiceName};
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::Health;
+use super::server::{Reach, listen};
+
+/// Where health-check node ports are open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addresses {
+    /// On every address of these families (`--nodeport-addresses` not set).
+    All(BTreeSet<Family>),
+    /// On these, and on the load-balancer addresses of the Service.
+    Only(BTreeSet<IpAddr>),
+}
+
+impl Addresses {
+    fn sockets(&self, check: &HealthCheck) -> Vec<SocketAddr> {
+        let addresses: BTreeSet<IpAddr> = match self {
+            Self::All(families) => families.iter().map(|family| wildcard(*family)).collect(),
+            Self::Only(addresses) => addresses.union(&check.vips).copied().collect(),
+        };
+        let sockets = addresses.into_iter();
+        sockets.map(|ip| SocketAddr::new(ip, check.port)).collect()
+    }
+}
+
+fn wildcard(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// A port that could not be opened. It is tried again at the next sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unopened {
+    /// The Service whose health is not told.
+    pub service: ServiceName,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Why.
+    pub error: String,
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "open health-check node port {} of Service {}: {}",
+            self.address, self.service, self.error
+        )
+    }
+}
+
+/// What a server answers. The Service behind a socket may change.
+type Answer = Arc<Mutex<HealthCheck>>;
+
+/// An open socket.
+#[derive(Debug)]
+struct Server {
+    check: Answer,
+    /// The listening socket, to close it at a moment of our choosing.
+    socket: OwnedFd,
+    /// Dropped to let the connections end.
+    _running: oneshot::Sender<()>,
+}
+
+impl Drop for Server {
+    /// Leaves the port free on return, while the task that held it still ends.
+    fn drop(&mut self) {
+        if let Err(error) = shutdown(self.socket.as_raw_fd(), Shutdown::Both) {
+            debug!(%error, "close a health-check node port");
+        }
+    }
+}
+
+/// All health-check node ports of this node.
+#[derive(Debug)]
+pub struct HealthCheckPorts {
+    runtime: Handle,
+    health: Health,
+    servers: BTreeMap<SocketAddr, Server>,
+    warned: BTreeSet<SocketAddr>,
+}
+
+impl HealthCheckPorts {
+    /// None open; the servers run on `runtime`.
+    pub fn new(runtime: Handle, health: Health) -> Self {
+        Self {
+            runtime,
+            health,
+            servers: BTreeMap::new(),
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// Opens, closes and updates until exactly these checks are answered.
+    ///
+    /// May be called from any thread. What could not be opened is warned of
+    /// once, returned each time, and tried again by the next call.
+    pub fn sync(&mut self, checks: &[HealthCheck], addresses: &Addresses) -> Vec<Unopened> {
+        let mut wanted: BTreeMap<SocketAddr, &HealthCheck> = BTreeMap::new();
+        let mut unopened = Vec::new();
+        for check in checks {
+            for address in addresses.sockets(check) {
+                match wanted.get(&address) {
+                    None => _ = wanted.insert(address, check),
+                    Some(other) => unopened.push(Unopened {
+                        service: check.service.clone(),
+                        address,
+                        error: format!("it is Service {}'s", other.service),
+                    }),
+                }
+            }
+        }
+        // Closed before others are opened: a wildcard and an address exclude each other.
+        self.servers
+            .retain(|address, _| wanted.contains_key(address));
+        for (address, check) in wanted {
+            if let Err(error) = self.ensure(address, check) {
+                unopened.push(Unopened {
+                    service: check.service.clone(),
+                    address,
+                    error: error.to_string(),
+                });
+            }
+        }
+        self.warn_once(&unopened);
+        unopened
+    }
+
+    /// Sockets that are open.
+    pub fn open(&self) -> impl Iterator<Item = SocketAddr> {
+        self.servers.keys().copied()
+    }
+
+    fn ensure(&mut self, address: SocketAddr, check: &HealthCheck) -> io::Result<()> {
+        if let Some(server) = self.servers.get(&address) {
+            *server.check.lock().unwrap_or_else(PoisonError::into_inner) = check.clone();
+            return Ok(());
+        }
+        let server = self.start(address, check)?;
+        self.servers.insert(address, server);
+        Ok(())
+    }
+
+    fn start(&self, address: SocketAddr, check: &HealthCheck) -> io::Result<Server> {
+        let _entered = self.runtime.enter();
+        let listener = listen(address, Reach::OwnFamily)?;
+        let socket = listener.as_fd().try_clone_to_owned()?;
+        let check: Answer = Arc::new(Mutex::new(check.clone()));
+        let (running, stopped) = oneshot::channel::<()>();
+        let router = Router::new()
+            .fallback(answer)
+            .with_state((check.clone(), self.health.clone()));
+        self.runtime.spawn(async move {
+            axum::serve(Closable(listener), router)
+                .with_graceful_shutdown(async move { _ = stopped.await })
+                .await
+        });
+        Ok(Server {
+            check,
+            socket,
+            _running: running,
+        })
+    }
+
+    fn warn_once(&mut self, unopened: &[Unopened]) {
+        for failure in unopened {
+            if !self.warned.contains(&failure.address) {
+                warn!(service = %failure.service, "{failure}");
+            }
+        }
+        self.warned = unopened.iter().map(|failure| failure.address).collect();
+    }
+}
+
+/// A listener that may be shut down from outside, and is then silent.
+struct Closable(TcpListener);
+
+impl Listener for Closable {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
+                    std::future::pending::<()>().await;
+                }
+                // Out of descriptors, or a client that was gone: another moment helps.
+                Err(error) => {
+                    debug!(%error, "accept on a health-check node port");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Any path, any method.
+async fn answer(State((check, health)): State<(Answer, Health)>) -> Response {
+    let check = check.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let healthy = health.report().healthy;
+    let code = match healthy && check.local_endpoints > 0 {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let weight = check.local_endpoints.to_string();
+    let headers = [
+        ("x-content-type-options", "nosniff"),
+        ("x-load-balancing-endpoint-weight", &weight),
+    ];
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (code, json, headers, body(&check, healthy)).into_response()
+}
+
+fn body(check: &HealthCheck, healthy: bool) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    format!(
+        "{{\n\t\"service\": {{\n\t\t\"namespace\": {},\n\t\t\"name\": {}\n\t}},\n\
+         \t\"localEndpoints\": {},\n\t\"serviceProxyHealthy\": {healthy}\n}}",
+        quoted(&check.service.namespace),
+        quoted(&check.service.name),
+        check.local_endpoints,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::testing::{TestClock, get, health, request};
+
+    fn check(name: &str, port: u16, local_endpoints: usize) -> HealthCheck {
+        HealthCheck {
+            service: ServiceName::new("default", name),
+            port,
+            local_endpoints,
+            vips: BTreeSet::new(),
+        }
+    }
+
+    fn ports(clock: &TestClock) -> (HealthCheckPorts, Health) {
+        let health = health(clock);
+        (
+            HealthCheckPorts::new(Handle::current(), health.clone()),
+            health,
+        )
+    }
+
+    fn only(addresses: &[&str]) -> Addresses {
+        let parsed = addresses.iter().map(|ip| ip.parse().expect("an address"));
+        Addresses::Only(parsed.collect())
+    }
+
+    /// A port that nobody uses now.
+    async fn free_port() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        listener.local_addr().expect("an address").port()
+    }
+
+    fn at(ip: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(ip.parse().expect("an address"), port)
+    }
+
+    #[tokio::test]
+    async fn a_node_with_endpoints_answers_as_kube_proxy() {
+        let (mut ports, _) = ports(&TestClock::new());
+        let port = free_port().await;
+
+        let unopened = ports.sync(&[check("lbl", port, 1)], &only(&["127.0.0.1"]));
+
+        assert_eq!(unopened, []);
+        let answer = request(at("127.0.0.1", port), "POST", "/any/path").await;
+        assert_eq!(answer.code, 200);
+        assert_eq!(
+            answer.body,
+            "{\n\t\"service\": {\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"lbl\"\n\t},\n\
+             \t\"localEndpoints\": 1,\n\t\"serviceProxyHealthy\": true\n}"
+        );
+        for (name, value) in [
+            ("content-type", "application/json"),
+            ("x-content-type-options", "nosniff"),
+            ("x-load-balancing-endpoint-weight", "1"),
+            ("content-length", "114"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_code_follows_endpoints_and_syncs_but_not_the_node() {
+        let clock = TestClock::new();
+        let (mut ports, health) = ports(&clock);
+        let port = free_port().await;
+        let to = at("127.0.0.1", port);
+        let on = only(&["127.0.0.1"]);
+
+        ports.sync(&[check("web", port, 0)], &on);
+        assert_eq!(get(to, "/").await.code, 503);
+
+        // The node is unknown: /healthz would be red.
+        ports.sync(&[check("web", port, 3)], &on);
+        let answer = get(to, "/").await;
+        assert_eq!(answer.code, 200);
+        assert_eq!(answer.header("x-load-balancing-endpoint-weight"), Some("3"));
+
+        health.queued_update();
+        clock.advance(60);
+        let answer = get(to, "/").await;
+        assert_eq!(answer.code, 503);
+        assert!(answer.body.contains("\"serviceProxyHealthy\": false"));
+    }
+
+    #[tokio::test]
+    async fn ports_are_open_on_chosen_and_load_balancer_addresses_only() {
+        let (mut ports, _) = ports(&TestClock::new());
+        let port = free_port().await;
+        let mut web = check("web", port, 1);
+        web.vips.insert("127.0.0.3".parse().expect("an address"));
+
+        ports.sync(&[web], &only(&["127.0.0.2"]));
+
+        assert_eq!(get(at("127.0.0.2", port), "/").await.code, 200);
+        assert_eq!(get(at("127.0.0.3", port), "/").await.code, 200);
+        assert!(TcpStream::connect(at("127.0.0.1", port)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_a_choice_both_families_are_open_everywhere() {
+        let (mut ports, _) = ports(&TestClock::new());
+        let port = free_port().await;
+        let all = Addresses::All(BTreeSet::from([Family::V4, Family::V6]));
+
+        assert_eq!(ports.sync(&[check("web", port, 1)], &all), []);
+
+        assert_eq!(get(at("127.0.0.9", port), "/").await.code, 200);
+        assert_eq!(get(at("::1", port), "/").await.code, 200);
+    }
+
+    #[tokio::test]
+    async fn a_port_is_free_as_soon_as_its_service_is_gone() {
+        let (mut ports, _) = ports(&TestClock::new());
+        let port = free_port().await;
+        let v4 = Addresses::All(BTreeSet::from([Family::V4]));
+
+        for _ in 0..20 {
+            assert_eq!(ports.sync(&[check("a", port, 1)], &v4), []);
+            let narrow = only(&["127.0.0.1"]);
+            assert_eq!(ports.sync(&[check("a", port, 1)], &narrow), []);
+        }
+
+        ports.sync(&[], &v4);
+        assert_eq!(ports.open().count(), 0);
+        assert!(TcpStream::connect(at("127.0.0.1", port)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_changes_hands_answers_for_its_new_service() {
+        let (mut ports, _) = ports(&TestClock::new());
+        let port = free_port().await;
+        let on = only(&["127.0.0.1"]);
+        ports.sync(&[check("old", port, 1)], &on);
+
+        ports.sync(&[check("new", port, 1)], &on);
+
+        let answer = get(at("127.0.0.1", port), "/").await;
+        assert!(answer.body.contains("\"name\": \"new\""), "{}", answer.body);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_reported_and_tried_again() {
+        let (mut ports, _) = ports(&TestClock::new());
+        let taken = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = taken.local_addr().expect("an address").port();
+        let other = free_port().await;
+        let checks = [check("other", other, 1), check("web", port, 1)];
+        let on = only(&["127.0.0.1"]);
+
+        let unopened = ports.sync(&checks, &on);
+        assert_eq!(unopened.len(), 1);
+        assert_eq!(
+            unopened[0].to_string(),
+            format!(
+                "open health-check node port 127.0.0.1:{port} of Service default/web: \
+                 Address already in use (os error 98)"
+            )
+        );
+        assert_eq!(get(at("127.0.0.1", other), "/").await.code, 200);
+
+        drop(taken);
+        assert_eq!(ports.sync(&checks, &on), []);
+        assert_eq!(get(at("127.0.0.1", port), "/").await.code, 200);
+    }
+
+    #[tokio::test]
+    async fn of_two_services_with_one_port_the_first_has_it() {
+        let (mut ports, _) = ports(&TestClock::new());
+        let port = free_port().await;
+        let checks = [check("a", port, 1), check("b", port, 1)];
+
+        let unopened = ports.sync(&checks, &only(&["127.0.0.1"]));
+
+        assert_eq!(unopened.len(), 1);
+        assert_eq!(unopened[0].service, ServiceName::new("default", "b"));
+        assert_eq!(unopened[0].error, "it is Service default/a's");
+    }
+}
