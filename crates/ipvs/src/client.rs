@@ -1,0 +1,535 @@
+//! The client: one method a command.
+
+use std::time::Duration;
+
+use netlink_packet_core::{DecodeError, NLM_F_ACK, NLM_F_REQUEST};
+use netlink_packet_generic::constants::{
+    CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY, GENL_ID_CTRL,
+};
+use nix::errno::Errno;
+
+use crate::connection::{Connection, Event, Expected, Query};
+use crate::constants::*;
+use crate::request::write_id;
+use crate::transport::{KernelSocket, Transport};
+use crate::wire::{Writer, read_attributes, read_u16};
+use crate::{
+    Daemon, DaemonState, Destination, DestinationId, Error, Info, Operation, Request, Service,
+    ServiceId, Timeouts,
+};
+
+/// How long an answer is waited for. The kernel answers at once; only a module
+/// that it must load first takes longer.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Version of the requests to the controller of generic netlink.
+const CTRL_VERSION: u8 = 2;
+
+/// What one queued reply takes of the receive buffer at most, with the kernel's
+/// overhead.
+const REPLY_SIZE: usize = 1536;
+
+/// The most requests in one send: enough to make a round trip cheap.
+const WINDOW_REQUESTS: usize = 512;
+
+/// The most bytes in one send, well below the smallest usual send buffer.
+const WINDOW_BYTES: usize = 1 << 16;
+
+/// A connection to the IPVS of one network namespace: that of the thread which
+/// opened it, for good, whichever thread uses it.
+///
+/// ```no_run
+/// use std::net::Ipv4Addr;
+/// use ipvs_netlink::{Client, Destination, DestinationId, Scheduler, Service, ServiceId};
+///
+/// # fn main() -> Result<(), ipvs_netlink::Error> {
+/// let mut client = Client::open()?;
+/// let id = ServiceId::tcp(Ipv4Addr::new(10, 96, 0, 10), 80);
+/// client.add_service(&Service::new(id, Scheduler::WLC))?;
+/// let endpoint = DestinationId::new(Ipv4Addr::new(10, 244, 1, 7), 8080);
+/// client.add_destination(&id, &Destination::new(endpoint))?;
+/// for service in client.services()? {
+///     println!("{} {}", service.id, service.scheduler);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Client {
+    connection: Connection,
+    family: u16,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("family", &self.family)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Open a socket in the network namespace of this thread, and find IPVS. The
+    /// kernel loads `ip_vs` if it is a module and not loaded yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoIpvs`] if the kernel has no IPVS; [`Error::Socket`].
+    pub fn open() -> Result<Self, Error> {
+        Self::over(Box::new(KernelSocket::open()?))
+    }
+
+    pub(crate) fn over(transport: Box<dyn Transport + Send>) -> Result<Self, Error> {
+        let mut connection = Connection::new(transport);
+        connection.set_timeout(RECEIVE_TIMEOUT)?;
+        let family = find_family(&mut connection)?;
+        Ok(Self { connection, family })
+    }
+
+    /// Wait this long for an answer rather than 5 seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Socket`].
+    pub fn set_receive_timeout(&mut self, timeout: Duration) -> Result<(), Error> {
+        self.connection.set_timeout(timeout)
+    }
+
+    /// All services, in the kernel's order; equivalent to `ipvsadm -Ln --nosort`
+    /// without the destinations.
+    ///
+    /// A list is no snapshot. The kernel does not say so when services come and
+    /// go while it makes one; have one thread do both, or look twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`] if the kernel does say so; EPERM.
+    pub fn services(&mut self) -> Result<Vec<Service>, Error> {
+        let query = self.query(Operation::ListServices, IPVS_CMD_GET_SERVICE, true);
+        let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
+        list(&mut self.connection, &query, answer, |_| {}, Service::parse)
+    }
+
+    /// One service.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is none.
+    pub fn service(&mut self, id: &ServiceId) -> Result<Service, Error> {
+        let operation = Operation::ShowService(*id);
+        let query = self.query(operation, IPVS_CMD_GET_SERVICE, false);
+        let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
+        let found = list(
+            &mut self.connection,
+            &query,
+            answer,
+            |out| write_id(out, id),
+            Service::parse,
+        )?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| no_answer(query.operation))
+    }
+
+    /// The destinations of a service, in the kernel's order. No snapshot either.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such service: the kernel gives an empty list for it,
+    /// so an empty list is looked into. [`Error::Interrupted`].
+    pub fn destinations(&mut self, id: &ServiceId) -> Result<Vec<Destination>, Error> {
+        let operation = Operation::ListDestinations(*id);
+        let query = self.query(operation, IPVS_CMD_GET_DEST, true);
+        let answer = (IPVS_CMD_NEW_DEST, IPVS_CMD_ATTR_DEST);
+        let destinations = list(
+            &mut self.connection,
+            &query,
+            answer,
+            |out| write_id(out, id),
+            |nest| Destination::parse(nest, id.family()),
+        )?;
+        if destinations.is_empty() {
+            self.service(id)?;
+        }
+        Ok(destinations)
+    }
+
+    /// Add a service; equivalent to `ipvsadm -A`.
+    ///
+    /// # Errors
+    ///
+    /// EEXIST; ENOENT if there is no such scheduler or persistence engine.
+    pub fn add_service(&mut self, service: &Service) -> Result<(), Error> {
+        self.request(&Request::AddService(service.clone()))
+    }
+
+    /// Change all settings of a service; equivalent to `ipvsadm -E`. Its
+    /// connections stay.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH; ENOENT if there is no such scheduler or persistence engine.
+    pub fn edit_service(&mut self, service: &Service) -> Result<(), Error> {
+        self.request(&Request::EditService(service.clone()))
+    }
+
+    /// Remove a service with its destinations; equivalent to `ipvsadm -D`.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH.
+    pub fn remove_service(&mut self, id: &ServiceId) -> Result<(), Error> {
+        self.request(&Request::RemoveService(*id))
+    }
+
+    /// Add a destination; equivalent to `ipvsadm -a`.
+    ///
+    /// # Errors
+    ///
+    /// EEXIST; ESRCH if there is no such service; EINVAL if `lo` is down; ERANGE
+    /// if the lower threshold is above the upper.
+    pub fn add_destination(
+        &mut self,
+        id: &ServiceId,
+        destination: &Destination,
+    ) -> Result<(), Error> {
+        self.request(&Request::AddDestination(*id, destination.clone()))
+    }
+
+    /// Change all settings of a destination; equivalent to `ipvsadm -e`. Its
+    /// connections stay.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT; ESRCH if there is no such service; ERANGE.
+    pub fn edit_destination(
+        &mut self,
+        id: &ServiceId,
+        destination: &Destination,
+    ) -> Result<(), Error> {
+        self.request(&Request::EditDestination(*id, destination.clone()))
+    }
+
+    /// Remove a destination; equivalent to `ipvsadm -d`.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT; ESRCH if there is no such service.
+    pub fn remove_destination(
+        &mut self,
+        id: &ServiceId,
+        destination: &DestinationId,
+    ) -> Result<(), Error> {
+        self.request(&Request::RemoveDestination(*id, *destination))
+    }
+
+    /// Remove all services; equivalent to `ipvsadm -C`.
+    ///
+    /// # Errors
+    ///
+    /// EPERM.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.request(&Request::Flush)
+    }
+
+    /// Zero counters, of one service and its destinations or of all; equivalent
+    /// to `ipvsadm -Z`.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH.
+    pub fn zero(&mut self, id: Option<&ServiceId>) -> Result<(), Error> {
+        self.request(&Request::Zero(id.copied()))
+    }
+
+    /// The time-outs; equivalent to `ipvsadm -L --timeout`.
+    ///
+    /// # Errors
+    ///
+    /// EPERM.
+    pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
+        self.show(
+            Operation::ShowTimeouts,
+            IPVS_CMD_GET_CONFIG,
+            IPVS_CMD_SET_CONFIG,
+            Timeouts::parse,
+        )
+    }
+
+    /// Set the time-outs; equivalent to `ipvsadm --set`.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if one is beyond what the kernel can count.
+    pub fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), Error> {
+        self.request(&Request::SetTimeouts(*timeouts))
+    }
+
+    /// Version and table size; the head of `ipvsadm -L`.
+    ///
+    /// # Errors
+    ///
+    /// EPERM.
+    pub fn info(&mut self) -> Result<Info, Error> {
+        self.show(
+            Operation::ShowInfo,
+            IPVS_CMD_GET_INFO,
+            IPVS_CMD_SET_INFO,
+            Info::parse,
+        )
+    }
+
+    /// The daemons that run, two at most; equivalent to `ipvsadm -L --daemon`.
+    ///
+    /// # Errors
+    ///
+    /// EPERM.
+    pub fn daemons(&mut self) -> Result<Vec<Daemon>, Error> {
+        let query = self.query(Operation::ListDaemons, IPVS_CMD_GET_DAEMON, true);
+        let answer = (IPVS_CMD_NEW_DAEMON, IPVS_CMD_ATTR_DAEMON);
+        list(&mut self.connection, &query, answer, |_| {}, Daemon::parse)
+    }
+
+    /// Start a daemon; equivalent to `ipvsadm --start-daemon`.
+    ///
+    /// # Errors
+    ///
+    /// EEXIST if one of the kind runs; ENODEV if there is no such interface.
+    pub fn start_daemon(&mut self, daemon: &Daemon) -> Result<(), Error> {
+        self.request(&Request::StartDaemon(daemon.clone()))
+    }
+
+    /// Stop a daemon; equivalent to `ipvsadm --stop-daemon`.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if none of the kind runs.
+    pub fn stop_daemon(&mut self, state: DaemonState) -> Result<(), Error> {
+        self.request(&Request::StopDaemon(state))
+    }
+
+    /// Carry out one request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when the kernel refuses it.
+    pub fn request(&mut self, request: &Request) -> Result<(), Error> {
+        let failed = self.apply(std::slice::from_ref(request))?;
+        failed
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Carry out requests in order, many in one send. A refused request does not
+    /// keep those after it from being carried out; each comes back with its
+    /// index and reason, in order. No refusal is an empty list.
+    ///
+    /// The kernel answers a request unasked only when it refuses it, so only the
+    /// last of a send asks for an answer. Sends are so short that the receive
+    /// buffer holds a refusal of every request in them.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot be heard, and it is not known what was done: all
+    /// requests up to some place were carried out or refused, those after it
+    /// never sent. Look again.
+    pub fn apply(&mut self, requests: &[Request]) -> Result<Vec<(usize, Error)>, Error> {
+        let mut failed = Vec::new();
+        let mut window = Window::default();
+        let limit = (self.connection.receive_buffer() / REPLY_SIZE).clamp(1, WINDOW_REQUESTS);
+        let mut rest = requests.iter().enumerate();
+        loop {
+            window.clear();
+            for (index, request) in rest.by_ref() {
+                let sequence = self.connection.upcoming();
+                match window.push(index, request, self.family, sequence) {
+                    Ok(()) => self.connection.advance(),
+                    Err(error) => failed.push((index, error)),
+                }
+                if window.is_full(limit) {
+                    break;
+                }
+            }
+            if window.indices.is_empty() {
+                // Those that were too long to send came ahead of their turn.
+                failed.sort_by_key(|(index, _)| *index);
+                return Ok(failed);
+            }
+            self.send_window(&mut window, requests, &mut failed)?;
+        }
+    }
+
+    fn send_window(
+        &mut self,
+        window: &mut Window,
+        requests: &[Request],
+        failed: &mut Vec<(usize, Error)>,
+    ) -> Result<(), Error> {
+        window.acknowledge_last();
+        let expected = Expected {
+            first: window.first,
+            count: window.indices.len() as u32,
+        };
+        self.connection
+            .exchange(&Operation::Batch, &window.messages, expected, |event| {
+                if let Event::Refused(place, refusal) = event {
+                    let index = window.indices[place as usize];
+                    failed.push((index, refusal.of(requests[index].operation())));
+                }
+                Ok(())
+            })
+    }
+
+    fn query(&self, operation: Operation, command: u8, dump: bool) -> Query {
+        Query {
+            operation,
+            family: self.family,
+            command,
+            version: IPVS_GENL_VERSION,
+            dump,
+        }
+    }
+
+    /// Ask for what there is one of.
+    fn show<T>(
+        &mut self,
+        operation: Operation,
+        command: u8,
+        answer: u8,
+        parse: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<T, Error> {
+        let query = self.query(operation, command, false);
+        let mut shown = None;
+        self.connection.ask(
+            &query,
+            |_| {},
+            |command, attributes| {
+                if command == answer {
+                    shown = Some(parse(attributes)?);
+                }
+                Ok(())
+            },
+        )?;
+        shown.ok_or_else(|| no_answer(query.operation))
+    }
+}
+
+/// Messages that go out in one send.
+#[derive(Default)]
+struct Window {
+    messages: Vec<u8>,
+    /// Where the last message starts.
+    last: usize,
+    /// Sequence number of the first message; the others follow on.
+    first: u32,
+    /// Place in the batch, by place in the window.
+    indices: Vec<usize>,
+}
+
+impl Window {
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.indices.clear();
+    }
+
+    fn push(
+        &mut self,
+        index: usize,
+        request: &Request,
+        family: u16,
+        sequence: u32,
+    ) -> Result<(), Error> {
+        let start = self.messages.len();
+        request
+            .emit(&mut self.messages, family, sequence)
+            .map_err(|_| Error::TooLong {
+                operation: request.operation(),
+            })?;
+        if self.indices.is_empty() {
+            self.first = sequence;
+        }
+        self.last = start;
+        self.indices.push(index);
+        Ok(())
+    }
+
+    fn is_full(&self, limit: usize) -> bool {
+        self.indices.len() >= limit || self.messages.len() >= WINDOW_BYTES
+    }
+
+    fn acknowledge_last(&mut self) {
+        let flags = NLM_F_REQUEST | NLM_F_ACK;
+        self.messages[self.last + 6..self.last + 8].copy_from_slice(&flags.to_ne_bytes());
+    }
+}
+
+/// Resolve the family's number. The kernel loads the module for this question.
+fn find_family(connection: &mut Connection) -> Result<u16, Error> {
+    let query = Query {
+        operation: Operation::FindFamily,
+        family: GENL_ID_CTRL,
+        command: CTRL_CMD_GETFAMILY,
+        version: CTRL_VERSION,
+        dump: false,
+    };
+    let mut family = None;
+    let asked = connection.ask(
+        &query,
+        |out| out.name(CTRL_ATTR_FAMILY_NAME, IPVS_GENL_NAME),
+        |_, attributes| {
+            read_attributes(attributes, |attribute| {
+                if attribute.kind() == CTRL_ATTR_FAMILY_ID {
+                    family = Some(read_u16(attribute.value(), "family")?);
+                }
+                Ok(())
+            })
+        },
+    );
+    match asked {
+        Err(error) if error.is_refusal() && error.errno() == Some(Errno::ENOENT) => {
+            Err(Error::NoIpvs)
+        }
+        Err(error) => Err(error),
+        Ok(()) => family.ok_or_else(|| no_answer(query.operation)),
+    }
+}
+
+/// The content of the first nest of a kind.
+fn nested(attributes: &[u8], kind: u16) -> Result<Option<&[u8]>, DecodeError> {
+    let mut nest = None;
+    read_attributes(attributes, |attribute| {
+        if attribute.kind() == kind && nest.is_none() {
+            nest = Some(attribute.value());
+        }
+        Ok(())
+    })?;
+    Ok(nest)
+}
+
+/// Ask for all of a kind: they come one in a nest.
+fn list<T>(
+    connection: &mut Connection,
+    query: &Query,
+    (answer, kind): (u8, u16),
+    body: impl FnOnce(&mut Writer<'_>),
+    parse: impl Fn(&[u8]) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, Error> {
+    let mut all = Vec::new();
+    connection.ask(query, body, |command, attributes| {
+        if command == answer
+            && let Some(nest) = nested(attributes, kind)?
+        {
+            all.push(parse(nest)?);
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn no_answer(operation: Operation) -> Error {
+    Error::Malformed {
+        operation,
+        reason: "nothing was told".to_owned(),
+    }
+}

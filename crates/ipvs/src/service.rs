@@ -1,0 +1,281 @@
+//! Services: what clients connect to.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_packet_core::{DecodeError, DefaultNla};
+
+use crate::constants::*;
+use crate::stats::StatsChoice;
+use crate::wire::{
+    Writer, keep, read_address, read_attributes, read_be16, read_name, read_u16, read_u32,
+};
+use crate::{Family, Netmask, Protocol, Scheduler, ServiceFlags, Stats};
+
+/// What identifies a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceId {
+    /// By address, port and protocol (`ipvsadm -t`, `-u`, `--sctp-service`).
+    Address {
+        /// Its address; network order on the wire.
+        address: IpAddr,
+        /// Its port in host order; network order on the wire. 0 is every port,
+        /// for persistent services only.
+        port: u16,
+        /// Its protocol.
+        protocol: Protocol,
+    },
+    /// By the firewall mark of packets (`ipvsadm -f MARK`, `-6`).
+    Fwmark {
+        /// The mark, never 0; host order on the wire too.
+        mark: u32,
+        /// Family of the packets.
+        family: Family,
+    },
+}
+
+impl ServiceId {
+    /// A TCP service.
+    pub fn tcp(address: impl Into<IpAddr>, port: u16) -> Self {
+        Self::address(address, port, Protocol::Tcp)
+    }
+
+    /// A UDP service.
+    pub fn udp(address: impl Into<IpAddr>, port: u16) -> Self {
+        Self::address(address, port, Protocol::Udp)
+    }
+
+    /// An SCTP service.
+    pub fn sctp(address: impl Into<IpAddr>, port: u16) -> Self {
+        Self::address(address, port, Protocol::Sctp)
+    }
+
+    /// A service by address, port and protocol.
+    pub fn address(address: impl Into<IpAddr>, port: u16, protocol: Protocol) -> Self {
+        Self::Address {
+            address: address.into(),
+            port,
+            protocol,
+        }
+    }
+
+    /// A service by firewall mark.
+    pub fn fwmark(mark: u32, family: Family) -> Self {
+        Self::Fwmark { mark, family }
+    }
+
+    /// The family of the packets it takes.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Address { address, .. } => Family::of(*address),
+            Self::Fwmark { family, .. } => *family,
+        }
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        out.u16(IPVS_SVC_ATTR_AF, self.family().number());
+        match self {
+            Self::Fwmark { mark, .. } => out.u32(IPVS_SVC_ATTR_FWMARK, *mark),
+            Self::Address {
+                address,
+                port,
+                protocol,
+            } => {
+                out.u16(IPVS_SVC_ATTR_PROTOCOL, protocol.number());
+                out.address(IPVS_SVC_ATTR_ADDR, *address);
+                out.be16(IPVS_SVC_ATTR_PORT, *port);
+            }
+        }
+    }
+}
+
+impl fmt::Display for ServiceId {
+    /// `10.96.0.10:53/UDP`, `[fd00::a]:53/UDP`, `FWM 7`, `FWM 7 IPv6`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address {
+                address,
+                port,
+                protocol,
+            } => write!(f, "{}/{protocol}", SocketAddr::new(*address, *port)),
+            Self::Fwmark { mark, family } => match family {
+                Family::V4 => write!(f, "FWM {mark}"),
+                Family::V6 => write!(f, "FWM {mark} IPv6"),
+            },
+        }
+    }
+}
+
+/// A service with its settings and counters.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use ipvs_netlink::{Family, Netmask, Scheduler, Service, ServiceId};
+///
+/// // ipvsadm -A -t 10.96.0.10:80 -s rr -p 300 -M 255.255.255.0
+/// let id = ServiceId::tcp(Ipv4Addr::new(10, 96, 0, 10), 80);
+/// let service = Service::new(id, Scheduler::RR)
+///     .persistent(300, Netmask::from_prefix(Family::V4, 24));
+/// assert_eq!(service.id.to_string(), "10.96.0.10:80/TCP");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// What identifies it.
+    pub id: ServiceId,
+    /// Who picks destinations.
+    pub scheduler: Scheduler,
+    /// Its flags. The kernel reports [`ServiceFlags::HASHED`] too, which is
+    /// never sent.
+    pub flags: ServiceFlags,
+    /// Which flags an add or edit sets; the others stay. All by default, and in
+    /// what the kernel reports.
+    pub flags_mask: ServiceFlags,
+    /// Seconds for which a client stays with its destination, if persistent;
+    /// host order on the wire.
+    pub timeout: u32,
+    /// How persistence groups clients.
+    pub netmask: Netmask,
+    /// Persistence engine (`ipvsadm --pe`); the kernel has `sip`.
+    pub pe_name: Option<String>,
+    /// Counters. Reported only.
+    pub stats: Stats,
+    /// Attributes this crate does not know. Sent as they are.
+    pub other: Vec<DefaultNla>,
+}
+
+impl Service {
+    /// A service without persistence or flags.
+    pub fn new(id: ServiceId, scheduler: Scheduler) -> Self {
+        Self {
+            id,
+            scheduler,
+            flags: ServiceFlags::empty(),
+            flags_mask: ServiceFlags::all(),
+            timeout: 0,
+            netmask: Netmask::host(id.family()),
+            pe_name: None,
+            stats: Stats::default(),
+            other: Vec::new(),
+        }
+    }
+
+    /// The same, persistent for `timeout` seconds.
+    #[must_use]
+    pub fn persistent(mut self, timeout: u32, netmask: Netmask) -> Self {
+        self.flags |= ServiceFlags::PERSISTENT;
+        self.timeout = timeout;
+        self.netmask = netmask;
+        self
+    }
+
+    /// The same, with more flags.
+    #[must_use]
+    pub fn with_flags(mut self, flags: ServiceFlags) -> Self {
+        self.flags |= flags;
+        self
+    }
+
+    /// Append the settings as the content of a service nest. Counters are the
+    /// kernel's and not written.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        self.write(&mut Writer::new(out));
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        self.id.write(out);
+        out.name(IPVS_SVC_ATTR_SCHED_NAME, self.scheduler.as_str());
+        if let Some(name) = &self.pe_name {
+            out.name(IPVS_SVC_ATTR_PE_NAME, name);
+        }
+        // A new service that claims to be hashed never is: the kernel believes it.
+        let sent = !ServiceFlags::HASHED;
+        let mut flags = [0; 8];
+        flags[..4].copy_from_slice(&(self.flags & sent).bits().to_ne_bytes());
+        flags[4..].copy_from_slice(&(self.flags_mask & sent).bits().to_ne_bytes());
+        out.bytes(IPVS_SVC_ATTR_FLAGS, &flags);
+        out.u32(IPVS_SVC_ATTR_TIMEOUT, self.timeout);
+        out.bytes(IPVS_SVC_ATTR_NETMASK, &self.netmask.bytes());
+        out.other(&self.other);
+    }
+
+    /// Read the content of a service nest. Settings that it lacks get their
+    /// defaults; what identifies the service must be there.
+    pub fn parse(attributes: &[u8]) -> Result<Self, DecodeError> {
+        let mut id = IdParts::default();
+        read_attributes(attributes, |attribute| {
+            id.take(attribute.kind(), attribute.value())
+        })?;
+        let mut service = Self::new(id.finish()?, Scheduler::NONE);
+        let mut stats = StatsChoice::default();
+        read_attributes(attributes, |attribute| {
+            let value = attribute.value();
+            match attribute.kind() {
+                IPVS_SVC_ATTR_AF
+                | IPVS_SVC_ATTR_PROTOCOL
+                | IPVS_SVC_ATTR_ADDR
+                | IPVS_SVC_ATTR_PORT
+                | IPVS_SVC_ATTR_FWMARK => {}
+                IPVS_SVC_ATTR_SCHED_NAME => service.scheduler = read_name(value).into(),
+                IPVS_SVC_ATTR_FLAGS => service.read_flags(value)?,
+                IPVS_SVC_ATTR_TIMEOUT => service.timeout = read_u32(value, "timeout")?,
+                IPVS_SVC_ATTR_NETMASK => {
+                    service.netmask = Netmask::read(service.id.family(), value)?;
+                }
+                IPVS_SVC_ATTR_PE_NAME => service.pe_name = Some(read_name(value)),
+                IPVS_SVC_ATTR_STATS => stats.narrow(value)?,
+                IPVS_SVC_ATTR_STATS64 => stats.wide(value)?,
+                _ => keep(&mut service.other, attribute)?,
+            }
+            Ok(())
+        })?;
+        service.stats = stats.best();
+        Ok(service)
+    }
+
+    /// `struct ip_vs_flags`: flags and mask, both in host order.
+    fn read_flags(&mut self, value: &[u8]) -> Result<(), DecodeError> {
+        self.flags = ServiceFlags::from_bits_retain(read_u32(value, "flags")?);
+        let mask = value.get(4..).unwrap_or_default();
+        self.flags_mask = ServiceFlags::from_bits_retain(read_u32(mask, "mask of flags")?);
+        Ok(())
+    }
+}
+
+/// What identifies a service, as it comes out of its attributes.
+#[derive(Default)]
+struct IdParts<'a> {
+    family: Option<Family>,
+    protocol: Option<Protocol>,
+    address: Option<&'a [u8]>,
+    port: Option<u16>,
+    mark: Option<u32>,
+}
+
+impl<'a> IdParts<'a> {
+    fn take(&mut self, kind: u16, value: &'a [u8]) -> Result<(), DecodeError> {
+        match kind {
+            IPVS_SVC_ATTR_AF => {
+                self.family = Some(Family::from_number(read_u16(value, "address family")?)?);
+            }
+            IPVS_SVC_ATTR_PROTOCOL => self.protocol = Some(read_u16(value, "protocol")?.into()),
+            IPVS_SVC_ATTR_ADDR => self.address = Some(value),
+            IPVS_SVC_ATTR_PORT => self.port = Some(read_be16(value, "port")?),
+            IPVS_SVC_ATTR_FWMARK => self.mark = Some(read_u32(value, "firewall mark")?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<ServiceId, DecodeError> {
+        let family = self.family.ok_or("service without address family")?;
+        if let Some(mark) = self.mark {
+            return Ok(ServiceId::fwmark(mark, family));
+        }
+        let address = self.address.ok_or("service without address or mark")?;
+        Ok(ServiceId::Address {
+            address: read_address(family, address, "service address")?,
+            port: self.port.ok_or("service without port")?,
+            protocol: self.protocol.ok_or("service without protocol")?,
+        })
+    }
+}
