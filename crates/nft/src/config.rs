@@ -41,13 +41,6 @@ impl Family {
             Self::Ip6 => "ipv6_addr",
         }
     }
-
-    pub(crate) fn host_prefix(self) -> u8 {
-        match self {
-            Self::Ip => 32,
-            Self::Ip6 => 128,
-        }
-    }
 }
 
 impl std::fmt::Display for Family {
@@ -80,8 +73,9 @@ pub struct Config {
     /// Bit of the packet mark that asks for masquerading, 0 to 31. No inside mark may contain it.
     pub masquerade_bit: u8,
     /// Bit of the packet mark that says "we serve this" to the accept rule in a
-    /// foreign input chain (`foreign_accept`): set at
-    /// priority -1, cleared at priority 50. None: not set.
+    /// foreign input or forward chain ([`Nft::accept_in`](crate::Nft::accept_in)): set
+    /// at priority -1, cleared before IPVS takes the packet and before it leaves.
+    /// None: not set, the default.
     pub accept_bit: Option<u8>,
     /// How local pods are known.
     pub local_pods: LocalPods,

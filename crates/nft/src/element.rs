@@ -24,6 +24,12 @@ pub enum Invalid {
     /// The name is empty, too long, or has a character that nft could misread.
     #[error("interface name {0:?}: 1 to 15 visible ASCII characters, none of \" \\ * / : $")]
     Interface(String),
+    /// A table or chain of somebody else has a name nft cannot be told.
+    #[error("name {0:?} cannot be written in the nft language")]
+    Name(String),
+    /// The mark is not there when this chain is asked.
+    #[error("{0}: out of reach, our mark stands between priorities -1 and 50 only")]
+    Unreachable(String),
     /// Not the canonical text of such an element.
     #[error("set {set}: element {element:?}: expected {expected}", set = set.name())]
     Element {

@@ -1,5 +1,6 @@
 //! The fixed part: chains and rules, decided by [`Config`] alone.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,6 +11,8 @@ use crate::{Config, Family, Invalid, LocalPods};
 pub(crate) struct Fixed {
     pub(crate) text: String,
     pub(crate) fingerprint: String,
+    /// Every chain and the number of its rules.
+    pub(crate) rules: BTreeMap<String, usize>,
 }
 
 /// Prefix of the empty chain that carries the fingerprint.
@@ -30,6 +33,7 @@ impl Fixed {
             guard(config, &words),
             refuse(),
             before_ipvs(config, &words),
+            forward(config),
             output(config, &words),
             re_emitted(config, &words),
             postrouting(config, &words),
@@ -38,7 +42,16 @@ impl Fixed {
         ];
         let text: String = chains.iter().map(Chain::render).collect();
         let fingerprint = format!("{:016x}", fnv1a(text.as_bytes()));
-        Ok(Self { text, fingerprint })
+        let rules = chains
+            .iter()
+            .map(|chain| (chain.name.to_owned(), chain.rules.len()))
+            .chain([(format!("{FINGERPRINT_CHAIN}{fingerprint}"), 0)])
+            .collect();
+        Ok(Self {
+            text,
+            fingerprint,
+            rules,
+        })
     }
 }
 
@@ -207,6 +220,22 @@ fn before_ipvs(config: &Config, words: &Words) -> Chain {
     }
 }
 
+/// Answers of endpoints pass here; requests go to IPVS by way of `input`.
+/// Without an accept bit an empty chain, and no hook is taken.
+fn forward(config: &Config) -> Chain {
+    Chain {
+        name: "forward",
+        base: config.accept_bit.map(|_| "filter hook forward priority -1"),
+        rules: config
+            .accept_mask()
+            .map(|accept| {
+                format!("ct state established,related meta mark set meta mark | {accept:#010x}")
+            })
+            .into_iter()
+            .collect(),
+    }
+}
+
 /// This host's own packets, before IPVS; and, translated, what IPVS forwards.
 ///
 /// A refused datagram of this host is left to `input`, which it reaches over lo:
@@ -297,7 +326,7 @@ fn clear_marks(config: &Config) -> Chain {
         rules: vec![
             "meta mark 0 accept".into(),
             format!("meta mark @{MARK_VALUES} meta mark set 0 accept"),
-            clear_bit(config.masquerade_mask()),
+            clear_bit(config.masquerade_mask() | config.accept_mask().unwrap_or(0)),
         ],
     }
 }

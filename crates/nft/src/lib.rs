@@ -7,8 +7,8 @@
 //!
 //! * [`render_table`], [`render_change`] and [`render_delete`] are pure: model
 //!   in, text for `nft -f -` out.
-//! * `Nft` runs the program: apply a text, read the table back as
-//!   `Observed`, report foreign chains that drop what we serve.
+//! * [`Nft`] runs the program: apply a text, read the table back as
+//!   [`Observed`], report foreign chains that drop what we serve.
 //!
 //! ```
 //! use kube_ipvs_nft::{Config, Elements, Family, Set, render_table};
@@ -31,6 +31,7 @@
 //! | --- | --- | --- |
 //! | `input` | input, -1 | refuse, source ranges, drop for outside, guard of the VIPs |
 //! | `before-ipvs` | input, 50 | marks for IPVS and for masquerading |
+//! | `forward` | forward, -1 | marks answers, only with [`Config::accept_bit`] |
 //! | `output` | output, -150 | the same for this host; second pass: takes the inside mark off |
 //! | `postrouting` | nat postrouting, 100 | masquerade |
 //! | `clear-marks` | postrouting, 101 | no mark of ours leaves the host |
@@ -55,16 +56,26 @@
 //!   replies by its own table, so they do not leak untranslated as they do
 //!   behind DNAT, and dropping them harms asymmetric routes.
 //! * An `accept` in this table cannot override a `drop` in another one: see
-//!   `ForeignChain`.
+//!   [`ForeignChain`].
 
+mod child;
 mod config;
 mod element;
+mod error;
 mod fixed;
+mod foreign;
+mod json;
+mod nft;
+mod observe;
 mod render;
 mod set;
 
 pub use config::{Config, DEFAULT_ACCEPT_BIT, DEFAULT_MASQUERADE_BIT, Family, LocalPods};
 pub use element::{Invalid, aggregate, check};
+pub use error::NftError;
+pub use foreign::{ForeignChain, Hook, Reason, render_foreign_accept};
+pub use nft::{MINIMUM_VERSION, Nft, Version};
+pub use observe::Observed;
 pub use render::{Change, render_change, render_delete, render_table};
 pub use set::{Elements, Set};
 
