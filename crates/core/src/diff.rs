@@ -1,10 +1,24 @@
 //! From what the kernel holds to what it should hold.
+//!
+//! The order is what keeps every step safe:
+//!
+//! 1. nft: whatever closes something (guard, refusals, source ranges), and
+//!    masquerading
+//! 2. virtual servers and real servers in
+//! 3. VIPs out
+//! 4. nft: whatever opens a way to a virtual server, and the ways that end
+//! 5. VIPs in
+//! 6. real servers and virtual servers out
+//! 7. nft: what guarded those
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::plan::Plan;
-use crate::state::{KernelState, NftElement, NftSet, RealServerKey, VirtualServerKey};
+use crate::plan::{Op, Plan, Settings};
+use crate::state::{
+    KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey, VirtualServer,
+    VirtualServerKey,
+};
 
 /// Keys that may differ between two states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,16 +67,227 @@ impl Default for Terms {
 }
 
 /// The whole difference. Costs as much as both states are big.
-pub fn diff(_desired: &KernelState, _observed: &KernelState, _terms: &Terms) -> Plan {
-    Plan::default()
+pub fn diff(desired: &KernelState, observed: &KernelState, terms: &Terms) -> Plan {
+    let touched = Touched::between(desired, observed);
+    diff_touched(desired, observed, &touched, terms)
 }
 
 /// The difference in what was touched, and nothing else. Costs as much as that.
 pub fn diff_touched(
-    _desired: &KernelState,
-    _observed: &KernelState,
-    _touched: &Touched,
-    _terms: &Terms,
+    desired: &KernelState,
+    observed: &KernelState,
+    touched: &Touched,
+    terms: &Terms,
 ) -> Plan {
-    Plan::default()
+    let mut steps = Steps::default();
+    for key in &touched.virtual_servers {
+        let want = desired.virtual_servers.get(key);
+        let have = observed.virtual_servers.get(key);
+        steps.virtual_server(key, want, have, terms);
+    }
+    for vip in &touched.vips {
+        match (desired.vips.contains(vip), observed.vips.contains(vip)) {
+            (true, false) => _ = steps.bind.insert(*vip),
+            (false, true) => _ = steps.unbind.insert(*vip),
+            _ => {}
+        }
+    }
+    for (set, element) in &touched.elements {
+        let want = contains(&desired.nft, *set, element);
+        let have = contains(&observed.nft, *set, element);
+        match (want, have) {
+            (true, false) => steps.add_element(*set, *element),
+            (false, true) => steps.remove_element(*set, *element, desired),
+            _ => {}
+        }
+    }
+    steps.into_plan()
+}
+
+impl Touched {
+    /// Whether nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.virtual_servers.is_empty() && self.vips.is_empty() && self.elements.is_empty()
+    }
+
+    /// Takes in what was touched later.
+    pub fn extend(&mut self, later: Self) {
+        self.virtual_servers.extend(later.virtual_servers);
+        self.vips.extend(later.vips);
+        self.elements.extend(later.elements);
+    }
+
+    /// Everything that is in either state and not the same in both.
+    pub fn between(desired: &KernelState, observed: &KernelState) -> Self {
+        let (want, have) = (&desired.virtual_servers, &observed.virtual_servers);
+        let keys = want.keys().chain(have.keys());
+        let mut elements = BTreeSet::new();
+        for set in NftSet::ALL {
+            let none = BTreeSet::new();
+            let want = desired.nft.get(&set).unwrap_or(&none);
+            let have = observed.nft.get(&set).unwrap_or(&none);
+            elements.extend(want.symmetric_difference(have).map(|e| (set, *e)));
+        }
+        Self {
+            virtual_servers: keys
+                .filter(|key| want.get(key) != have.get(key))
+                .copied()
+                .collect(),
+            vips: &desired.vips ^ &observed.vips,
+            elements,
+        }
+    }
+
+    /// How much was touched.
+    pub fn len(&self) -> usize {
+        self.virtual_servers.len() + self.vips.len() + self.elements.len()
+    }
+}
+
+impl Owned {
+    /// Whether a virtual server in the kernel is ours.
+    pub fn contains(&self, key: &VirtualServerKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(keys) => keys.contains(key),
+        }
+    }
+}
+
+fn contains(nft: &NftState, set: NftSet, element: &NftElement) -> bool {
+    nft.get(&set).is_some_and(|all| all.contains(element))
+}
+
+/// The steps by phase.
+#[derive(Debug, Default)]
+struct Steps {
+    closing: Transaction,
+    servers_in: Vec<Op>,
+    unbind: BTreeSet<IpAddr>,
+    opening: Transaction,
+    bind: BTreeSet<IpAddr>,
+    servers_out: Vec<Op>,
+    last: Transaction,
+}
+
+#[derive(Debug, Default)]
+struct Transaction {
+    add: NftState,
+    remove: NftState,
+}
+
+impl Transaction {
+    fn into_op(self) -> Option<Op> {
+        let Self { add, remove } = self;
+        let empty = add.is_empty() && remove.is_empty();
+        (!empty).then_some(Op::Nft { add, remove })
+    }
+}
+
+impl Steps {
+    fn virtual_server(
+        &mut self,
+        key: &VirtualServerKey,
+        want: Option<&VirtualServer>,
+        have: Option<&VirtualServer>,
+        terms: &Terms,
+    ) {
+        let Some(want) = want else {
+            if have.is_some() && terms.owned.contains(key) {
+                self.servers_out.push(Op::RemoveVirtualServer(*key));
+            }
+            return;
+        };
+        let settings = Settings::of(want);
+        match have {
+            None => self.servers_in.push(Op::AddVirtualServer(*key, settings)),
+            Some(have) if Settings::of(have) != settings => {
+                self.servers_in.push(Op::EditVirtualServer(*key, settings));
+            }
+            Some(_) => {}
+        }
+        let none = BTreeMap::new();
+        let have = have.map_or(&none, |have| &have.real_servers);
+        self.real_servers(key, &want.real_servers, have, terms);
+    }
+
+    fn real_servers(
+        &mut self,
+        key: &VirtualServerKey,
+        want: &BTreeMap<RealServerKey, RealServer>,
+        have: &BTreeMap<RealServerKey, RealServer>,
+        terms: &Terms,
+    ) {
+        let stays = |real: &RealServerKey, to: &RealServer| {
+            to.weight != 0 || !terms.drained.contains(&(*key, *real))
+        };
+        let mut added = Vec::new();
+        for (real, to) in want.iter().filter(|(real, to)| stays(real, to)) {
+            match have.get(real) {
+                None => added.push((place(terms.seed, real), *real, *to)),
+                Some(now) if now != to => {
+                    self.servers_in.push(Op::EditRealServer(*key, *real, *to));
+                }
+                Some(_) => {}
+            }
+        }
+        added.sort_unstable_by_key(|(place, real, _)| (*place, *real));
+        let added = added.into_iter();
+        self.servers_in
+            .extend(added.map(|(_, real, to)| Op::AddRealServer(*key, real, to)));
+        for real in have.keys() {
+            if !want.get(real).is_some_and(|to| stays(real, to)) {
+                self.servers_out.push(Op::RemoveRealServer(*key, *real));
+            }
+        }
+    }
+
+    fn add_element(&mut self, set: NftSet, element: NftElement) {
+        let transaction = match set {
+            // Open only when there is a virtual server behind it.
+            NftSet::ServicePorts | NftSet::InsideMarks => &mut self.opening,
+            _ => &mut self.closing,
+        };
+        transaction.add.entry(set).or_default().insert(element);
+    }
+
+    fn remove_element(&mut self, set: NftSet, element: NftElement, desired: &KernelState) {
+        let transaction = match (set, element) {
+            (
+                NftSet::ServicePorts | NftSet::InsideMarks | NftSet::Reject | NftSet::DropOutside,
+                _,
+            ) => &mut self.opening,
+            // Changed in one with the networks that replace it.
+            (NftSet::AllowedSources, NftElement::Source(front, _))
+                if contains(&desired.nft, NftSet::Restricted, &NftElement::Front(front)) =>
+            {
+                &mut self.closing
+            }
+            _ => &mut self.last,
+        };
+        transaction.remove.entry(set).or_default().insert(element);
+    }
+
+    fn into_plan(self) -> Plan {
+        let unbind = Some(self.unbind).filter(|vips| !vips.is_empty());
+        let bind = Some(self.bind).filter(|vips| !vips.is_empty());
+        let mut ops = Vec::new();
+        ops.extend(self.closing.into_op());
+        ops.extend(self.servers_in);
+        ops.extend(unbind.map(Op::UnbindVips));
+        ops.extend(self.opening.into_op());
+        ops.extend(bind.map(Op::BindVips));
+        ops.extend(self.servers_out);
+        ops.extend(self.last.into_op());
+        Plan { ops }
+    }
+}
+
+/// Where a real server stands in the order of its virtual server on this node.
+fn place(seed: u64, real: &RealServerKey) -> u64 {
+    // The seed must reach every bit, or nodes would only differ by a rotation.
+    let mixed = crate::seed(&real.to_string()) ^ seed;
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

@@ -7,21 +7,28 @@
 //! A change walks [`event`] → [`cluster`] → [`diff`](mod@diff) → [`plan`].
 
 pub mod cluster;
+mod compile;
 pub mod diff;
 pub mod event;
+#[cfg(test)]
+mod fixtures;
 pub mod k8s;
 pub mod names;
 pub mod options;
+pub mod output;
 pub mod plan;
+mod slices;
 pub mod state;
 pub mod text;
 
 pub use cluster::{Cluster, HealthCheck};
+pub use compile::FrontKind;
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use event::{Event, HostAddress, Kind, ObjectRef};
 pub use k8s::Object;
 pub use names::{ServiceName, ServicePortName, Warning};
 pub use options::{NodePortAddresses, Options};
+pub use output::Output;
 pub use plan::{Op, Plan, Settings};
 pub use state::KernelState;
 

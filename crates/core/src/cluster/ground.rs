@@ -1,0 +1,247 @@
+//! What lies around all Services: addresses of this host and of others, the zone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::compile::Surroundings;
+use crate::event::HostAddress;
+use crate::k8s::{Node, Service, ZONE_LABEL};
+use crate::names::Warning;
+use crate::options::{NodePortAddresses, Options};
+use crate::slices::unusable;
+use crate::state::Family;
+
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// As a source told; none before it did.
+    told_host: Option<BTreeSet<IpAddr>>,
+    told_protected: BTreeSet<IpAddr>,
+    api_servers: BTreeSet<IpAddr>,
+    node: Option<Box<Node>>,
+    other_nodes: BTreeMap<String, BTreeSet<IpAddr>>,
+    derived: Derived,
+}
+
+/// What follows from the rest.
+#[derive(Debug, Default, PartialEq)]
+struct Derived {
+    host: BTreeSet<IpAddr>,
+    node_ports: Vec<IpAddr>,
+    protected: BTreeSet<IpAddr>,
+    zone: Option<String>,
+    warnings: Vec<Warning>,
+}
+
+/// What changed for Services.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Addresses that became, or ceased to be, this host's or protected.
+    addresses: BTreeSet<IpAddr>,
+    node_ports: bool,
+    zone: bool,
+}
+
+impl Change {
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && !self.node_ports && !self.zone
+    }
+
+    /// Whether a Service must be compiled again.
+    pub(super) fn concerns(&self, service: &Service) -> bool {
+        let spec = &service.spec;
+        let mut ports = spec.ports.iter();
+        if self.zone || (self.node_ports && ports.any(|p| p.node_port.is_some_and(|n| n != 0))) {
+            return true;
+        }
+        if self.addresses.is_empty() {
+            return false;
+        }
+        let ingress = &service.status.load_balancer.ingress;
+        let balanced = ingress.iter().filter_map(|ingress| ingress.ip.as_ref());
+        let mut texts = spec
+            .cluster_ip
+            .iter()
+            .chain(&spec.cluster_ips)
+            .chain(&spec.external_ips)
+            .chain(balanced);
+        texts.any(|text| {
+            let address = text.trim().parse();
+            address.is_ok_and(|address| self.addresses.contains(&address))
+        })
+    }
+}
+
+impl Ground {
+    pub(super) fn new(options: &Options) -> Self {
+        let mut ground = Self {
+            told_host: None,
+            told_protected: BTreeSet::new(),
+            api_servers: BTreeSet::new(),
+            node: None,
+            other_nodes: BTreeMap::new(),
+            derived: Derived::default(),
+        };
+        ground.derive(options);
+        ground
+    }
+
+    pub(super) fn surroundings<'a>(&'a self, options: &'a Options) -> Surroundings<'a> {
+        Surroundings {
+            options,
+            host: &self.derived.host,
+            node_ports: &self.derived.node_ports,
+            protected: &self.derived.protected,
+            zone: self.derived.zone.as_deref(),
+        }
+    }
+
+    pub(super) fn node(&self) -> Option<&Node> {
+        self.node.as_deref()
+    }
+
+    pub(super) fn host(&self) -> &BTreeSet<IpAddr> {
+        &self.derived.host
+    }
+
+    pub(super) fn node_ports(&self) -> &[IpAddr] {
+        &self.derived.node_ports
+    }
+
+    pub(super) fn warnings(&self) -> &[Warning] {
+        &self.derived.warnings
+    }
+
+    /// All nodes that are known.
+    pub(super) fn node_names(&self) -> impl Iterator<Item = &str> {
+        let ours = self.node.iter().map(|node| node.metadata.name.as_str());
+        ours.chain(self.other_nodes.keys().map(String::as_str))
+    }
+
+    pub(super) fn host_addresses(&mut self, told: &[HostAddress], options: &Options) -> Change {
+        let told = told.iter().filter(|host| host.link != options.link);
+        self.told_host = Some(told.map(|host| host.address).collect());
+        self.derive(options)
+    }
+
+    pub(super) fn protect(&mut self, addresses: BTreeSet<IpAddr>, options: &Options) -> Change {
+        self.told_protected = addresses;
+        self.derive(options)
+    }
+
+    pub(super) fn api_servers(&mut self, found: BTreeSet<IpAddr>, options: &Options) -> Change {
+        if self.api_servers == found {
+            return Change::default();
+        }
+        self.api_servers = found;
+        self.derive(options)
+    }
+
+    pub(super) fn node_changed(&mut self, node: Node, options: &Options) -> Change {
+        if node.metadata.name == options.node_name {
+            self.node = Some(Box::new(node));
+        } else {
+            let addresses = addresses(&node, &["InternalIP", "ExternalIP"]);
+            self.other_nodes
+                .insert(node.metadata.name, addresses.into_iter().collect());
+        }
+        self.derive(options)
+    }
+
+    pub(super) fn node_gone(&mut self, name: &str, options: &Options) -> Change {
+        if name == options.node_name {
+            self.node = None;
+        } else {
+            self.other_nodes.remove(name);
+        }
+        self.derive(options)
+    }
+
+    fn derive(&mut self, options: &Options) -> Change {
+        let own: Vec<IpAddr> = match options.node_addresses.as_slice() {
+            [] => self
+                .node
+                .iter()
+                .flat_map(|node| addresses(node, &["InternalIP", "ExternalIP"]))
+                .collect(),
+            given => given.to_vec(),
+        };
+        // Before the host was looked at, the Node object must do.
+        let host = match &self.told_host {
+            Some(told) => told.clone(),
+            None => own.iter().copied().collect(),
+        };
+        let mut protected: BTreeSet<IpAddr> = self.told_protected.clone();
+        protected.extend(&self.api_servers);
+        protected.extend(self.other_nodes.values().flatten());
+        protected.extend(&own);
+        let (node_ports, warnings) = node_ports(&host, &own, options);
+        let labels = self.node.as_ref().map(|node| &node.metadata.labels);
+        let derived = Derived {
+            host,
+            node_ports,
+            protected,
+            zone: labels.and_then(|labels| labels.get(ZONE_LABEL).cloned()),
+            warnings,
+        };
+        let before = std::mem::replace(&mut self.derived, derived);
+        let now = &self.derived;
+        let mut moved: BTreeSet<IpAddr> = &before.host ^ &now.host;
+        moved.extend(&before.protected ^ &now.protected);
+        Change {
+            addresses: moved,
+            node_ports: before.node_ports != now.node_ports,
+            zone: before.zone != now.zone,
+        }
+    }
+}
+
+/// The addresses of a Node, those of the first type first.
+fn addresses(node: &Node, types: &[&str]) -> Vec<IpAddr> {
+    let of = |wanted: &str| {
+        let all = node.status.addresses.iter();
+        all.filter(|a| a.type_ == wanted)
+            .filter_map(|a| a.address.trim().parse().ok())
+            .collect::<Vec<IpAddr>>()
+    };
+    types.iter().flat_map(|wanted| of(wanted)).collect()
+}
+
+/// The addresses that take NodePorts. What is not known is not served: `primary`
+/// with an unknown address must not mean all addresses.
+fn node_ports(
+    host: &BTreeSet<IpAddr>,
+    own: &[IpAddr],
+    options: &Options,
+) -> (Vec<IpAddr>, Vec<Warning>) {
+    let usable = host.iter().copied().filter(|a| unusable(*a).is_none());
+    match &options.node_port_addresses {
+        NodePortAddresses::All => (usable.collect(), Vec::new()),
+        NodePortAddresses::Cidrs(nets) => {
+            let none_for = |family| {
+                let mut nets = nets.iter();
+                !nets.any(|net| Family::of(net.addr()) == family)
+            };
+            let chosen = usable.filter(|address| {
+                none_for(Family::of(*address)) || nets.iter().any(|net| net.contains(address))
+            });
+            (chosen.collect(), Vec::new())
+        }
+        NodePortAddresses::Primary => {
+            let first = |family| {
+                let mut own = own.iter().copied();
+                own.find(|a| Family::of(*a) == family && host.contains(a))
+            };
+            let chosen: Vec<IpAddr> = options.families.iter().filter_map(|f| first(*f)).collect();
+            let warnings = match chosen.is_empty() {
+                true => vec![Warning {
+                    object: format!("Node {}", options.node_name),
+                    message: "NodePorts are for the node's primary address, and none is known \
+                              that this host has; they are not served"
+                        .to_owned(),
+                }],
+                false => Vec::new(),
+            };
+            (chosen, warnings)
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The cluster as the sources told it, and what it compiles to.
+
+mod claims;
+mod ground;
+mod lists;
+mod objects;
+mod placement;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use self::claims::Claims;
+use self::ground::{Change, Ground};
+use self::lists::Lists;
+use self::objects::Entry;
+use self::placement::Placement;
+use crate::compile::{FrontKind, compile};
+use crate::diff::Touched;
+use crate::event::{Event, Kind, ObjectRef};
+use crate::k8s::{Node, Object};
+use crate::names::{ServiceName, ServicePortName, Warning};
+use crate::options::Options;
+use crate::slices::Interner;
+use crate::state::{KernelState, RealServerKey, VirtualServerKey};
+
+/// What a health-check node port answers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HealthCheck {
+    /// The Service.
+    pub service: ServiceName,
+    /// Port to listen on.
+    pub port: u16,
+    /// Ready endpoints on this node, each address once.
+    pub local_endpoints: usize,
+    /// Load-balancer addresses of the Service on which it should answer too.
+    pub vips: BTreeSet<IpAddr>,
+}
+
+/// All objects, and the kernel state they ask for.
+#[derive(Debug)]
+pub struct Cluster {
+    options: Options,
+    /// Services by name; one that has only slices so far is there too.
+    entries: BTreeMap<ServiceName, Entry>,
+    /// Which Service a slice belongs to, since a deletion does not say.
+    slice_owners: BTreeMap<ServiceName, ServiceName>,
+    service_cidrs: BTreeMap<String, (BTreeSet<IpNet>, Vec<Warning>)>,
+    ground: Ground,
+    lists: Lists,
+    names: Interner,
+    dirty: BTreeSet<ServiceName>,
+    claims: Claims,
+    placement: Placement,
+}
+
+impl Cluster {
+    /// An empty cluster.
+    pub fn new(options: Options) -> Self {
+        Self {
+            ground: Ground::new(&options),
+            lists: Lists::new(options.wait_for_node),
+            options,
+            entries: BTreeMap::new(),
+            slice_owners: BTreeMap::new(),
+            service_cidrs: BTreeMap::new(),
+            names: Interner::default(),
+            dirty: BTreeSet::new(),
+            claims: Claims::default(),
+            placement: Placement::default(),
+        }
+    }
+
+    /// Takes in what a source saw. Cheap: the Services concerned are marked and
+    /// compiled by the next [`Self::compile`].
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Upsert(object) => self.upsert(object),
+            Event::Delete(object) => self.delete(&object),
+            Event::ListStarted(kind) => self.lists.started(kind),
+            Event::ListCompleted(kind) => self.list_completed(kind),
+            Event::HostAddresses(addresses) => {
+                let change = self.ground.host_addresses(&addresses, &self.options);
+                self.ground_changed(&change);
+            }
+            Event::Protected(addresses) => {
+                let change = self.ground.protect(addresses, &self.options);
+                self.ground_changed(&change);
+            }
+        }
+    }
+
+    /// Whether every kind needed has been listed whole. Before that the desired
+    /// state must not be used to remove anything.
+    pub fn synced(&self) -> bool {
+        self.lists.synced()
+    }
+
+    /// Whether anything changed since the last [`Self::compile`].
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Compiles the Services that changed; says what may differ in [`Self::desired`].
+    pub fn compile(&mut self) -> Touched {
+        let mut touched = Touched::default();
+        while let Some(name) = self.dirty.pop_first() {
+            self.compile_one(&name, &mut touched);
+        }
+        touched
+    }
+
+    /// Compiles one Service before all others, if it changed: on a cold start
+    /// that of the API server and DNS.
+    pub fn compile_first(&mut self, name: &ServiceName) -> Touched {
+        let mut touched = Touched::default();
+        if self.dirty.remove(name) {
+            self.compile_one(name, &mut touched);
+        }
+        touched
+    }
+
+    fn compile_one(&mut self, name: &ServiceName, touched: &mut Touched) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let compiled = match &entry.service {
+            Some(service) => {
+                let around = self.ground.surroundings(&self.options);
+                compile(name, service, entry.slices.values(), &around)
+            }
+            None => Default::default(),
+        };
+        let claimant = entry.claimant(name);
+        let rivals = self
+            .claims
+            .stake(&claimant, &mut entry.footprint, &compiled);
+        self.placement
+            .place(name, &mut entry.footprint, compiled, &self.claims, touched);
+        if entry.is_empty() {
+            self.entries.remove(name);
+        }
+        self.dirty.extend(rivals);
+    }
+
+    /// What the kernel should hold, as of the last [`Self::compile`].
+    pub fn desired(&self) -> &KernelState {
+        self.placement.desired()
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What is wrong with the objects, as of the last [`Self::compile`].
+    pub fn warnings(&self) -> Vec<Warning> {
+        let services = self.entries.values().flat_map(|e| &e.footprint.warnings);
+        let cidrs = self.service_cidrs.values().flat_map(|(_, w)| w);
+        let all: BTreeSet<&Warning> = services
+            .chain(cidrs)
+            .chain(self.ground.warnings())
+            .collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Warnings about one Service and its slices.
+    pub fn warnings_of(&self, service: &ServiceName) -> &[Warning] {
+        let entry = self.entries.get(service);
+        entry.map_or(&[], |entry| &entry.footprint.warnings)
+    }
+
+    /// Health-check node ports that must be answered.
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
+        let checks = self.entries.iter().filter_map(|(name, entry)| {
+            let health = entry.footprint.health.as_ref()?;
+            Some(HealthCheck {
+                service: name.clone(),
+                port: health.port,
+                local_endpoints: health.local_endpoints,
+                vips: health.vips.clone(),
+            })
+        });
+        checks.collect()
+    }
+
+    /// Whom a virtual server belongs to.
+    pub fn service_of(&self, key: &VirtualServerKey) -> Option<ServicePortName> {
+        self.placement.served(key).map(|served| ServicePortName {
+            service: served.service.clone(),
+            port: served.port.clone(),
+        })
+    }
+
+    /// How a Service came by a virtual server.
+    pub fn kind_of(&self, key: &VirtualServerKey) -> Option<FrontKind> {
+        self.placement.served(key).map(|served| served.kind)
+    }
+
+    /// All fronts and marks that Services hold, served, refused or dropped.
+    pub fn fronts(&self) -> impl Iterator<Item = (&VirtualServerKey, ServicePortName, FrontKind)> {
+        self.placement.all_served().map(|(key, served)| {
+            let name = ServicePortName {
+                service: served.service.clone(),
+                port: served.port.clone(),
+            };
+            (key, name, served.kind)
+        })
+    }
+
+    /// Names of the Services that are known, served or not.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        let known = self.entries.iter().filter(|(_, e)| e.service.is_some());
+        known.map(|(name, _)| name)
+    }
+
+    /// The object of a Service, with only the labels and annotations that are looked at.
+    pub fn service(&self, name: &ServiceName) -> Option<&crate::k8s::Service> {
+        self.entries.get(name)?.service.as_ref()
+    }
+
+    /// Whether the Service a virtual server belongs to still has such an
+    /// endpoint, in whatever state. Its connections need not end yet.
+    pub fn has_endpoint(&self, key: &VirtualServerKey, real: &RealServerKey) -> bool {
+        let Some(served) = self.placement.served(key) else {
+            return false;
+        };
+        let entry = self.entries.get(&served.service);
+        entry.is_some_and(|entry| entry.has_endpoint(&served.port, real))
+    }
+
+    /// This node's object, once seen.
+    pub fn node(&self) -> Option<&Node> {
+        self.ground.node()
+    }
+
+    /// This host's addresses.
+    pub fn host_addresses(&self) -> &BTreeSet<IpAddr> {
+        self.ground.host()
+    }
+
+    /// Addresses of this host that take NodePorts.
+    pub fn node_port_addresses(&self) -> &[IpAddr] {
+        self.ground.node_ports()
+    }
+
+    /// Networks of cluster addresses, from ServiceCIDRs.
+    pub fn service_cidrs(&self) -> BTreeSet<IpNet> {
+        let all = self.service_cidrs.values().flat_map(|(nets, _)| nets);
+        all.copied().collect()
+    }
+
+    fn upsert(&mut self, object: Object) {
+        self.lists.seen(object.kind(), || object.reference());
+        match object {
+            Object::Service(service) => self.upsert_service(*service),
+            Object::EndpointSlice(slice) => self.upsert_slice(&slice),
+            Object::ServiceCidr(cidr) => {
+                let name = cidr.metadata.name.clone();
+                self.service_cidrs.insert(name, objects::networks(&cidr));
+            }
+            Object::Node(node) => {
+                let change = self.ground.node_changed(*node, &self.options);
+                self.ground_changed(&change);
+            }
+        }
+    }
+
+    fn delete(&mut self, object: &ObjectRef) {
+        self.lists.gone(object);
+        let name = ServiceName::new(&object.namespace, &object.name);
+        match object.kind {
+            Kind::Service => {
+                if let Some(entry) = self.entries.get_mut(&name) {
+                    entry.service = None;
+                    self.dirty.insert(name);
+                }
+            }
+            Kind::EndpointSlice => self.remove_slice(&name),
+            Kind::ServiceCidr => {
+                self.service_cidrs.remove(&object.name);
+            }
+            Kind::Node => {
+                let change = self.ground.node_gone(&object.name, &self.options);
+                self.ground_changed(&change);
+            }
+        }
+    }
+
+    /// Removes what the full list did not name.
+    fn list_completed(&mut self, kind: Kind) {
+        let Some(seen) = self.lists.completed(kind) else {
+            return;
+        };
+        let known: Vec<(Arc<str>, Arc<str>)> = match kind {
+            Kind::Service => {
+                let services = self.services();
+                services
+                    .map(|n| (n.namespace.clone(), n.name.clone()))
+                    .collect()
+            }
+            Kind::EndpointSlice => {
+                let slices = self.slice_owners.keys();
+                slices
+                    .map(|n| (n.namespace.clone(), n.name.clone()))
+                    .collect()
+            }
+            Kind::ServiceCidr => {
+                let cidrs = self.service_cidrs.keys();
+                cidrs
+                    .map(|name| ("".into(), name.as_str().into()))
+                    .collect()
+            }
+            Kind::Node => {
+                let nodes = self.ground.node_names();
+                nodes.map(|name| ("".into(), name.into())).collect()
+            }
+        };
+        for (namespace, name) in known {
+            let object = ObjectRef {
+                kind,
+                namespace: namespace.to_string(),
+                name: name.to_string(),
+            };
+            if !seen.contains(&object) {
+                self.delete(&object);
+            }
+        }
+    }
+
+    /// Marks the Services that a change of the surroundings concerns.
+    fn ground_changed(&mut self, change: &Change) {
+        if change.is_empty() {
+            return;
+        }
+        let concerned = self.entries.iter().filter(|(_, entry)| {
+            let service = entry.service.as_ref();
+            service.is_some_and(|service| change.concerns(service))
+        });
+        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixtures::*;
+    use crate::{Event, Kind};
+
+    #[test]
+    fn a_service_is_a_virtual_server_a_vip_and_a_port_that_passes_the_guard() {
+        let mut cluster = cluster();
+        cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+
+        assert_lines(
+            &cluster.text(),
+            "10.96.0.1:80/TCP rr  ClusterIP default/web
+               -> 10.244.1.7:8080 weight 1
+             vip  10.96.0.1
+             nft service-ports  10.96.0.1 . tcp . 80
+             nft vips  10.96.0.1",
+        );
+    }
+
+    #[test]
+    fn new_endpoint_joins_the_virtual_server() {
+        let mut cluster = cluster();
+        cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+        let before = cluster.state();
+
+        cluster.endpoints(&web(), [ep("10.244.1.7"), ep("10.244.2.9")]);
+
+        assert_lines(
+            &plan(&before, &cluster.state()),
+            "real server  add  10.96.0.1:80/TCP -> 10.244.2.9:8080 weight 1",
+        );
+    }
+
+    #[test]
+    fn nothing_is_synced_before_both_lists_are_whole() {
+        let mut cluster = cluster();
+        cluster.apply(Event::ListStarted(Kind::Service));
+        cluster.apply(Event::ListCompleted(Kind::Service));
+        assert!(!cluster.synced());
+        cluster.apply(Event::ListCompleted(Kind::EndpointSlice));
+        assert!(!cluster.synced(), "a list that never began is not whole");
+        cluster.complete();
+        assert!(cluster.synced());
+    }
+
+    #[test]
+    fn what_a_full_list_does_not_name_goes_when_it_is_complete() {
+        let mut cluster = cluster();
+        cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+        let before = cluster.state();
+
+        cluster.apply(Event::ListStarted(Kind::Service));
+        cluster.add(service("other", "10.96.0.2"));
+        assert!(
+            cluster
+                .state()
+                .virtual_servers
+                .keys()
+                .eq(before.virtual_servers.keys())
+        );
+
+        cluster.apply(Event::ListCompleted(Kind::Service));
+        assert_lines(
+            &cluster.text(),
+            "vip  10.96.0.2
+             nft reject  10.96.0.2 . tcp . 80
+             nft vips  10.96.0.2",
+        );
+    }
+
+    #[test]
+    fn one_change_touches_its_service_alone() {
+        let mut cluster = cluster();
+        cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+        cluster.add(service("other", "10.96.0.2"));
+        cluster.compile();
+
+        cluster.endpoints(&web(), [ep("10.244.1.8")]);
+        let touched = cluster.compile();
+
+        assert_eq!(touched.len(), 1);
+        assert!(cluster.compile().is_empty());
+    }
+}

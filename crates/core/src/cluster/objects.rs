@@ -1,0 +1,128 @@
+//! Services and their slices, as they are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::Cluster;
+use super::claims::Claimant;
+use super::placement::Footprint;
+use crate::compile::is_read;
+use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
+use crate::names::{ServiceName, Warning};
+use crate::slices::{self, Slice};
+use crate::state::RealServerKey;
+
+/// A Service with its slices and what it was compiled to.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) service: Option<Service>,
+    /// By name of the slice, so that the order of arrival plays no part.
+    pub(super) slices: BTreeMap<Arc<str>, Slice>,
+    pub(super) footprint: Footprint,
+}
+
+impl Entry {
+    pub(super) fn is_empty(&self) -> bool {
+        self.service.is_none() && self.slices.is_empty() && self.footprint.is_empty()
+    }
+
+    pub(super) fn claimant(&self, name: &ServiceName) -> Claimant {
+        let service = self.service.as_ref();
+        let created = service.and_then(|service| service.metadata.creation_timestamp);
+        Claimant::new(created, name)
+    }
+
+    pub(super) fn has_endpoint(&self, port: &str, real: &RealServerKey) -> bool {
+        self.slices.values().any(|slice| {
+            let mut ports = slice.ports.iter();
+            ports.any(|p| &*p.name == port && p.port == real.port)
+                && slice.endpoints.iter().any(|e| e.address == real.address)
+        })
+    }
+}
+
+impl Cluster {
+    pub(super) fn upsert_service(&mut self, mut service: Service) {
+        let metadata = &mut service.metadata;
+        let name = ServiceName::new(&metadata.namespace, &metadata.name);
+        metadata.resource_version = String::new();
+        metadata.annotations.retain(|key, _| is_read(key));
+        metadata
+            .labels
+            .retain(|key, _| key == HEADLESS_LABEL || key == SERVICE_PROXY_NAME_LABEL);
+        let entry = self.entries.entry(name.clone()).or_default();
+        if entry.service.as_ref() != Some(&service) {
+            entry.service = Some(service);
+            self.dirty.insert(name);
+        }
+    }
+
+    pub(super) fn upsert_slice(&mut self, slice: &k8s::EndpointSlice) {
+        let metadata = &slice.metadata;
+        let name = ServiceName::new(&metadata.namespace, &metadata.name);
+        let service = metadata.labels.get(SERVICE_NAME_LABEL);
+        let service = service.filter(|_| !metadata.labels.contains_key(HEADLESS_LABEL));
+        let Some(service) = service else {
+            return self.remove_slice(&name);
+        };
+        let service = ServiceName::new(&metadata.namespace, service);
+        if self
+            .slice_owners
+            .get(&name)
+            .is_some_and(|old| *old != service)
+        {
+            self.remove_slice(&name);
+        }
+        let slice = slices::read(slice, &self.options.node_name, &mut self.names);
+        let entry = self.entries.entry(service.clone()).or_default();
+        if entry.slices.get(&name.name) == Some(&slice) {
+            return;
+        }
+        entry.slices.insert(name.name.clone(), slice);
+        self.slice_owners.insert(name, service.clone());
+        self.slices_changed(service);
+    }
+
+    pub(super) fn remove_slice(&mut self, name: &ServiceName) {
+        let Some(service) = self.slice_owners.remove(name) else {
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(&service) {
+            entry.slices.remove(&name.name);
+        }
+        self.slices_changed(service);
+    }
+
+    /// The addresses of API servers are the endpoints of this one Service.
+    fn slices_changed(&mut self, service: ServiceName) {
+        if &*service.namespace == "default" && &*service.name == "kubernetes" {
+            let entry = self.entries.get(&service);
+            let slices = entry.into_iter().flat_map(|entry| entry.slices.values());
+            let endpoints = slices.flat_map(|slice| &slice.endpoints);
+            let addresses = endpoints.map(|endpoint| endpoint.address).collect();
+            let change = self.ground.api_servers(addresses, &self.options);
+            self.ground_changed(&change);
+        }
+        self.dirty.insert(service);
+    }
+}
+
+/// The networks of a ServiceCIDR.
+pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning>) {
+    let mut networks = BTreeSet::new();
+    let mut warnings = Vec::new();
+    for text in &cidr.spec.cidrs {
+        match text.parse::<IpNet>() {
+            Ok(network) => {
+                networks.insert(network.trunc());
+            }
+            Err(_) => warnings.push(Warning {
+                object: format!("ServiceCIDR {}", cidr.metadata.name),
+                message: format!("spec.cidrs: {text:?} is no network; it is ignored"),
+            }),
+        }
+    }
+    (networks, warnings)
+}

@@ -1,0 +1,250 @@
+//! The desired state as the sum of what Services ask for, kept up one Service
+//! at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::claims::{Claimant, Claims};
+use crate::compile::{Claim, Compiled, FrontKind, Health};
+use crate::diff::Touched;
+use crate::names::{ServiceName, Warning};
+use crate::state::{KernelState, NftElement, NftSet, VirtualServer, VirtualServerKey};
+
+/// What a Service asked for and was given, so that it can be taken back.
+#[derive(Debug, Default)]
+pub(super) struct Footprint {
+    pub(super) claimant: Option<Claimant>,
+    pub(super) claims: Box<[VirtualServerKey]>,
+    elements: Box<[(NftSet, NftElement)]>,
+    vips: Box<[IpAddr]>,
+    pub(super) health: Option<Health>,
+    pub(super) warnings: Box<[Warning]>,
+    /// Fronts and marks it holds.
+    held: Box<[VirtualServerKey]>,
+}
+
+impl Footprint {
+    pub(super) fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.elements.is_empty()
+    }
+}
+
+/// Who holds a front or mark.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) service: ServiceName,
+    pub(super) port: Arc<str>,
+    pub(super) kind: FrontKind,
+}
+
+/// The sum.
+#[derive(Debug, Default)]
+pub(super) struct Placement {
+    desired: KernelState,
+    served: BTreeMap<VirtualServerKey, Served>,
+    /// How many more Services want what several want.
+    more_elements: BTreeMap<(NftSet, NftElement), u32>,
+    more_vips: BTreeMap<IpAddr, u32>,
+}
+
+impl Placement {
+    pub(super) fn desired(&self) -> &KernelState {
+        &self.desired
+    }
+
+    pub(super) fn served(&self, key: &VirtualServerKey) -> Option<&Served> {
+        self.served.get(key)
+    }
+
+    pub(super) fn all_served(&self) -> impl Iterator<Item = (&VirtualServerKey, &Served)> {
+        self.served.iter()
+    }
+
+    /// Replaces what a Service was given by what it is given now.
+    pub(super) fn place(
+        &mut self,
+        name: &ServiceName,
+        footprint: &mut Footprint,
+        compiled: Compiled,
+        claims: &Claims,
+        touched: &mut Touched,
+    ) {
+        let mut grant = Grant::of(name, compiled, claims);
+        for key in &footprint.held {
+            let still = grant.held.contains_key(key);
+            let ours = self.served.get(key).is_some_and(|s| s.service == *name);
+            if ours && !still {
+                self.served.remove(key);
+                self.set_server(*key, None, touched);
+            }
+        }
+        let held: Box<[_]> = grant.held.keys().copied().collect();
+        for (key, (served, server)) in std::mem::take(&mut grant.held) {
+            self.served.insert(key, served);
+            self.set_server(key, server, touched);
+        }
+        self.swap_elements(&footprint.elements, &grant.elements, touched);
+        self.swap_vips(&footprint.vips, &grant.vips, touched);
+        footprint.held = held;
+        footprint.elements = grant.elements.into_iter().collect();
+        footprint.vips = grant.vips.into_iter().collect();
+        footprint.health = grant.health;
+        footprint.warnings = grant.warnings.into();
+    }
+
+    fn set_server(
+        &mut self,
+        key: VirtualServerKey,
+        server: Option<VirtualServer>,
+        touched: &mut Touched,
+    ) {
+        let servers = &mut self.desired.virtual_servers;
+        if servers.get(&key) == server.as_ref() {
+            return;
+        }
+        touched.virtual_servers.insert(key);
+        match server {
+            Some(server) => servers.insert(key, server),
+            None => servers.remove(&key),
+        };
+    }
+
+    fn swap_elements(
+        &mut self,
+        before: &[(NftSet, NftElement)],
+        after: &BTreeSet<(NftSet, NftElement)>,
+        touched: &mut Touched,
+    ) {
+        for element in before.iter().filter(|element| !after.contains(element)) {
+            if one_less(&mut self.more_elements, element) {
+                continue;
+            }
+            touched.elements.insert(*element);
+            if let Some(set) = self.desired.nft.get_mut(&element.0) {
+                set.remove(&element.1);
+                if set.is_empty() {
+                    self.desired.nft.remove(&element.0);
+                }
+            }
+        }
+        // `before` came from an ordered set.
+        for element in after.iter().filter(|e| before.binary_search(e).is_err()) {
+            match self
+                .desired
+                .nft
+                .entry(element.0)
+                .or_default()
+                .insert(element.1)
+            {
+                true => _ = touched.elements.insert(*element),
+                false => *self.more_elements.entry(*element).or_default() += 1,
+            }
+        }
+    }
+
+    fn swap_vips(&mut self, before: &[IpAddr], after: &BTreeSet<IpAddr>, touched: &mut Touched) {
+        for vip in before.iter().filter(|vip| !after.contains(vip)) {
+            if !one_less(&mut self.more_vips, vip) {
+                self.desired.vips.remove(vip);
+                touched.vips.insert(*vip);
+            }
+        }
+        for vip in after
+            .iter()
+            .filter(|vip| before.binary_search(vip).is_err())
+        {
+            match self.desired.vips.insert(*vip) {
+                true => _ = touched.vips.insert(*vip),
+                false => *self.more_vips.entry(*vip).or_default() += 1,
+            }
+        }
+    }
+}
+
+/// Whether somebody else still wants it.
+fn one_less<K: Ord>(more: &mut BTreeMap<K, u32>, key: &K) -> bool {
+    let Some(count) = more.get_mut(key) else {
+        return false;
+    };
+    *count -= 1;
+    if *count == 0 {
+        more.remove(key);
+    }
+    true
+}
+
+/// What a Service is given: its claims less those that others hold.
+#[derive(Debug, Default)]
+struct Grant {
+    held: BTreeMap<VirtualServerKey, (Served, Option<VirtualServer>)>,
+    elements: BTreeSet<(NftSet, NftElement)>,
+    vips: BTreeSet<IpAddr>,
+    health: Option<Health>,
+    warnings: Vec<Warning>,
+}
+
+impl Grant {
+    fn of(name: &ServiceName, compiled: Compiled, claims: &Claims) -> Self {
+        let mut grant = Self {
+            elements: compiled.shared,
+            health: compiled.health,
+            warnings: compiled.warnings,
+            ..Self::default()
+        };
+        for claim in compiled.claims {
+            match claims.owner(&claim.key) {
+                Some(owner) if owner != name => grant.lose(name, &claim, owner),
+                _ => grant.win(name, claim, claims),
+            }
+        }
+        grant
+    }
+
+    fn win(&mut self, name: &ServiceName, claim: Claim, claims: &Claims) {
+        self.vips.extend(claim.bind);
+        self.elements.extend(elements(name, &claim, claims));
+        let served = Served {
+            service: name.clone(),
+            port: claim.port,
+            kind: claim.kind,
+        };
+        self.held.insert(claim.key, (served, claim.server));
+    }
+
+    fn lose(&mut self, name: &ServiceName, claim: &Claim, owner: &ServiceName) {
+        let what = match claim.key {
+            VirtualServerKey::Front(front) => {
+                format!("{} {front} is served for Service {owner}", claim.kind)
+            }
+            VirtualServerKey::Mark { mark, .. } => {
+                format!("mark {mark:#010x} for traffic from inside is that of Service {owner}")
+            }
+        };
+        self.warnings.push(Warning {
+            object: format!("Service {name}"),
+            message: format!(
+                "port {:?}: {what}, which goes before; not for this one",
+                &*claim.port
+            ),
+        });
+    }
+}
+
+/// The elements of a front that was won. Without its mark there is nobody for
+/// traffic from inside; if that was all there was, the front is refused, since
+/// a port that passes the guard and has no virtual server reaches the host.
+fn elements(name: &ServiceName, claim: &Claim, claims: &Claims) -> Vec<(NftSet, NftElement)> {
+    let mut elements = claim.elements.clone();
+    let (VirtualServerKey::Front(front), Some(mark)) = (claim.key, claim.mark) else {
+        return elements;
+    };
+    let family = claim.key.family();
+    if claims.owner(&VirtualServerKey::Mark { mark, family }) == Some(name) {
+        elements.push((NftSet::InsideMarks, NftElement::Mark(front, mark)));
+    } else if claim.server.is_none() {
+        elements.retain(|(set, _)| *set != NftSet::ServicePorts);
+        elements.push((NftSet::Reject, NftElement::Front(front)));
+    }
+    elements
+}

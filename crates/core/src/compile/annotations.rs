@@ -1,0 +1,169 @@
+//! What the owner of a Service asks of the scheduler.
+
+use super::Warnings;
+use crate::k8s::{Service, ServicePort};
+use crate::options::{Options, SCHEDULERS};
+use crate::state::{Flags, Protocol};
+
+const SCHEDULER: [&str; 2] = [
+    "ipvs.kube-ipvs.dev/scheduler",
+    "kube-router.io/service.scheduler",
+];
+const SCHEDULER_FLAGS: [&str; 2] = [
+    "ipvs.kube-ipvs.dev/scheduler-flags",
+    "kube-router.io/service.schedflags",
+];
+const ONE_PACKET: &str = "ipvs.kube-ipvs.dev/one-packet";
+const UPPER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/upper-threshold";
+const LOWER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/lower-threshold";
+
+/// Whether an annotation is one that [`read`] looks at.
+pub(crate) fn is_read(name: &str) -> bool {
+    let all = [ONE_PACKET, UPPER_THRESHOLD, LOWER_THRESHOLD];
+    SCHEDULER.contains(&name) || SCHEDULER_FLAGS.contains(&name) || all.contains(&name)
+}
+
+/// Settings of all virtual servers of a Service.
+#[derive(Debug)]
+pub(super) struct Tuning {
+    pub(super) scheduler: String,
+    flags: Flags,
+    pub(super) upper_threshold: u32,
+    pub(super) lower_threshold: u32,
+}
+
+impl Tuning {
+    /// The flags for a protocol: only UDP can be scheduled by the packet.
+    pub(super) fn flags(&self, protocol: Protocol) -> Flags {
+        Flags {
+            one_packet: self.flags.one_packet && protocol == Protocol::Udp,
+            ..self.flags
+        }
+    }
+}
+
+/// Reads the annotations; a bad value is as good as none.
+pub(super) fn read(service: &Service, options: &Options, warnings: &mut Warnings) -> Tuning {
+    let notes = Notes {
+        service,
+        warnings: std::cell::RefCell::new(warnings),
+    };
+    let scheduler = notes.scheduler();
+    let mut flags = match &scheduler {
+        Some(name) if *name != options.scheduler => Flags::default(),
+        _ => options.flags,
+    };
+    let scheduler = scheduler.unwrap_or_else(|| options.scheduler.clone());
+    let hashes = ["sh", "mh"].contains(&scheduler.as_str());
+    flags.fallback |= hashes;
+    notes.scheduler_flags(&scheduler, &mut flags);
+    flags.one_packet = notes.one_packet() || flags.one_packet;
+    let (upper_threshold, lower_threshold) = notes.thresholds();
+    Tuning {
+        scheduler,
+        flags,
+        upper_threshold,
+        lower_threshold,
+    }
+}
+
+struct Notes<'a> {
+    service: &'a Service,
+    warnings: std::cell::RefCell<&'a mut Warnings>,
+}
+
+impl Notes<'_> {
+    /// The first of several names that is there, with its value.
+    fn value<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &str)> {
+        let all = &self.service.metadata.annotations;
+        let found = names.iter().find_map(|name| Some((*name, all.get(*name)?)));
+        found.map(|(name, value)| (name, value.trim()))
+    }
+
+    fn warn(&self, name: &str, value: &str, why: &str) {
+        let text = format!("annotation {name}: {value:?} {why}");
+        self.warnings.borrow_mut().add(text);
+    }
+
+    fn scheduler(&self) -> Option<String> {
+        let (name, value) = self.value(&SCHEDULER)?;
+        if SCHEDULERS.contains(&value) {
+            return Some(value.to_owned());
+        }
+        let why = format!(
+            "is no scheduler ({}); the default is used",
+            SCHEDULERS.join(", ")
+        );
+        self.warn(name, value, &why);
+        None
+    }
+
+    /// Words set a flag; with `no-` before them they clear it.
+    fn scheduler_flags(&self, scheduler: &str, flags: &mut Flags) {
+        let Some((name, value)) = self.value(&SCHEDULER_FLAGS) else {
+            return;
+        };
+        let words = value
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty());
+        for word in words {
+            let (plain, on) = match word.strip_prefix("no-") {
+                Some(plain) => (plain, false),
+                None => (word, true),
+            };
+            let flag = match (scheduler, plain) {
+                ("sh", "sh-fallback") | ("mh", "mh-fallback" | "flag-1") => &mut flags.fallback,
+                ("sh", "sh-port") | ("mh", "mh-port" | "flag-2") => &mut flags.port,
+                (_, "flag-1" | "flag-2" | "flag-3") => continue,
+                _ => {
+                    let why = format!("is no flag of scheduler {scheduler}; it is ignored");
+                    self.warn(name, word, &why);
+                    continue;
+                }
+            };
+            *flag = on;
+        }
+    }
+
+    fn one_packet(&self) -> bool {
+        let Some((name, value)) = self.value(&[ONE_PACKET]) else {
+            return false;
+        };
+        let on = match value {
+            "true" => true,
+            "false" => return false,
+            _ => {
+                self.warn(name, value, "is neither true nor false; it is ignored");
+                return false;
+            }
+        };
+        let udp = |port: &ServicePort| port.protocol.as_deref() == Some("UDP");
+        if !self.service.spec.ports.iter().any(udp) {
+            self.warn(name, value, "is for UDP, and no port is UDP; it is ignored");
+        }
+        on
+    }
+
+    /// Upper and lower. The kernel refuses a lower one above the upper one.
+    fn thresholds(&self) -> (u32, u32) {
+        let upper = self.threshold(UPPER_THRESHOLD);
+        let lower = self.threshold(LOWER_THRESHOLD);
+        if lower > upper {
+            let why = "is above the upper threshold; it is ignored";
+            self.warn(LOWER_THRESHOLD, &lower.to_string(), why);
+            return (upper, 0);
+        }
+        (upper, lower)
+    }
+
+    fn threshold(&self, name: &'static str) -> u32 {
+        let Some((name, value)) = self.value(&[name]) else {
+            return 0;
+        };
+        value.parse().unwrap_or_else(|_| {
+            self.warn(name, value, "is no number of connections; it is ignored");
+            0
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! Which endpoints answer a Service port, seen from this node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::annotations::Tuning;
+use super::ports::Port;
+use crate::slices::{Endpoint, NodeHint, Slice};
+use crate::state::{Family, Protocol, RealServer, RealServerKey};
+
+/// The real servers of a port: those for traffic of the whole cluster, and
+/// those for traffic that must stay on this node.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) family: Family,
+    pub(super) cluster: Servers,
+    pub(super) local: Servers,
+}
+
+/// Real servers that get new connections, and some that only keep theirs.
+#[derive(Debug)]
+pub(super) struct Servers {
+    pub(super) family: Family,
+    chosen: BTreeMap<RealServerKey, bool>,
+    draining: BTreeSet<RealServerKey>,
+}
+
+/// An endpoint with its port.
+type Found<'s> = (RealServerKey, &'s Endpoint);
+
+/// Those on this node.
+fn here<'s>(found: &[Found<'s>]) -> Vec<Found<'s>> {
+    found.iter().copied().filter(|(_, e)| e.local).collect()
+}
+
+impl Choice {
+    /// Chooses among the endpoints of all slices.
+    pub(super) fn of<'s>(
+        port: &Port,
+        family: Family,
+        slices: impl Iterator<Item = &'s Slice>,
+        zone: Option<&str>,
+    ) -> Self {
+        let all = gather(port, family, slices);
+        let all = all.into_iter();
+        let (ready, rest): (Vec<Found<'_>>, Vec<_>) = all.partition(|(_, e)| e.ready);
+        let leaving: Vec<_> = rest
+            .into_iter()
+            .filter(|(_, e)| e.serving && e.terminating)
+            .collect();
+        let topology = Topology::of(&ready, zone);
+        let near = ready.iter().filter(|(_, e)| topology.allows(e));
+        let near: Vec<_> = near.copied().collect();
+        let drains = port.protocol != Protocol::Udp;
+        let servers = |first, then| Servers::new(family, first, then, drains);
+        Self {
+            family,
+            local: servers(here(&ready), here(&leaving)),
+            cluster: servers(near, leaving),
+        }
+    }
+
+    /// Addresses on this node that may be asked to talk to themselves.
+    pub(super) fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let cluster = self.cluster.chosen.iter().filter(|(_, local)| **local);
+        cluster
+            .chain(&self.local.chosen)
+            .map(|(key, _)| key.address)
+    }
+}
+
+impl Servers {
+    /// Ready ones; without any, those that are leaving but still serve. The
+    /// latter keep their connections in any case, where weight 0 does that:
+    /// a UDP client would be stuck to them.
+    fn new(family: Family, ready: Vec<Found<'_>>, leaving: Vec<Found<'_>>, drains: bool) -> Self {
+        let fall_back = ready.is_empty();
+        let (chosen, draining) = match fall_back {
+            true => (leaving, Vec::new()),
+            false => (ready, leaving),
+        };
+        Self {
+            family,
+            chosen: chosen.into_iter().map(|(k, e)| (k, e.local)).collect(),
+            draining: draining
+                .into_iter()
+                .filter(|_| drains)
+                .map(|(k, _)| k)
+                .collect(),
+        }
+    }
+
+    /// Whether nobody takes new connections.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chosen.is_empty()
+    }
+
+    /// Whether the same ones answer.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        self.chosen == other.chosen && self.draining == other.draining
+    }
+
+    /// As the kernel wants them.
+    pub(super) fn weighted(&self, tuning: &Tuning) -> BTreeMap<RealServerKey, RealServer> {
+        let real = |weight| RealServer {
+            weight,
+            upper_threshold: tuning.upper_threshold,
+            lower_threshold: tuning.lower_threshold,
+        };
+        let draining = self.draining.iter().map(|key| (*key, real(0)));
+        let chosen = self.chosen.keys().map(|key| (*key, real(1)));
+        draining.chain(chosen).collect()
+    }
+}
+
+/// The endpoints that have this port, each address and port once. Of
+/// duplicates in several slices the liveliest counts: while an endpoint moves
+/// between slices one of them is stale.
+fn gather<'s>(
+    port: &Port,
+    family: Family,
+    slices: impl Iterator<Item = &'s Slice>,
+) -> BTreeMap<RealServerKey, &'s Endpoint> {
+    let mut found: BTreeMap<RealServerKey, &Endpoint> = BTreeMap::new();
+    for slice in slices.filter(|slice| slice.family == family) {
+        let numbers = slice
+            .ports
+            .iter()
+            .filter(|p| p.name == port.name && p.protocol == port.protocol)
+            .map(|p| p.port);
+        for number in numbers {
+            for endpoint in &slice.endpoints {
+                let key = RealServerKey {
+                    address: endpoint.address,
+                    port: number,
+                };
+                let known = found.entry(key).or_insert(endpoint);
+                if liveliness(endpoint) > liveliness(known) {
+                    *known = endpoint;
+                }
+            }
+        }
+    }
+    found
+}
+
+fn liveliness(endpoint: &Endpoint) -> (bool, bool, bool) {
+    (endpoint.ready, endpoint.serving, !endpoint.terminating)
+}
+
+/// Which hints are followed.
+enum Topology<'z> {
+    Everywhere,
+    SameNode,
+    SameZone(&'z str),
+}
+
+impl<'z> Topology<'z> {
+    /// Hints count only when every ready endpoint has one and one is meant for us.
+    fn of(ready: &[Found<'_>], zone: Option<&'z str>) -> Self {
+        let endpoints = || ready.iter().map(|(_, endpoint)| *endpoint);
+        if endpoints().all(|e| e.node_hint != NodeHint::None)
+            && endpoints().any(|e| e.node_hint == NodeHint::Ours)
+        {
+            return Self::SameNode;
+        }
+        let Some(zone) = zone.filter(|zone| !zone.is_empty()) else {
+            return Self::Everywhere;
+        };
+        let in_zone = |e: &Endpoint| e.zones.iter().any(|z| &**z == zone);
+        match endpoints().all(|e| !e.zones.is_empty()) && endpoints().any(in_zone) {
+            true => Self::SameZone(zone),
+            false => Self::Everywhere,
+        }
+    }
+
+    fn allows(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::SameNode => endpoint.node_hint == NodeHint::Ours,
+            Self::SameZone(zone) => endpoint.zones.iter().any(|z| &**z == *zone),
+        }
+    }
+}
+
+/// How many ready endpoints are on this node, each address once.
+pub(super) fn ready_here<'s>(slices: impl Iterator<Item = &'s Slice>) -> usize {
+    let here: BTreeSet<IpAddr> = slices
+        .filter(|slice| !slice.ports.is_empty())
+        .flat_map(|slice| &slice.endpoints)
+        .filter(|endpoint| endpoint.local && endpoint.ready)
+        .map(|endpoint| endpoint.address)
+        .collect();
+    here.len()
+}

@@ -1,0 +1,408 @@
+//! One Service to what it asks of the kernel. Pure, and about that Service alone.
+//!
+//! What comes out is claims on fronts; which of several Services gets a front
+//! is decided where all are known, in the cluster.
+
+mod addresses;
+mod annotations;
+mod endpoints;
+mod marks;
+mod policy;
+mod ports;
+mod ranges;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::k8s;
+use crate::names::{ServiceName, Warning};
+use crate::options::Options;
+use crate::slices::Slice;
+use crate::state::{
+    Family, Front, NftElement, NftSet, Persistence, VirtualServer, VirtualServerKey,
+};
+
+pub(crate) use self::annotations::is_read;
+pub(crate) use self::ports::{port_number, protocol};
+
+use self::addresses::{Address, Addresses};
+use self::annotations::Tuning;
+use self::endpoints::Choice;
+use self::policy::Treatment;
+use self::ports::Port;
+
+/// How a front came to a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrontKind {
+    /// One of `clusterIPs`.
+    ClusterIp,
+    /// An address of its load balancer.
+    LoadBalancer,
+    /// One of `externalIPs`.
+    ExternalIp,
+    /// A node port on an address of this host.
+    NodePort,
+    /// The firewall mark that traffic from inside gets.
+    InsideMark,
+}
+
+impl fmt::Display for FrontKind {
+    /// `ClusterIP`, `LoadBalancer`, `ExternalIP`, `NodePort`, `InsideMark`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalIp => "ExternalIP",
+            Self::NodePort => "NodePort",
+            Self::InsideMark => "InsideMark",
+        })
+    }
+}
+
+/// What a Service is compiled against: the same for all of them.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) options: &'a Options,
+    /// Addresses of this host.
+    pub(crate) host: &'a BTreeSet<IpAddr>,
+    /// Those that take NodePorts.
+    pub(crate) node_ports: &'a [IpAddr],
+    /// Addresses of others that must not become local here.
+    pub(crate) protected: &'a BTreeSet<IpAddr>,
+    /// Zone of this node.
+    pub(crate) zone: Option<&'a str>,
+}
+
+/// What a Service asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Compiled {
+    /// Fronts and marks.
+    pub(crate) claims: Vec<Claim>,
+    /// Elements that other Services may ask for too.
+    pub(crate) shared: BTreeSet<(NftSet, NftElement)>,
+    /// Health-check node port: number, ready local endpoints, addresses.
+    pub(crate) health: Option<Health>,
+    /// What makes no sense in it.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// Health-check node port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) port: u16,
+    pub(crate) local_endpoints: usize,
+    pub(crate) vips: BTreeSet<IpAddr>,
+}
+
+/// A claim on a front or mark, and what is done with it when it is won.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) key: VirtualServerKey,
+    pub(crate) kind: FrontKind,
+    /// Name of the Service port.
+    pub(crate) port: Arc<str>,
+    /// Served by IPVS so; `None` when it is refused or dropped.
+    pub(crate) server: Option<VirtualServer>,
+    /// Address to bind to our link.
+    pub(crate) bind: Option<IpAddr>,
+    /// Elements of sets.
+    pub(crate) elements: Vec<(NftSet, NftElement)>,
+    /// Mark for traffic from inside; holds only when the mark is won too.
+    pub(crate) mark: Option<u32>,
+}
+
+/// Compiles a Service with its slices.
+pub(crate) fn compile<'a>(
+    name: &ServiceName,
+    service: &k8s::Service,
+    slices: impl Iterator<Item = &'a Slice> + Clone,
+    around: &Surroundings<'_>,
+) -> Compiled {
+    let mut warnings = Warnings::new(name);
+    if !is_ours(service, around.options) {
+        return Compiled::default();
+    }
+    for slice in slices.clone() {
+        warnings.all.extend(slice.warnings.iter().cloned());
+    }
+    let shape = Shape::read(service, around, &mut warnings);
+    let mut compiler = Compiler {
+        name,
+        shape,
+        around,
+        out: Compiled::default(),
+        seen: BTreeMap::new(),
+        warnings,
+    };
+    for port in &ports::read(service, &mut compiler.warnings) {
+        for &family in &around.options.families {
+            compiler.port(port, family, slices.clone());
+        }
+    }
+    compiler.health(service, slices);
+    compiler.finish()
+}
+
+/// Whether there is anything to proxy, and it is ours to do.
+fn is_ours(service: &k8s::Service, options: &Options) -> bool {
+    let labels = &service.metadata.labels;
+    let proxy_name = labels.get(k8s::SERVICE_PROXY_NAME_LABEL);
+    proxy_name == options.service_proxy_name.as_ref()
+        && !labels.contains_key(k8s::HEADLESS_LABEL)
+        && service.spec.type_.as_deref() != Some("ExternalName")
+}
+
+/// Collects warnings about one Service.
+#[derive(Debug)]
+pub(crate) struct Warnings {
+    object: String,
+    all: Vec<Warning>,
+}
+
+impl Warnings {
+    fn new(name: &ServiceName) -> Self {
+        Self {
+            object: format!("Service {name}"),
+            all: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, message: String) {
+        self.all.push(Warning {
+            object: self.object.clone(),
+            message,
+        });
+    }
+}
+
+/// Everything about a Service that is the same for all of its ports.
+#[derive(Debug)]
+struct Shape {
+    addresses: Addresses,
+    tuning: Tuning,
+    affinity: Option<u32>,
+    internal_local: bool,
+    external_local: bool,
+    ranges: ranges::Ranges,
+}
+
+impl Shape {
+    fn read(service: &k8s::Service, around: &Surroundings<'_>, warnings: &mut Warnings) -> Self {
+        let spec = &service.spec;
+        Self {
+            addresses: addresses::read(service, around, warnings),
+            tuning: annotations::read(service, around.options, warnings),
+            affinity: policy::affinity(spec, warnings),
+            internal_local: policy::is_local(
+                "internalTrafficPolicy",
+                spec.internal_traffic_policy.as_deref(),
+                warnings,
+            ),
+            external_local: policy::is_local(
+                "externalTrafficPolicy",
+                spec.external_traffic_policy.as_deref(),
+                warnings,
+            ),
+            ranges: ranges::read(spec, warnings),
+        }
+    }
+}
+
+struct Compiler<'a> {
+    name: &'a ServiceName,
+    shape: Shape,
+    around: &'a Surroundings<'a>,
+    out: Compiled,
+    /// Fronts claimed so far, with the name of the port.
+    seen: BTreeMap<Front, Arc<str>>,
+    warnings: Warnings,
+}
+
+impl Compiler<'_> {
+    /// All fronts of a port in one family.
+    fn port<'s>(
+        &mut self,
+        port: &Port,
+        family: Family,
+        slices: impl Iterator<Item = &'s Slice> + Clone,
+    ) {
+        let addresses = self.shape.addresses.of(family);
+        if addresses.is_empty() {
+            return;
+        }
+        let choice = Choice::of(port, family, slices, self.around.zone);
+        self.hairpin(&choice);
+        let mut mark = None;
+        for address in addresses {
+            if let Some(wanted) = self.front(port, &address, &choice) {
+                mark = Some(wanted);
+            }
+        }
+        for &address in self.around.node_ports {
+            let Some(number) = port.node_port.filter(|_| Family::of(address) == family) else {
+                continue;
+            };
+            let node_port = Port {
+                number,
+                ..port.clone()
+            };
+            let address = Address {
+                address,
+                kind: FrontKind::NodePort,
+                bind: false,
+            };
+            if let Some(wanted) = self.front(&node_port, &address, &choice) {
+                mark = Some(wanted);
+            }
+        }
+        if let Some(mark) = mark {
+            self.claim_mark(port, mark, family, &choice);
+        }
+    }
+
+    /// One front. Returns the mark for traffic from inside, when it takes one.
+    fn front(&mut self, port: &Port, address: &Address, choice: &Choice) -> Option<u32> {
+        let front = Front {
+            address: address.address,
+            port: port.number,
+            protocol: port.protocol,
+        };
+        if let Some(other) = self.seen.get(&front) {
+            // A load-balancer address that is among externalIPs too is no mistake.
+            if *other != port.name {
+                self.warnings.add(format!(
+                    "port {:?}: {front} is already served for port {other:?}; it is ignored there",
+                    &*port.name
+                ));
+            }
+            return None;
+        }
+        self.seen.insert(front, port.name.clone());
+        let local = match address.kind {
+            FrontKind::ClusterIp => self.shape.internal_local,
+            _ => self.shape.external_local,
+        };
+        let treatment = policy::treat(address.kind, local, choice, self.around.options);
+        let mark = treatment
+            .inside
+            .then(|| marks::mark(self.name, port, choice.family, self.around.options));
+        let claim = self.claim(port, front, address, choice, &treatment, mark);
+        self.out.claims.push(claim);
+        mark
+    }
+
+    fn claim(
+        &self,
+        port: &Port,
+        front: Front,
+        address: &Address,
+        choice: &Choice,
+        treatment: &Treatment,
+        mark: Option<u32>,
+    ) -> Claim {
+        let mut elements: Vec<_> = treatment
+            .sets()
+            .map(|set| (set, NftElement::Front(front)))
+            .collect();
+        if address.kind == FrontKind::LoadBalancer {
+            elements.extend(self.shape.ranges.elements(front));
+        }
+        if address.bind {
+            elements.push((NftSet::Vips, NftElement::Address(front.address)));
+        }
+        let servers = treatment.servers(choice);
+        Claim {
+            key: VirtualServerKey::Front(front),
+            kind: address.kind,
+            port: port.name.clone(),
+            server: servers.map(|servers| self.server(port, servers)),
+            bind: address.bind.then_some(front.address),
+            elements,
+            mark,
+        }
+    }
+
+    fn claim_mark(&mut self, port: &Port, mark: u32, family: Family, choice: &Choice) {
+        self.out.claims.push(Claim {
+            key: VirtualServerKey::Mark { mark, family },
+            kind: FrontKind::InsideMark,
+            port: port.name.clone(),
+            server: Some(self.server(port, &choice.cluster)),
+            bind: None,
+            elements: Vec::new(),
+            mark: None,
+        });
+    }
+
+    fn server(&self, port: &Port, servers: &endpoints::Servers) -> VirtualServer {
+        let tuning = &self.shape.tuning;
+        VirtualServer {
+            scheduler: tuning.scheduler.clone(),
+            flags: tuning.flags(port.protocol),
+            persistence: self.shape.affinity.map(|timeout| Persistence {
+                timeout,
+                prefix: servers.family.host_prefix(),
+            }),
+            real_servers: servers.weighted(tuning),
+        }
+    }
+
+    fn hairpin(&mut self, choice: &Choice) {
+        let addresses = choice.local_addresses().map(NftElement::Address);
+        self.out
+            .shared
+            .extend(addresses.map(|element| (NftSet::Hairpin, element)));
+    }
+
+    /// The health-check node port, and the fronts on which the guard lets it pass.
+    fn health<'s>(
+        &mut self,
+        service: &k8s::Service,
+        slices: impl Iterator<Item = &'s Slice> + Clone,
+    ) {
+        let spec = &service.spec;
+        let number = spec.health_check_node_port.unwrap_or_default();
+        if number == 0
+            || !self.shape.external_local
+            || spec.type_.as_deref() != Some("LoadBalancer")
+            || self.shape.addresses.all().next().is_none()
+        {
+            return;
+        }
+        let Some(port) = port_number(number) else {
+            self.warnings.add(format!(
+                "healthCheckNodePort {number} is no port; it is ignored"
+            ));
+            return;
+        };
+        let vips: BTreeSet<IpAddr> = self.shape.addresses.balanced().collect();
+        for front in vips.iter().map(|&address| Front {
+            address,
+            port,
+            protocol: crate::state::Protocol::Tcp,
+        }) {
+            self.out
+                .shared
+                .insert((NftSet::ServicePorts, NftElement::Front(front)));
+        }
+        self.out.health = Some(Health {
+            port,
+            local_endpoints: endpoints::ready_here(slices),
+            vips,
+        });
+    }
+
+    fn finish(mut self) -> Compiled {
+        self.out.warnings = self.warnings.all;
+        self.out
+    }
+}
+
+/// A network that may use a front.
+fn source(front: Front, net: IpNet) -> (NftSet, NftElement) {
+    (NftSet::AllowedSources, NftElement::Source(front, net))
+}

@@ -1,0 +1,146 @@
+//! Who answers a front, and with which source address: decided here for every
+//! kind of front and policy, and nowhere else.
+
+use super::endpoints::{Choice, Servers};
+use super::{FrontKind, Warnings};
+use crate::k8s::ServiceSpec;
+use crate::options::Options;
+use crate::state::NftSet;
+
+/// What happens to the traffic of a front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Treatment {
+    /// To traffic in general.
+    pub(super) outside: Outside,
+    /// Traffic from local pods and this host gets a mark instead, by which it
+    /// goes to the endpoints of the whole cluster.
+    pub(super) inside: bool,
+    /// Whose address the endpoint sees.
+    pub(super) masquerade: Masquerade,
+}
+
+/// Who answers traffic without a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outside {
+    /// Endpoints anywhere.
+    Cluster,
+    /// Endpoints on this node.
+    Local,
+    /// Nobody, silently: another node has them.
+    Dropped,
+    /// Nobody, at once.
+    Refused,
+}
+
+/// Whether the client's address is replaced by the node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Masquerade {
+    Never,
+    Always,
+    /// Unless a local pod sent it.
+    OffCluster,
+}
+
+/// The decision.
+pub(super) fn treat(
+    kind: FrontKind,
+    local_policy: bool,
+    choice: &Choice,
+    options: &Options,
+) -> Treatment {
+    let internal = kind == FrontKind::ClusterIp;
+    let outside = match (local_policy, internal) {
+        (false, _) if choice.cluster.is_empty() => Outside::Refused,
+        (false, _) => Outside::Cluster,
+        (true, _) if !choice.local.is_empty() => Outside::Local,
+        // The client is on this node, so nobody else could answer it.
+        (true, true) => Outside::Refused,
+        (true, false) if choice.cluster.is_empty() => Outside::Refused,
+        (true, false) => Outside::Dropped,
+    };
+    let masquerade = match outside {
+        Outside::Dropped | Outside::Refused => Masquerade::Never,
+        _ if internal && options.masquerade_all => Masquerade::Always,
+        _ if internal && options.detect_local => Masquerade::OffCluster,
+        _ if internal => Masquerade::Never,
+        Outside::Cluster => Masquerade::Always,
+        Outside::Local => Masquerade::Never,
+    };
+    let inside = match outside {
+        Outside::Dropped => true,
+        Outside::Local => !internal && !choice.local.same_as(&choice.cluster),
+        Outside::Cluster | Outside::Refused => false,
+    };
+    Treatment {
+        outside,
+        inside,
+        masquerade,
+    }
+}
+
+impl Treatment {
+    /// The real servers of the front's virtual server, if it has one.
+    pub(super) fn servers<'c>(&self, choice: &'c Choice) -> Option<&'c Servers> {
+        match self.outside {
+            Outside::Cluster => Some(&choice.cluster),
+            Outside::Local => Some(&choice.local),
+            Outside::Dropped | Outside::Refused => None,
+        }
+    }
+
+    /// The sets the front stands in.
+    pub(super) fn sets(&self) -> impl Iterator<Item = NftSet> + use<> {
+        let verdict = match self.outside {
+            Outside::Refused => [Some(NftSet::Reject), None],
+            Outside::Dropped => [Some(NftSet::ServicePorts), Some(NftSet::DropOutside)],
+            Outside::Cluster | Outside::Local => [Some(NftSet::ServicePorts), None],
+        };
+        let masquerade = match self.masquerade {
+            Masquerade::Never => None,
+            Masquerade::Always => Some(NftSet::Masquerade),
+            Masquerade::OffCluster => Some(NftSet::MasqueradeOffCluster),
+        };
+        verdict.into_iter().chain([masquerade]).flatten()
+    }
+}
+
+/// Reads a traffic policy; anything but `Local` is `Cluster`.
+pub(super) fn is_local(field: &str, value: Option<&str>, warnings: &mut Warnings) -> bool {
+    match value {
+        Some("Local") => true,
+        None | Some("" | "Cluster") => false,
+        Some(other) => {
+            warnings.add(format!("{field} {other:?} is unknown; Cluster is used"));
+            false
+        }
+    }
+}
+
+/// Session affinity: its time-out in seconds.
+pub(super) fn affinity(spec: &ServiceSpec, warnings: &mut Warnings) -> Option<u32> {
+    const DEFAULT: u32 = 10_800;
+    const LONGEST: u32 = 86_400;
+    match spec.session_affinity.as_deref() {
+        None | Some("" | "None") => return None,
+        Some("ClientIP") => {}
+        Some(other) => {
+            warnings.add(format!(
+                "sessionAffinity {other:?} is unknown; None is used"
+            ));
+            return None;
+        }
+    }
+    let Some(seconds) = spec.session_affinity_config.client_ip.timeout_seconds else {
+        return Some(DEFAULT);
+    };
+    match u32::try_from(seconds) {
+        Ok(seconds @ 1..=LONGEST) => Some(seconds),
+        _ => {
+            warnings.add(format!(
+                "sessionAffinityConfig.clientIP.timeoutSeconds {seconds} is not within 1 and \
+                 {LONGEST}; {DEFAULT} is used"
+            ));
+            Some(DEFAULT)
+        }
+    }
+}

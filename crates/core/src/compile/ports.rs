@@ -1,0 +1,80 @@
+//! The ports of a Service.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Warnings;
+use crate::k8s::Service;
+use crate::state::Protocol;
+
+/// A port of a Service that makes sense.
+#[derive(Debug, Clone)]
+pub(super) struct Port {
+    pub(super) name: Arc<str>,
+    pub(super) protocol: Protocol,
+    pub(super) number: u16,
+    pub(super) node_port: Option<u16>,
+}
+
+/// Reads the ports; those that make no sense are left out.
+pub(super) fn read(service: &Service, warnings: &mut Warnings) -> Vec<Port> {
+    let mut node_ports = BTreeSet::new();
+    let mut ports = Vec::new();
+    for port in &service.spec.ports {
+        let name = port.name.as_str();
+        let protocol = match protocol(port.protocol.as_deref()) {
+            Ok(protocol) => protocol,
+            Err(other) => {
+                warnings.add(format!(
+                    "port {name:?}: protocol {other:?} is unknown; the port is ignored"
+                ));
+                continue;
+            }
+        };
+        let Some(number) = port_number(port.port) else {
+            warnings.add(format!(
+                "port {name:?}: {} is no port; it is ignored",
+                port.port
+            ));
+            continue;
+        };
+        let node_port = port.node_port.filter(|number| *number != 0);
+        let node_port = node_port.and_then(|number| match port_number(number) {
+            Some(number) if node_ports.insert((protocol, number)) => Some(number),
+            Some(number) => {
+                warnings.add(format!(
+                    "port {name:?}: nodePort {number}/{protocol} is there twice; it is ignored here"
+                ));
+                None
+            }
+            None => {
+                warnings.add(format!(
+                    "port {name:?}: nodePort {number} is no port; it is ignored"
+                ));
+                None
+            }
+        });
+        ports.push(Port {
+            name: name.into(),
+            protocol,
+            number,
+            node_port,
+        });
+    }
+    ports
+}
+
+/// A port number, 1 to 65535.
+pub(crate) fn port_number(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|number| *number != 0)
+}
+
+/// A protocol as Kubernetes writes it; absent is TCP.
+pub(crate) fn protocol(name: Option<&str>) -> Result<Protocol, &str> {
+    match name {
+        None | Some("" | "TCP") => Ok(Protocol::Tcp),
+        Some("UDP") => Ok(Protocol::Udp),
+        Some("SCTP") => Ok(Protocol::Sctp),
+        Some(other) => Err(other),
+    }
+}

@@ -1,0 +1,74 @@
+//! `loadBalancerSourceRanges`: who may use the load-balancer addresses.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::Warnings;
+use crate::k8s::ServiceSpec;
+use crate::state::{Family, Front, NftElement, NftSet};
+
+/// Networks that may, by family; `None` is everybody.
+#[derive(Debug, Default)]
+pub(super) struct Ranges {
+    v4: Option<Vec<IpNet>>,
+    v6: Option<Vec<IpNet>>,
+}
+
+impl Ranges {
+    /// Elements that hold a front to them.
+    pub(super) fn elements(&self, front: Front) -> Vec<(NftSet, NftElement)> {
+        let nets = match Family::of(front.address) {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        let Some(nets) = nets else {
+            return Vec::new();
+        };
+        let restricted = (NftSet::Restricted, NftElement::Front(front));
+        let sources = nets.iter().map(|net| super::source(front, *net));
+        std::iter::once(restricted).chain(sources).collect()
+    }
+}
+
+/// Reads the ranges. A family without any is open, as is one with `/0`; but when
+/// a range cannot be read, a family without another one is closed: opening what
+/// somebody wanted closed would be worse.
+pub(super) fn read(spec: &ServiceSpec, warnings: &mut Warnings) -> Ranges {
+    let (mut v4, mut v6): (Vec<Ipv4Net>, Vec<Ipv6Net>) = Default::default();
+    let mut unread = false;
+    for text in &spec.load_balancer_source_ranges {
+        match network(text.trim()) {
+            Some(IpNet::V4(net)) => v4.push(net.trunc()),
+            Some(IpNet::V6(net)) => v6.push(net.trunc()),
+            None => {
+                unread = true;
+                warnings.add(format!(
+                    "loadBalancerSourceRanges {text:?} is no network; nobody is let in by it"
+                ));
+            }
+        }
+    }
+    Ranges {
+        v4: closed(Ipv4Net::aggregate(&v4), unread, |net| net.prefix_len()),
+        v6: closed(Ipv6Net::aggregate(&v6), unread, |net| net.prefix_len()),
+    }
+}
+
+fn closed<N: Into<IpNet>>(
+    nets: Vec<N>,
+    unread: bool,
+    prefix: impl Fn(&N) -> u8,
+) -> Option<Vec<IpNet>> {
+    let open = nets.iter().any(|net| prefix(net) == 0);
+    if open || (nets.is_empty() && !unread) {
+        return None;
+    }
+    Some(nets.into_iter().map(Into::into).collect())
+}
+
+/// A network, or a single address.
+fn network(text: &str) -> Option<IpNet> {
+    let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(single)
+}

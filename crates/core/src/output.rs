@@ -1,0 +1,254 @@
+//! What was compiled, for people and programs: text and the stable JSON of
+//! `kube-ipvs compile`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::cluster::Cluster;
+use crate::names::Warning;
+use crate::state::{Family, Protocol, VirtualServer, VirtualServerKey};
+
+/// The compiled state of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Output {
+    /// Name of the node.
+    pub node: String,
+    /// In the order of family, address, port, protocol; marks last.
+    pub virtual_servers: Vec<VirtualServerOutput>,
+    /// Addresses bound to the link.
+    pub vips: BTreeSet<IpAddr>,
+    /// Health-check node ports.
+    pub health_check_node_ports: Vec<HealthCheckOutput>,
+    /// The nftables table.
+    pub nft: NftOutput,
+    /// What makes no sense in the objects.
+    pub warnings: Vec<Warning>,
+}
+
+/// A virtual server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VirtualServerOutput {
+    /// Null for a mark.
+    pub address: Option<IpAddr>,
+    /// Null for a mark.
+    pub port: Option<u16>,
+    /// Null for a mark.
+    pub protocol: Option<Protocol>,
+    /// Firewall mark; absent for an address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// Family of a mark: `IPv4`, `IPv6`; absent for an address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<&'static str>,
+    /// `namespace/name:port`.
+    pub service: String,
+    /// `ClusterIP`, `LoadBalancer`, `ExternalIP`, `NodePort`, `InsideMark`.
+    pub kind: String,
+    /// Name of the scheduler.
+    pub scheduler: String,
+    /// `persistent`, `one-packet`, `sh-fallback`, `sh-port`, `mh-fallback`, `mh-port`.
+    pub flags: Vec<&'static str>,
+    /// Seconds; null without persistence.
+    pub persistence_timeout: Option<u32>,
+    /// Prefix length; null without persistence.
+    pub persistence_netmask: Option<u8>,
+    /// In the order of address and port.
+    pub real_servers: Vec<RealServerOutput>,
+}
+
+/// A real server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RealServerOutput {
+    /// Address of the endpoint.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// 0 drains.
+    pub weight: u32,
+    /// Always `masq`.
+    pub forward: &'static str,
+    /// Absent without one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub upper_threshold: u32,
+    /// Absent without one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lower_threshold: u32,
+}
+
+/// A health-check node port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HealthCheckOutput {
+    /// `namespace/name`.
+    pub service: String,
+    /// Where it is answered.
+    pub port: u16,
+    /// Ready endpoints on this node.
+    pub local_endpoints: usize,
+}
+
+/// The nftables table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NftOutput {
+    /// Elements as `nft` writes them, by name of the set. Empty sets are absent.
+    pub sets: BTreeMap<&'static str, Vec<String>>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Output {
+    /// Of the last compilation.
+    pub fn of(cluster: &Cluster) -> Self {
+        let desired = cluster.desired();
+        let servers = desired.virtual_servers.iter();
+        let checks = cluster.health_checks().into_iter();
+        let sets = desired.nft.iter().map(|(set, elements)| {
+            let elements = elements.iter().map(ToString::to_string);
+            (set.name(), elements.collect())
+        });
+        Self {
+            node: cluster.options().node_name.clone(),
+            virtual_servers: servers
+                .map(|(key, server)| virtual_server(cluster, key, server))
+                .collect(),
+            vips: desired.vips.clone(),
+            health_check_node_ports: checks
+                .map(|check| HealthCheckOutput {
+                    service: check.service.to_string(),
+                    port: check.port,
+                    local_endpoints: check.local_endpoints,
+                })
+                .collect(),
+            nft: NftOutput {
+                sets: sets.collect(),
+            },
+            warnings: cluster.warnings(),
+        }
+    }
+
+    /// Indented JSON, with a newline at its end.
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string_pretty(self);
+        json.expect("maps with text keys and plain values serialize") + "\n"
+    }
+}
+
+fn virtual_server(
+    cluster: &Cluster,
+    key: &VirtualServerKey,
+    server: &VirtualServer,
+) -> VirtualServerOutput {
+    let (front, mark, family) = match key {
+        VirtualServerKey::Front(front) => (Some(front), None, None),
+        VirtualServerKey::Mark { mark, family } => {
+            let family = match family {
+                Family::V4 => "IPv4",
+                Family::V6 => "IPv6",
+            };
+            (None, Some(*mark), Some(family))
+        }
+    };
+    let mut flags = Vec::new();
+    flags.extend(server.persistence.map(|_| "persistent"));
+    flags.extend(server.flags.words(&server.scheduler));
+    let real_servers = server.real_servers.iter();
+    let text = |text: Option<String>| text.unwrap_or_default();
+    VirtualServerOutput {
+        address: front.map(|front| front.address),
+        port: front.map(|front| front.port),
+        protocol: front.map(|front| front.protocol),
+        mark,
+        family,
+        service: text(cluster.service_of(key).map(|name| name.to_string())),
+        kind: text(cluster.kind_of(key).map(|kind| kind.to_string())),
+        scheduler: server.scheduler.clone(),
+        flags,
+        persistence_timeout: server.persistence.map(|p| p.timeout),
+        persistence_netmask: server.persistence.map(|p| p.prefix),
+        real_servers: real_servers
+            .map(|(key, real)| RealServerOutput {
+                address: key.address,
+                port: key.port,
+                weight: real.weight,
+                forward: "masq",
+                upper_threshold: real.upper_threshold,
+                lower_threshold: real.lower_threshold,
+            })
+            .collect(),
+    }
+}
+
+impl fmt::Display for Output {
+    /// Everything that is there, a line each, under headings.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for server in &self.virtual_servers {
+            writeln!(f, "{server}")?;
+            for real in &server.real_servers {
+                writeln!(f, "  {real}")?;
+            }
+        }
+        for vip in &self.vips {
+            writeln!(f, "vip  {vip}")?;
+        }
+        for (set, elements) in &self.nft.sets {
+            for element in elements {
+                writeln!(f, "nft {set}  {element}")?;
+            }
+        }
+        for check in &self.health_check_node_ports {
+            let HealthCheckOutput { service, port, .. } = check;
+            let count = check.local_endpoints;
+            writeln!(
+                f,
+                "health check  {service} port {port} local endpoints {count}"
+            )?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning  {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for VirtualServerOutput {
+    /// `10.96.0.10:53/UDP rr  ClusterIP kube-system/kube-dns:dns`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.address, self.port, self.protocol) {
+            (Some(address), Some(port), Some(protocol)) => {
+                let socket = std::net::SocketAddr::new(address, port);
+                write!(f, "{socket}/{protocol}")?;
+            }
+            _ => {
+                write!(f, "FWM {}", self.mark.unwrap_or_default())?;
+                if self.family == Some("IPv6") {
+                    write!(f, " IPv6")?;
+                }
+            }
+        }
+        write!(f, " {}", self.scheduler)?;
+        for flag in &self.flags {
+            write!(f, " {flag}")?;
+        }
+        if let Some(timeout) = self.persistence_timeout {
+            write!(f, " {timeout}")?;
+        }
+        write!(f, "  {} {}", self.kind, self.service)
+    }
+}
+
+impl fmt::Display for RealServerOutput {
+    /// `-> 10.244.0.16:53 weight 1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = std::net::SocketAddr::new(self.address, self.port);
+        let state = crate::state::RealServer {
+            weight: self.weight,
+            upper_threshold: self.upper_threshold,
+            lower_threshold: self.lower_threshold,
+        };
+        write!(f, "-> {socket} {state}")
+    }
+}

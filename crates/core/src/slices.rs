@@ -1,0 +1,215 @@
+//! EndpointSlices as the cluster keeps them: parsed once, small.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::k8s;
+use crate::names::Warning;
+use crate::state::{Family, Protocol};
+
+/// A slice of one address family.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Slice {
+    /// Family of all its endpoints.
+    pub(crate) family: Family,
+    /// Ports all endpoints have.
+    pub(crate) ports: Box<[SlicePort]>,
+    /// Endpoints.
+    pub(crate) endpoints: Box<[Endpoint]>,
+    /// What could not be used.
+    pub(crate) warnings: Box<[Warning]>,
+}
+
+impl Slice {
+    fn empty(warnings: Vec<Warning>) -> Self {
+        Self {
+            family: Family::V4,
+            ports: Box::default(),
+            endpoints: Box::default(),
+            warnings: warnings.into(),
+        }
+    }
+}
+
+/// A port of a slice, found by name and protocol.
+#[derive(Debug, PartialEq)]
+pub(crate) struct SlicePort {
+    pub(crate) name: Arc<str>,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
+/// An endpoint as seen from this node.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Endpoint {
+    pub(crate) address: IpAddr,
+    pub(crate) ready: bool,
+    pub(crate) serving: bool,
+    pub(crate) terminating: bool,
+    /// On this node.
+    pub(crate) local: bool,
+    pub(crate) node_hint: NodeHint,
+    /// Zones that should use it.
+    pub(crate) zones: Box<[Arc<str>]>,
+}
+
+/// Whether an endpoint is meant for certain nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NodeHint {
+    /// It does not say.
+    None,
+    /// For others.
+    Others,
+    /// For this one.
+    Ours,
+}
+
+/// Strings that many objects share.
+#[derive(Debug, Default)]
+pub(crate) struct Interner(BTreeSet<Arc<str>>);
+
+impl Interner {
+    /// The one copy of a string.
+    pub(crate) fn intern(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        // Names of zones and ports are few; this bounds what a hostile stream of
+        // objects can make us keep.
+        if self.0.len() >= 4096 {
+            self.0.clear();
+        }
+        let text: Arc<str> = text.into();
+        self.0.insert(text.clone());
+        text
+    }
+}
+
+/// Reads a slice. One of names (`FQDN`) has nothing in it for us.
+pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner) -> Slice {
+    let object = format!(
+        "EndpointSlice {}/{}",
+        slice.metadata.namespace, slice.metadata.name
+    );
+    let warn = |message: String| Warning {
+        object: object.clone(),
+        message,
+    };
+    let family = match slice.address_type.as_str() {
+        "IPv4" => Family::V4,
+        "IPv6" => Family::V6,
+        "FQDN" => return Slice::empty(Vec::new()),
+        other => {
+            return Slice::empty(vec![warn(format!(
+                "addressType {other:?} is unknown; the slice is ignored"
+            ))]);
+        }
+    };
+    let mut warnings = Vec::new();
+    let ports = slice
+        .ports
+        .iter()
+        .filter_map(|port| {
+            read_port(port, names)
+                .map_err(|m| warnings.push(warn(m)))
+                .ok()
+        })
+        .flatten()
+        .collect();
+    let endpoints = slice
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| {
+            read_endpoint(endpoint, family, node, names)
+                .map_err(|m| warnings.push(warn(m)))
+                .ok()
+        })
+        .flatten()
+        .collect();
+    Slice {
+        family,
+        ports,
+        endpoints,
+        warnings: warnings.into(),
+    }
+}
+
+fn read_port(port: &k8s::EndpointPort, names: &mut Interner) -> Result<Option<SlicePort>, String> {
+    let name = port.name.as_deref().unwrap_or_default();
+    // A slice may leave the number out, which means that it has no such port.
+    let Some(number) = port.port else {
+        return Ok(None);
+    };
+    let number = crate::compile::port_number(number)
+        .ok_or_else(|| format!("port {name:?}: {number} is no port; it is ignored"))?;
+    let protocol = crate::compile::protocol(port.protocol.as_deref())
+        .map_err(|other| format!("port {name:?}: protocol {other:?} is unknown; it is ignored"))?;
+    Ok(Some(SlicePort {
+        name: names.intern(name),
+        protocol,
+        port: number,
+    }))
+}
+
+fn read_endpoint(
+    endpoint: &k8s::Endpoint,
+    family: Family,
+    node: &str,
+    names: &mut Interner,
+) -> Result<Option<Endpoint>, String> {
+    let Some(text) = endpoint.addresses.first() else {
+        return Ok(None);
+    };
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| format!("endpoint {text:?} is no address; it is ignored"))?;
+    if Family::of(address) != family {
+        return Err(format!(
+            "endpoint {address} is not of the slice's family; it is ignored"
+        ));
+    }
+    if let Some(what) = unusable(address) {
+        return Err(format!("endpoint {address} is {what}; it is ignored"));
+    }
+    let hints = &endpoint.hints;
+    let node_hint = match hints.for_nodes.as_slice() {
+        [] => NodeHint::None,
+        nodes if nodes.iter().any(|hint| hint.name == node) => NodeHint::Ours,
+        _ => NodeHint::Others,
+    };
+    let conditions = &endpoint.conditions;
+    Ok(Some(Endpoint {
+        address,
+        ready: conditions.ready.unwrap_or(true),
+        serving: conditions.serving.unwrap_or(true),
+        terminating: conditions.terminating.unwrap_or(false),
+        local: endpoint.node_name.as_deref() == Some(node) && !node.is_empty(),
+        node_hint,
+        zones: hints
+            .for_zones
+            .iter()
+            .map(|h| names.intern(&h.name))
+            .collect(),
+    }))
+}
+
+/// Why nobody can be reached at an address, if so.
+pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        return Some("the unspecified address");
+    }
+    if address.is_loopback() {
+        return Some("a loopback address");
+    }
+    if address.is_multicast() {
+        return Some("a multicast address");
+    }
+    match address {
+        IpAddr::V4(a) if a.is_link_local() => Some("a link-local address"),
+        IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(a) if a.is_unicast_link_local() => Some("a link-local address"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address"),
+        _ => None,
+    }
+}
