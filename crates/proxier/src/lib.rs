@@ -4,6 +4,7 @@
 //! A library only so that tests can reach its parts; the interface is the
 //! command line.
 
+pub mod check;
 pub mod config;
 pub mod dataplane;
 pub mod events;

@@ -1,0 +1,107 @@
+//! `kube-ipvs check`: what stands in the way on this node, and what to do.
+//!
+//! Each part looks at one thing and says findings; what it judges is pure, so
+//! that tests can make the node up. Kernel features are tried, not looked up by
+//! module name: a built-in feature has no module, and a module that is there may
+//! be forbidden. Nothing on the node is changed.
+
+mod bridge;
+mod capabilities;
+mod finding;
+mod foreign;
+mod host;
+mod ipvs;
+mod kernel;
+mod nft;
+mod proxies;
+mod scratch;
+mod sizes;
+mod sysctl;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+pub use finding::{Finding, Verdict};
+use finding::{json, table};
+use host::Host;
+
+/// Flags of `kube-ipvs check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Scheduler of Services that name none: without it nothing works
+    #[arg(long, value_name = "NAME", default_value = "rr")]
+    pub ipvs_scheduler: String,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Form of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A line for each finding, and one for its remedy
+    Table,
+    /// For programs
+    Json,
+}
+
+/// Runs all checks and prints them; exit code 1 when one failed.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let findings = preflight(&args.ipvs_scheduler);
+    let text = match args.output {
+        Output::Table => table(&findings),
+        Output::Json => json(&findings),
+    };
+    // A reader that went away (`| head`) has seen enough.
+    _ = std::io::stdout().write_all(text.as_bytes());
+    match findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Fail)
+    {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// All checks of this node, in the network namespace of this thread. Blocks for
+/// up to a few seconds.
+///
+/// `scheduler` is the one that must be there.
+pub fn preflight(scheduler: &str) -> Vec<Finding> {
+    let host = Host::this();
+    let mut findings = vec![kernel::check(&host), capabilities::check(&host)];
+    // Asking for IPVS loads it, and with it its sysctls.
+    let ipvs = ipvs::probe(scheduler);
+    findings.extend(ipvs.findings(scheduler));
+    findings.extend(sysctl::check(&host));
+    findings.extend(nft::check());
+    findings.extend(proxies::check(&host));
+    findings.extend(foreign::check(&host));
+    findings.extend(sizes::check(&host, ipvs.conn_tab_size));
+    findings.push(bridge::check(&host));
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the machine that runs the tests, whatever it is.
+    #[test]
+    fn whatever_is_not_well_comes_with_a_remedy() {
+        let findings = preflight("rr");
+
+        println!("{}", table(&findings));
+        assert!(findings.len() >= 6, "{findings:#?}");
+        for finding in findings {
+            assert!(!finding.detail.is_empty(), "{finding:?}");
+            assert_eq!(
+                finding.verdict == Verdict::Ok,
+                finding.remedy.is_empty(),
+                "{finding:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Another Service proxy: alive, or what it left behind.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use super::finding::Finding;
+use super::host::Host;
+
+/// Programs that would serve the same Services.
+const PROXIES: [&str; 2] = ["kube-proxy", "kube-router"];
+/// Where kube-proxy, and we, answer which mode they are in.
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Names the virtual servers and addresses that are ours.
+const RECORD: &str = "/run/kube-ipvs/owned.json";
+const LINK: &str = "kube-ipvs0";
+
+/// What tells of another proxy.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Names of running programs.
+    running: Vec<String>,
+    /// What answers `/proxyMode`, when it is not us.
+    mode: Option<String>,
+    /// Addresses on the link.
+    addresses: usize,
+    /// A record of ours exists.
+    record: bool,
+    /// nft tables with chains of kube-proxy.
+    tables: Vec<String>,
+}
+
+pub(super) fn check(host: &Host) -> Vec<Finding> {
+    let seen = Seen {
+        running: running(host),
+        mode: other_mode(),
+        addresses: addresses_on_link(),
+        record: host.has(RECORD),
+        tables: tables_of_kube_proxy(),
+    };
+    vec![alive(&seen), remains(&seen)]
+}
+
+fn alive(seen: &Seen) -> Finding {
+    let name = "other proxy";
+    let who = match (&seen.mode, seen.running.is_empty()) {
+        (None, true) => return Finding::ok(name, "none runs"),
+        (Some(mode), true) => format!("a kube-proxy in mode {mode} answers at {METRICS}"),
+        (_, false) => format!("{} runs", seen.running.join(", ")),
+    };
+    Finding::fail(
+        name,
+        format!("{who}: two proxies undo each other's work"),
+        "stop it on this node first (for kube-proxy: change its DaemonSet's node selector)",
+    )
+}
+
+fn remains(seen: &Seen) -> Finding {
+    let name = "remains of kube-proxy";
+    let mut remains = Vec::new();
+    if seen.addresses > 0 && !seen.record {
+        remains.push(format!("{} addresses on {LINK}", seen.addresses));
+    }
+    if !seen.tables.is_empty() {
+        remains.push(format!("chains in nft {}", seen.tables.join(", ")));
+    }
+    match remains.is_empty() {
+        true => Finding::ok(name, "none"),
+        false => Finding::warn(
+            name,
+            remains.join("; "),
+            "start once with --adopt-kube-proxy, or run `kube-proxy --cleanup` before the start",
+        ),
+    }
+}
+
+/// Only processes in this PID namespace can be seen.
+fn running(host: &Host) -> Vec<String> {
+    let names = host.names("/proc");
+    let mut found: Vec<String> = names
+        .iter()
+        .filter(|name| name.bytes().all(|c| c.is_ascii_digit()))
+        .filter_map(|pid| host.read(&format!("/proc/{pid}/comm")).ok())
+        .filter(|comm| PROXIES.contains(&comm.as_str()))
+        .collect();
+    found.dedup();
+    found
+}
+
+/// The mode of a proxy that is not us; reaches one in another PID namespace too.
+fn other_mode() -> Option<String> {
+    let mode = get(METRICS, "/proxyMode")?;
+    let ours = get(METRICS, "/metrics")?.contains("kube_ipvs_build_info");
+    let known = ["ipvs", "iptables", "nftables"].contains(&mode.as_str());
+    (known && !ours).then_some(mode)
+}
+
+/// The body of a good answer.
+fn get(from: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&from, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {from}\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.take(1 << 20).read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8(answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let good = head.split(' ').nth(1) == Some("200");
+    good.then(|| body.trim().to_owned())
+}
+
+fn addresses_on_link() -> usize {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+        return 0;
+    };
+    interfaces
+        .filter(|interface| interface.interface_name == LINK)
+        .filter_map(|interface| interface.address)
+        .filter(|address| address.as_sockaddr_in().is_some() || address.as_sockaddr_in6().is_some())
+        .count()
+}
+
+/// Read with `nft`; what iptables-legacy holds cannot be seen by it.
+fn tables_of_kube_proxy() -> Vec<String> {
+    let output = Command::new("nft").args(["-j", "list", "chains"]).output();
+    output.map_or_else(|_| Vec::new(), |output| parse_chains(&output.stdout))
+}
+
+fn parse_chains(listing: &[u8]) -> Vec<String> {
+    let listing: serde_json::Value = serde_json::from_slice(listing).unwrap_or_default();
+    let entries = listing["nftables"].as_array();
+    let mut tables: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let chain = &entry["chain"];
+            let (table, name) = (chain["table"].as_str()?, chain["name"].as_str()?);
+            let theirs = name.starts_with("KUBE-") && !is_kubelets(name) || table == "kube-proxy";
+            theirs.then(|| format!("{} {table}", chain["family"].as_str().unwrap_or_default()))
+        })
+        .collect();
+    tables.dedup();
+    tables
+}
+
+/// Chains the kubelet makes on every node.
+fn is_kubelets(chain: &str) -> bool {
+    ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY", "KUBE-FIREWALL"].contains(&chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Verdict;
+    use crate::check::host::testing::host;
+
+    #[test]
+    fn a_proxy_that_runs_fails() {
+        let made = host(&[
+            ("/proc/1/comm", "systemd\n"),
+            ("/proc/812/comm", "kube-proxy\n"),
+            ("/proc/self/comm", "kube-router\n"),
+        ]);
+        let seen = Seen {
+            running: running(&made.host),
+            ..Seen::default()
+        };
+
+        let finding = alive(&seen);
+
+        assert_eq!(finding.verdict, Verdict::Fail);
+        assert!(finding.detail.starts_with("kube-proxy runs"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_proxy_in_another_pid_namespace_is_heard() {
+        let seen = Seen {
+            mode: Some("iptables".into()),
+            ..Seen::default()
+        };
+
+        assert!(alive(&seen).detail.contains("mode iptables"));
+    }
+
+    #[test]
+    fn addresses_are_remains_unless_they_are_ours() {
+        let theirs = Seen {
+            addresses: 40,
+            ..Seen::default()
+        };
+        let ours = Seen {
+            addresses: 40,
+            record: true,
+            ..Seen::default()
+        };
+
+        assert_eq!(remains(&theirs).detail, "40 addresses on kube-ipvs0");
+        assert_eq!(remains(&ours).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn chains_of_kube_proxy_are_told_from_the_kubelets() {
+        let listing = br#"{"nftables": [
+            {"metainfo": {"version": "1.0.6"}},
+            {"chain": {"family": "ip", "table": "mangle", "name": "KUBE-IPTABLES-HINT"}},
+            {"chain": {"family": "ip", "table": "nat", "name": "KUBE-SERVICES"}},
+            {"chain": {"family": "ip", "table": "nat", "name": "KUBE-POSTROUTING"}},
+            {"chain": {"family": "ip6", "table": "kube-proxy", "name": "services"}},
+            {"chain": {"family": "ip", "table": "filter", "name": "DOCKER"}}
+        ]}"#;
+
+        assert_eq!(parse_chains(listing), ["ip nat", "ip6 kube-proxy"]);
+        assert_eq!(parse_chains(b"no JSON"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_port_without_a_listener_is_silence() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+
+        assert_eq!(get(address, "/proxyMode"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! The sysctls we set: right already, or writable.
+
+use std::fs::OpenOptions;
+
+use super::finding::Finding;
+use super::host::Host;
+
+/// What must be 1. Below `/proc/sys`.
+const NEEDED: [&str; 5] = [
+    "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv4/vs/conntrack",
+    "net/ipv4/vs/expire_nodest_conn",
+    "net/ipv4/vs/expire_quiescent_template",
+];
+
+pub(super) fn check(host: &Host) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = NEEDED
+        .iter()
+        .filter_map(|sysctl| needed(host, sysctl))
+        .filter(|finding| !finding.remedy.is_empty())
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok("sysctls", "set, or to be set"));
+    }
+    findings.extend(reuse_mode(host));
+    findings
+}
+
+/// None where the sysctl does not exist: no IPv6, or no IPVS (said elsewhere).
+fn needed(host: &Host, sysctl: &str) -> Option<Finding> {
+    let path = format!("/proc/sys/{sysctl}");
+    let name = format!("sysctl {}", sysctl.replace('/', "."));
+    let value = host.read(&path).ok()?;
+    if value == "1" {
+        return Some(Finding::ok(&name, value));
+    }
+    // Opening tells a read-only mount, a missing right and AppArmor without a write.
+    match OpenOptions::new().write(true).open(host.path(&path)) {
+        Ok(_) => Some(Finding::ok(&name, format!("{value}, will be 1"))),
+        Err(error) => Some(Finding::fail(
+            &name,
+            format!("is {value}, must be 1, cannot be written: {error}"),
+            "run `kube-ipvs run --init-only` once in a privileged init container, \
+             or set it on the node",
+        )),
+    }
+}
+
+/// 0 keeps clients that re-use a port with a real server that is gone.
+fn reuse_mode(host: &Host) -> Option<Finding> {
+    let value = host.read("/proc/sys/net/ipv4/vs/conn_reuse_mode").ok()?;
+    (value == "0").then(|| {
+        Finding::warn(
+            "sysctl net.ipv4.vs.conn_reuse_mode",
+            "is 0: a client that re-uses its source port keeps a real server that is gone",
+            "set it to 1 (the kernel's default); kube-proxy of old set it to 0",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Verdict;
+    use crate::check::host::testing::host;
+
+    const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+    #[test]
+    fn what_is_set_or_writable_is_one_line() {
+        let made = host(&[(FORWARD, "0\n"), ("/proc/sys/net/ipv4/vs/conntrack", "1\n")]);
+
+        assert_eq!(
+            check(&made.host),
+            [Finding::ok("sysctls", "set, or to be set")]
+        );
+        assert_eq!(made.host.read(FORWARD).expect("a file"), "0");
+    }
+
+    #[test]
+    fn what_cannot_be_written_fails_with_its_name() {
+        let made = host(&[]);
+        let path = made.host.path(FORWARD);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        // A file of the kernel's that not even root may open for writing.
+        std::os::unix::fs::symlink("/proc/sys/kernel/ngroups_max", &path).expect("a link");
+
+        let [finding] = &check(&made.host)[..] else {
+            panic!("one finding");
+        };
+
+        assert_eq!(finding.verdict, Verdict::Fail);
+        assert_eq!(finding.name, "sysctl net.ipv4.ip_forward");
+        assert!(
+            finding
+                .detail
+                .starts_with("is 65536, must be 1, cannot be written: "),
+            "{finding:?}"
+        );
+        assert!(finding.remedy.contains("--init-only"));
+    }
+
+    #[test]
+    fn a_reuse_mode_of_zero_is_warned_of() {
+        let made = host(&[("/proc/sys/net/ipv4/vs/conn_reuse_mode", "0\n")]);
+
+        let names: Vec<_> = check(&made.host).into_iter().map(|f| f.name).collect();
+
+        assert_eq!(names, ["sysctls", "sysctl net.ipv4.vs.conn_reuse_mode"]);
+    }
+}
