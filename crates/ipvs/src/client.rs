@@ -115,20 +115,7 @@ impl Client {
     ///
     /// ESRCH if there is none.
     pub fn service(&mut self, id: &ServiceId) -> Result<Service, Error> {
-        let operation = Operation::ShowService(*id);
-        let query = self.query(operation, IPVS_CMD_GET_SERVICE, false);
-        let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
-        let found = list(
-            &mut self.connection,
-            &query,
-            answer,
-            |out| write_id(out, id),
-            Service::parse,
-        )?;
-        found
-            .into_iter()
-            .next()
-            .ok_or_else(|| no_answer(query.operation))
+        self.look_at(id, Operation::ShowService(*id))
     }
 
     /// The destinations of a service, in the kernel's order. No snapshot either.
@@ -149,7 +136,7 @@ impl Client {
             |nest| Destination::parse(nest, id.family()),
         )?;
         if destinations.is_empty() {
-            self.service(id)?;
+            self.look_at(id, query.operation)?;
         }
         Ok(destinations)
     }
@@ -379,6 +366,23 @@ impl Client {
                 }
                 Ok(())
             })
+    }
+
+    /// Look at a service on behalf of an operation.
+    fn look_at(&mut self, id: &ServiceId, operation: Operation) -> Result<Service, Error> {
+        let query = self.query(operation, IPVS_CMD_GET_SERVICE, false);
+        let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
+        let found = list(
+            &mut self.connection,
+            &query,
+            answer,
+            |out| write_id(out, id),
+            Service::parse,
+        )?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| no_answer(query.operation))
     }
 
     fn query(&self, operation: Operation, command: u8, dump: bool) -> Query {

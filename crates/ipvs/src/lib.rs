@@ -39,6 +39,8 @@ mod scheduler;
 mod service;
 mod settings;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod tunnel;
 mod wire;
