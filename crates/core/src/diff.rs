@@ -51,6 +51,8 @@ pub struct Terms {
     pub owned: Owned,
     /// Desired real servers of weight 0 that have drained and should go.
     pub drained: BTreeSet<(VirtualServerKey, RealServerKey)>,
+    /// Real servers that are not desired, but keep their connections at weight 0.
+    pub kept: BTreeSet<(VirtualServerKey, RealServerKey)>,
     /// Orders the real servers that are added: [`crate::seed`] of the node's
     /// name, so that not every node begins with the same one.
     pub seed: u64,
@@ -61,6 +63,7 @@ impl Default for Terms {
         Self {
             owned: Owned::All,
             drained: BTreeSet::new(),
+            kept: BTreeSet::new(),
             seed: 0,
         }
     }
@@ -235,9 +238,15 @@ impl Steps {
         let added = added.into_iter();
         self.servers_in
             .extend(added.map(|(_, real, to)| Op::AddRealServer(*key, real, to)));
-        for real in have.keys() {
-            if !want.get(real).is_some_and(|to| stays(real, to)) {
+        for (real, now) in have {
+            if want.get(real).is_some_and(|to| stays(real, to)) {
+                continue;
+            }
+            if !terms.kept.contains(&(*key, *real)) {
                 self.servers_out.push(Op::RemoveRealServer(*key, *real));
+            } else if now.weight != 0 {
+                let to = RealServer { weight: 0, ..*now };
+                self.servers_in.push(Op::EditRealServer(*key, *real, to));
             }
         }
     }

@@ -9,10 +9,12 @@
 pub mod cluster;
 mod compile;
 pub mod diff;
+pub mod drain;
 pub mod event;
 #[cfg(test)]
 mod fixtures;
 pub mod k8s;
+pub mod model;
 pub mod names;
 pub mod options;
 pub mod output;
@@ -24,6 +26,7 @@ pub mod text;
 pub use cluster::{Cluster, HealthCheck};
 pub use compile::FrontKind;
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
+pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, ObjectRef};
 pub use k8s::Object;
 pub use names::{ServiceName, ServicePortName, Warning};
@@ -38,3 +41,6 @@ pub fn seed(name: &str) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ use crate::k8s::{Node, Object};
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
 use crate::slices::Interner;
-use crate::state::{KernelState, RealServerKey, VirtualServerKey};
+use crate::state::{KernelState, Protocol, RealServerKey, VirtualServerKey};
 
 /// What a health-check node port answers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,7 +228,17 @@ impl Cluster {
             return false;
         };
         let entry = self.entries.get(&served.service);
-        entry.is_some_and(|entry| entry.has_endpoint(&served.port, real))
+        entry.is_some_and(|entry| entry.has_endpoint(served, real))
+    }
+
+    /// The protocol of a virtual server's Service port, also for marks.
+    pub fn protocol_of(&self, key: &VirtualServerKey) -> Option<Protocol> {
+        self.placement.served(key).map(|served| served.protocol)
+    }
+
+    /// Desired real servers of weight 0: their endpoints are terminating.
+    pub fn draining(&self) -> &BTreeSet<(VirtualServerKey, RealServerKey)> {
+        self.placement.draining()
     }
 
     /// This node's object, once seen.

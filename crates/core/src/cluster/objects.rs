@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Cluster;
 use super::claims::Claimant;
-use super::placement::Footprint;
+use super::placement::{Footprint, Served};
 use crate::compile::is_read;
 use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::{ServiceName, Warning};
@@ -34,11 +34,12 @@ impl Entry {
         Claimant::new(created, name)
     }
 
-    pub(super) fn has_endpoint(&self, port: &str, real: &RealServerKey) -> bool {
+    pub(super) fn has_endpoint(&self, served: &Served, real: &RealServerKey) -> bool {
         self.slices.values().any(|slice| {
             let mut ports = slice.ports.iter();
-            ports.any(|p| &*p.name == port && p.port == real.port)
-                && slice.endpoints.iter().any(|e| e.address == real.address)
+            ports.any(|p| {
+                (&p.name, p.protocol, p.port) == (&served.port, served.protocol, real.port)
+            }) && slice.endpoints.iter().any(|e| e.address == real.address)
         })
     }
 }

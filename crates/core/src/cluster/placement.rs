@@ -9,7 +9,9 @@ use super::claims::{Claimant, Claims};
 use crate::compile::{Claim, Compiled, FrontKind, Health};
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
-use crate::state::{KernelState, NftElement, NftSet, VirtualServer, VirtualServerKey};
+use crate::state::{
+    KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServer, VirtualServerKey,
+};
 
 /// What a Service asked for and was given, so that it can be taken back.
 #[derive(Debug, Default)]
@@ -35,6 +37,7 @@ impl Footprint {
 pub(super) struct Served {
     pub(super) service: ServiceName,
     pub(super) port: Arc<str>,
+    pub(super) protocol: Protocol,
     pub(super) kind: FrontKind,
 }
 
@@ -46,11 +49,17 @@ pub(super) struct Placement {
     /// How many more Services want what several want.
     more_elements: BTreeMap<(NftSet, NftElement), u32>,
     more_vips: BTreeMap<IpAddr, u32>,
+    /// Desired real servers of weight 0.
+    draining: BTreeSet<(VirtualServerKey, RealServerKey)>,
 }
 
 impl Placement {
     pub(super) fn desired(&self) -> &KernelState {
         &self.desired
+    }
+
+    pub(super) fn draining(&self) -> &BTreeSet<(VirtualServerKey, RealServerKey)> {
+        &self.draining
     }
 
     pub(super) fn served(&self, key: &VirtualServerKey) -> Option<&Served> {
@@ -104,6 +113,15 @@ impl Placement {
             return;
         }
         touched.virtual_servers.insert(key);
+        let idle = |server: &VirtualServer| -> Vec<_> {
+            let all = server.real_servers.iter();
+            let idle = all.filter(|(_, real)| real.weight == 0);
+            idle.map(|(real, _)| (key, *real)).collect()
+        };
+        for real in servers.get(&key).map(idle).into_iter().flatten() {
+            self.draining.remove(&real);
+        }
+        self.draining.extend(server.iter().flat_map(idle));
         match server {
             Some(server) => servers.insert(key, server),
             None => servers.remove(&key),
@@ -207,6 +225,7 @@ impl Grant {
         let served = Served {
             service: name.clone(),
             port: claim.port,
+            protocol: claim.protocol,
             kind: claim.kind,
         };
         self.held.insert(claim.key, (served, claim.server));

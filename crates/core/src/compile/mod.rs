@@ -23,7 +23,7 @@ use crate::names::{ServiceName, Warning};
 use crate::options::Options;
 use crate::slices::Slice;
 use crate::state::{
-    Family, Front, NftElement, NftSet, Persistence, VirtualServer, VirtualServerKey,
+    Family, Front, NftElement, NftSet, Persistence, Protocol, VirtualServer, VirtualServerKey,
 };
 
 pub(crate) use self::annotations::is_read;
@@ -105,6 +105,7 @@ pub(crate) struct Claim {
     pub(crate) kind: FrontKind,
     /// Name of the Service port.
     pub(crate) port: Arc<str>,
+    pub(crate) protocol: Protocol,
     /// Served by IPVS so; `None` when it is refused or dropped.
     pub(crate) server: Option<VirtualServer>,
     /// Address to bind to our link.
@@ -319,6 +320,7 @@ impl Compiler<'_> {
             key: VirtualServerKey::Front(front),
             kind: address.kind,
             port: port.name.clone(),
+            protocol: port.protocol,
             server: servers.map(|servers| self.server(port, servers)),
             bind: address.bind.then_some(front.address),
             elements,
@@ -331,6 +333,7 @@ impl Compiler<'_> {
             key: VirtualServerKey::Mark { mark, family },
             kind: FrontKind::InsideMark,
             port: port.name.clone(),
+            protocol: port.protocol,
             server: Some(self.server(port, &choice.cluster)),
             bind: None,
             elements: Vec::new(),
@@ -383,7 +386,7 @@ impl Compiler<'_> {
         for front in vips.iter().map(|&address| Front {
             address,
             port,
-            protocol: crate::state::Protocol::Tcp,
+            protocol: Protocol::Tcp,
         }) {
             self.out
                 .shared

@@ -1,0 +1,268 @@
+//! A kernel of maps that refuses what the real one refuses, and knows when its
+//! state is dangerous. Plans are tried on it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::plan::{Op, Plan, Settings};
+use crate::state::{
+    Front, KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey, VirtualServer,
+    VirtualServerKey,
+};
+
+/// What the kernel would have said.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// It is there already.
+    #[error("{0}: exists (EEXIST)")]
+    Exists(String),
+    /// The virtual server is not there.
+    #[error("{0}: no such service (ESRCH)")]
+    NoService(String),
+    /// The real server, address or element is not there.
+    #[error("{0}: no such entry (ENOENT)")]
+    NoEntry(String),
+    /// A value it does not take.
+    #[error("{0}: invalid argument (EINVAL)")]
+    Invalid(String),
+    /// The lower threshold is above the upper one, or the weight below 0.
+    #[error("{0}: out of range (ERANGE)")]
+    Range(String),
+}
+
+/// The model.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    state: KernelState,
+}
+
+impl Model {
+    /// One that holds something already.
+    pub fn new(state: KernelState) -> Self {
+        Self { state }
+    }
+
+    /// What it holds.
+    pub fn state(&self) -> &KernelState {
+        &self.state
+    }
+
+    /// Carries out a plan up to the first refusal.
+    pub fn apply(&mut self, plan: &Plan) -> Result<(), Refused> {
+        plan.ops.iter().try_for_each(|op| self.step(op))
+    }
+
+    /// Carries out one step, or refuses it whole.
+    pub fn step(&mut self, op: &Op) -> Result<(), Refused> {
+        match op {
+            Op::Nft { add, remove } => self.nft(add, remove),
+            Op::AddVirtualServer(key, settings) => self.add_server(key, settings),
+            Op::EditVirtualServer(key, settings) => {
+                let server = self.server(key)?;
+                let real_servers = std::mem::take(&mut server.real_servers);
+                *server = made_of(settings);
+                server.real_servers = real_servers;
+                Ok(())
+            }
+            Op::RemoveVirtualServer(key) => {
+                let gone = self.state.virtual_servers.remove(key);
+                gone.map(drop)
+                    .ok_or_else(|| Refused::NoService(key.to_string()))
+            }
+            Op::AddRealServer(key, real, to) => {
+                check(to)?;
+                let servers = &mut self.server(key)?.real_servers;
+                match servers.insert(*real, *to) {
+                    None => Ok(()),
+                    Some(_) => Err(Refused::Exists(format!("{key} -> {real}"))),
+                }
+            }
+            Op::EditRealServer(key, real, to) => {
+                check(to)?;
+                *self.real_server(key, real)? = *to;
+                Ok(())
+            }
+            Op::RemoveRealServer(key, real) => {
+                self.real_server(key, real)?;
+                self.server(key)?.real_servers.remove(real);
+                Ok(())
+            }
+            Op::BindVips(vips) => self.bind(vips),
+            Op::UnbindVips(vips) => self.unbind(vips),
+        }
+    }
+
+    fn add_server(&mut self, key: &VirtualServerKey, settings: &Settings) -> Result<(), Refused> {
+        let valid = match key {
+            VirtualServerKey::Front(front) => front.port != 0,
+            VirtualServerKey::Mark { mark, .. } => *mark != 0,
+        };
+        if !valid || settings.persistence.is_some_and(|p| p.timeout == 0) {
+            return Err(Refused::Invalid(key.to_string()));
+        }
+        let servers = &mut self.state.virtual_servers;
+        if servers.contains_key(key) {
+            return Err(Refused::Exists(key.to_string()));
+        }
+        servers.insert(*key, made_of(settings));
+        Ok(())
+    }
+
+    fn server(&mut self, key: &VirtualServerKey) -> Result<&mut VirtualServer, Refused> {
+        let server = self.state.virtual_servers.get_mut(key);
+        server.ok_or_else(|| Refused::NoService(key.to_string()))
+    }
+
+    fn real_server(
+        &mut self,
+        key: &VirtualServerKey,
+        real: &RealServerKey,
+    ) -> Result<&mut RealServer, Refused> {
+        let found = self.server(key)?.real_servers.get_mut(real);
+        found.ok_or_else(|| Refused::NoEntry(format!("{key} -> {real}")))
+    }
+
+    fn bind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), Refused> {
+        for vip in vips {
+            if !self.state.vips.insert(*vip) {
+                return Err(Refused::Exists(vip.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    fn unbind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), Refused> {
+        for vip in vips {
+            if !self.state.vips.remove(vip) {
+                return Err(Refused::NoEntry(vip.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction: all or nothing.
+    fn nft(&mut self, add: &NftState, remove: &NftState) -> Result<(), Refused> {
+        let mut nft = self.state.nft.clone();
+        for (set, element) in elements(remove) {
+            let there = nft.entry(set).or_default();
+            if !there.remove(&element) {
+                return Err(Refused::NoEntry(format!("{} {element}", set.name())));
+            }
+            if there.is_empty() {
+                nft.remove(&set);
+            }
+        }
+        for (set, element) in elements(add) {
+            let there = nft.entry(set).or_default();
+            let clash = there.iter().any(|other| clashes(other, &element));
+            if clash || !there.insert(element) {
+                return Err(Refused::Exists(format!("{} {element}", set.name())));
+            }
+        }
+        self.state.nft = nft;
+        Ok(())
+    }
+
+    /// What is dangerous about the state: a port of a VIP that reaches the host,
+    /// or traffic sent where nobody answers. Health-check ports, which the host
+    /// answers on purpose, must be named.
+    pub fn dangers(&self, health_checks: &BTreeSet<Front>) -> Vec<String> {
+        let mut dangers = Vec::new();
+        for vip in &self.state.vips {
+            if !self.has(NftSet::Vips, NftElement::Address(*vip)) {
+                dangers.push(format!("{vip} is bound without a guard"));
+            }
+        }
+        for (_, element) in elements(&self.state.nft).filter(|(set, _)| is_open(*set)) {
+            match element {
+                NftElement::Front(front) if health_checks.contains(&front) => {}
+                NftElement::Front(front) if self.is_refused(front) => {}
+                NftElement::Front(front) if !self.answers(front) => {
+                    dangers.push(format!("{front} passes the guard and nobody serves it"));
+                }
+                NftElement::Mark(front, mark) => {
+                    let family = element.family();
+                    if self.is_empty(&VirtualServerKey::Mark { mark, family }) {
+                        dangers.push(format!("{front} is marked {mark} and nobody serves that"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        dangers
+    }
+
+    /// Whether the sources of a front are held to networks, and to which.
+    pub fn sources(&self, front: Front) -> Option<BTreeSet<NftElement>> {
+        if !self.has(NftSet::Restricted, NftElement::Front(front)) {
+            return None;
+        }
+        let all = self.state.nft.get(&NftSet::AllowedSources);
+        let of = |e: &&NftElement| matches!(e, NftElement::Source(of, _) if *of == front);
+        Some(all.into_iter().flatten().filter(of).copied().collect())
+    }
+
+    fn has(&self, set: NftSet, element: NftElement) -> bool {
+        let all = self.state.nft.get(&set);
+        all.is_some_and(|all| all.contains(&element))
+    }
+
+    fn is_empty(&self, key: &VirtualServerKey) -> bool {
+        let server = self.state.virtual_servers.get(key);
+        server.is_none_or(|server| server.real_servers.is_empty())
+    }
+
+    fn is_refused(&self, front: Front) -> bool {
+        self.has(NftSet::Reject, NftElement::Front(front))
+    }
+
+    /// By its own virtual server, or by that of its mark while the rest is dropped.
+    fn answers(&self, front: Front) -> bool {
+        if !self.is_empty(&VirtualServerKey::Front(front)) {
+            return true;
+        }
+        let marks = self.state.nft.get(&NftSet::InsideMarks);
+        let of = |e: &NftElement| matches!(e, NftElement::Mark(of, _) if *of == front);
+        let marked = marks.into_iter().flatten().any(of);
+        marked && self.has(NftSet::DropOutside, NftElement::Front(front))
+    }
+}
+
+/// Sets whose elements open a way.
+fn is_open(set: NftSet) -> bool {
+    matches!(set, NftSet::ServicePorts | NftSet::InsideMarks)
+}
+
+fn elements(state: &NftState) -> impl Iterator<Item = (NftSet, NftElement)> {
+    let sets = state.iter();
+    sets.flat_map(|(set, all)| all.iter().map(move |element| (*set, *element)))
+}
+
+/// A map holds one value a key, and networks of one front do not overlap.
+fn clashes(one: &NftElement, other: &NftElement) -> bool {
+    match (one, other) {
+        (NftElement::Mark(a, _), NftElement::Mark(b, _)) => a == b,
+        (NftElement::Source(a, x), NftElement::Source(b, y)) => {
+            a == b && (x.contains(y) || y.contains(x))
+        }
+        _ => false,
+    }
+}
+
+fn check(real: &RealServer) -> Result<(), Refused> {
+    match real.lower_threshold > real.upper_threshold || real.weight > 65_535 {
+        true => Err(Refused::Range(real.to_string())),
+        false => Ok(()),
+    }
+}
+
+fn made_of(settings: &Settings) -> VirtualServer {
+    VirtualServer {
+        scheduler: settings.scheduler.clone(),
+        flags: settings.flags,
+        persistence: settings.persistence,
+        real_servers: Default::default(),
+    }
+}

@@ -1,0 +1,324 @@
+//! The law of the diff, over all pairs of many small states: applying it
+//! reaches the desired state, nothing is refused, every state on the way is
+//! safe, and then there is nothing left to do.
+
+use std::collections::BTreeSet;
+
+use crate::diff::{Owned, Terms, Touched, diff, diff_touched};
+use crate::fixtures::*;
+use crate::k8s::{Endpoint, Service};
+use crate::model::Model;
+use crate::plan::{Op, Plan};
+use crate::state::{Front, KernelState, NftElement, NftSet, VirtualServerKey};
+
+const HEALTH: &str = "203.0.113.5:32000/TCP";
+
+fn services() -> Vec<Option<Service>> {
+    let ranges = |ranges: &[&str]| {
+        let ranges: Vec<String> = ranges.iter().map(|r| (*r).to_owned()).collect();
+        web()
+            .load_balancer("203.0.113.5")
+            .with(|s| s.spec.load_balancer_source_ranges = ranges)
+    };
+    let local = || {
+        web()
+            .node_port(30080)
+            .load_balancer("203.0.113.5")
+            .external_local()
+    };
+    vec![
+        None,
+        Some(web()),
+        Some(service("web", "10.96.0.9")),
+        Some(bare("web", &["10.96.0.1"]).port("", "UDP", 80)),
+        Some(web().internal_local()),
+        Some(web().annotation("ipvs.kube-ipvs.dev/scheduler", "mh")),
+        Some(web().with(|s| s.spec.session_affinity = Some("ClientIP".to_owned()))),
+        Some(web().node_port(30080)),
+        Some(local()),
+        Some(local().with(|s| s.spec.health_check_node_port = Some(32000))),
+        Some(ranges(&[])),
+        Some(ranges(&["192.0.2.0/24"])),
+        Some(ranges(&["192.0.0.0/16", "198.51.100.0/24"])),
+    ]
+}
+
+fn endpoints() -> Vec<Vec<Endpoint>> {
+    let (near, far) = (|| ep("10.244.1.7").here(), || ep("10.244.2.9"));
+    vec![
+        vec![],
+        vec![near()],
+        vec![far()],
+        vec![near(), far()],
+        vec![near().terminating(), far()],
+        vec![near(), far().terminating()],
+    ]
+}
+
+fn states() -> Vec<KernelState> {
+    let mut states = Vec::new();
+    for service in services() {
+        for endpoints in endpoints() {
+            let mut cluster = cluster();
+            if let Some(service) = &service {
+                let mut slice = slice(service, []);
+                slice.endpoints = endpoints.clone();
+                cluster.add(service.clone()).add(slice);
+            }
+            // Another Service on the same address, so that VIPs are shared.
+            let other = bare("other", &["10.96.0.2"]).port("", "TCP", 443);
+            let other = other.load_balancer("203.0.113.5");
+            cluster
+                .add(other.clone())
+                .endpoints(&other, [ep("10.244.3.3")]);
+            states.push(cluster.state());
+        }
+    }
+    states.push(KernelState::default());
+    states.dedup();
+    states
+}
+
+#[test]
+fn every_plan_reaches_its_goal_safely() {
+    let states = states();
+    let terms = Terms::default();
+    for before in &states {
+        for after in &states {
+            let plan = diff(after, before, &terms);
+            let reached = walk(before, after, &plan);
+            assert_eq!(reached, *after, "after\n{plan}");
+            assert_eq!(diff(after, &reached, &terms), Plan::default());
+        }
+    }
+}
+
+#[test]
+fn what_is_touched_is_enough_for_the_plan() {
+    let states = states();
+    let terms = Terms::default();
+    for (before, after) in states.iter().zip(states.iter().skip(1)) {
+        let touched = Touched::between(after, before);
+        let plan = diff_touched(after, before, &touched, &terms);
+        assert_eq!(plan, diff(after, before, &terms));
+    }
+}
+
+/// Carries the plan out, looking around after each step.
+fn walk(before: &KernelState, after: &KernelState, plan: &Plan) -> KernelState {
+    let health = BTreeSet::from([HEALTH.parse::<Front>().unwrap()]);
+    let (old, new) = (Model::new(before.clone()), Model::new(after.clone()));
+    let mut model = old.clone();
+    for op in &plan.ops {
+        let refusal = model.step(op).err();
+        assert_eq!(refusal, None, "at {:?} of\n{plan}", op.lines());
+        let dangers = model.dangers(&health);
+        assert!(
+            dangers.is_empty(),
+            "{dangers:?} after {:?} of\n{plan}",
+            op.lines()
+        );
+        for key in model.state().virtual_servers.keys() {
+            let VirtualServerKey::Front(front) = key else {
+                continue;
+            };
+            let known = |model: &Model| {
+                let state = model.state();
+                let element = NftElement::Front(*front);
+                let there = state.virtual_servers.contains_key(key)
+                    || state.nft.values().any(|all| all.contains(&element));
+                there.then(|| model.sources(*front))
+            };
+            let now = model.sources(*front);
+            let right = [known(&old), known(&new)];
+            assert!(
+                right.contains(&Some(now.clone())),
+                "{front} is open to {now:?}, not {right:?}, after {:?} of\n{plan}",
+                op.lines()
+            );
+        }
+    }
+    model.state().clone()
+}
+
+#[test]
+fn nothing_that_stays_is_removed_and_added_again() {
+    let states = states();
+    for before in &states {
+        for after in &states {
+            let plan = plan(before, after);
+            for op in &plan.ops {
+                let stays = match op {
+                    Op::RemoveVirtualServer(key) => after.virtual_servers.contains_key(key),
+                    Op::RemoveRealServer(key, real) => {
+                        let server = after.virtual_servers.get(key);
+                        server.is_some_and(|s| s.real_servers.contains_key(real))
+                    }
+                    Op::UnbindVips(vips) => !vips.is_disjoint(&after.vips),
+                    _ => false,
+                };
+                assert!(!stays, "{:?} in\n{plan}", op.lines());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_service_comes_in_the_safe_order() {
+    let mut cluster = cluster();
+    cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+    assert_lines(
+        &plan(&KernelState::default(), &cluster.state()),
+        "nft vips  add  10.96.0.1
+         virtual server  add  10.96.0.1:80/TCP rr
+         real server  add  10.96.0.1:80/TCP -> 10.244.1.7:8080 weight 1
+         nft service-ports  add  10.96.0.1 . tcp . 80
+         vip  bind  10.96.0.1",
+    );
+    assert_lines(
+        &plan(&cluster.state(), &KernelState::default()),
+        "vip  unbind  10.96.0.1
+         nft service-ports  remove  10.96.0.1 . tcp . 80
+         virtual server  remove  10.96.0.1:80/TCP
+         nft vips  remove  10.96.0.1",
+    );
+}
+
+#[test]
+fn the_last_endpoint_leaves_a_refusal_and_the_first_takes_it_away() {
+    let mut cluster = cluster();
+    cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+    let served = cluster.state();
+    cluster.endpoints(&web(), []);
+    let refused = cluster.state();
+    assert_lines(
+        &plan(&served, &refused),
+        "nft reject  add  10.96.0.1 . tcp . 80
+         nft service-ports  remove  10.96.0.1 . tcp . 80
+         virtual server  remove  10.96.0.1:80/TCP",
+    );
+    assert_lines(
+        &plan(&refused, &served),
+        "virtual server  add  10.96.0.1:80/TCP rr
+         real server  add  10.96.0.1:80/TCP -> 10.244.1.7:8080 weight 1
+         nft reject  remove  10.96.0.1 . tcp . 80
+         nft service-ports  add  10.96.0.1 . tcp . 80",
+    );
+}
+
+#[test]
+fn settings_change_in_place() {
+    let mut cluster = cluster();
+    cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+    let before = cluster.state();
+    cluster.add(web().with(|s| {
+        s.spec.session_affinity = Some("ClientIP".to_owned());
+        s.spec.session_affinity_config.client_ip.timeout_seconds = Some(100);
+    }));
+    assert_lines(
+        &plan(&before, &cluster.state()),
+        "virtual server  edit  10.96.0.1:80/TCP rr persistent 100",
+    );
+}
+
+#[test]
+fn foreign_virtual_servers_are_left_alone_until_a_service_wants_the_same() {
+    let mut cluster = cluster();
+    cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+    let theirs = cluster.state();
+    let terms = Terms {
+        owned: Owned::These(BTreeSet::new()),
+        ..Terms::default()
+    };
+    let foreign = KernelState {
+        virtual_servers: theirs.virtual_servers.clone(),
+        ..KernelState::default()
+    };
+    assert_eq!(
+        diff(&KernelState::default(), &foreign, &terms),
+        Plan::default()
+    );
+
+    cluster.endpoints(&web(), [ep("10.244.1.8")]);
+    let plan = diff(&cluster.state(), &foreign, &terms);
+    let servers = plan.ops.iter().filter(|op| op.object().ends_with("server"));
+    let servers: Vec<String> = servers.flat_map(Op::lines).map(|l| l.to_string()).collect();
+    assert_lines(
+        &servers.join("\n"),
+        "real server  add  10.96.0.1:80/TCP -> 10.244.1.8:8080 weight 1
+         real server  remove  10.96.0.1:80/TCP -> 10.244.1.7:8080",
+    );
+}
+
+#[test]
+fn nodes_begin_with_different_real_servers_and_keep_their_order() {
+    let mut cluster = cluster();
+    let all = ["10.244.1.1", "10.244.1.2", "10.244.1.3"].map(ep);
+    cluster.add(web()).endpoints(&web(), all);
+    let desired = cluster.state();
+    let order = |node: &str| -> Vec<String> {
+        let terms = Terms {
+            seed: crate::seed(node),
+            ..Terms::default()
+        };
+        let plan = diff(&desired, &KernelState::default(), &terms);
+        let added = plan.ops.into_iter().filter_map(|op| match op {
+            Op::AddRealServer(_, real, _) => Some(real.to_string()),
+            _ => None,
+        });
+        added.collect()
+    };
+    assert_eq!(order("node-1"), order("node-1"));
+    let mut first = std::collections::BTreeMap::<String, u32>::new();
+    for n in 0..600 {
+        *first
+            .entry(order(&format!("node-{n}"))[0].clone())
+            .or_default() += 1;
+    }
+    assert_eq!(first.len(), 3);
+    assert!(first.values().all(|n| (150..250).contains(n)), "{first:?}");
+}
+
+#[test]
+fn a_bound_vip_without_a_guard_is_a_danger() {
+    let mut model = Model::default();
+    let vips = BTreeSet::from(["10.96.0.1".parse().unwrap()]);
+    model.step(&Op::BindVips(vips)).unwrap();
+    assert_eq!(
+        model.dangers(&BTreeSet::new()),
+        ["10.96.0.1 is bound without a guard"]
+    );
+}
+
+#[test]
+fn an_open_port_that_nobody_serves_is_a_danger() {
+    let mut model = Model::default();
+    let front = "10.96.0.1:80/TCP".parse().unwrap();
+    let ports = BTreeSet::from([NftElement::Front(front)]);
+    let add = [(NftSet::ServicePorts, ports)].into();
+    let remove = Default::default();
+    model.step(&Op::Nft { add, remove }).unwrap();
+    assert_eq!(
+        model.dangers(&BTreeSet::new()),
+        ["10.96.0.1:80/TCP passes the guard and nobody serves it"]
+    );
+}
+
+#[test]
+fn the_model_refuses_what_the_kernel_refuses() {
+    let mut cluster = cluster();
+    cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+    let state = cluster.state();
+    let plan_in = plan(&KernelState::default(), &state);
+    for op in &plan_in.ops {
+        let mut model = Model::new(state.clone());
+        let refusal = model.step(op).unwrap_err().to_string();
+        assert!(refusal.ends_with("exists (EEXIST)"), "{refusal}");
+        assert_eq!(*model.state(), state, "a refused step changes nothing");
+    }
+    let plan_out = plan(&state, &KernelState::default());
+    for op in &plan_out.ops {
+        let refusal = Model::default().step(op).unwrap_err().to_string();
+        assert!(refusal.contains("no such"), "{refusal}");
+    }
+}

@@ -1,0 +1,11 @@
+//! Tests of the whole way from objects to plans, by subject.
+
+mod annotations;
+mod bad_input;
+mod clashes;
+mod endpoints;
+mod kinds;
+mod law;
+mod matrix;
+mod properties;
+mod ranges;
