@@ -1,1 +1,8 @@
-//! To be written.
+//! The nftables table against a real kernel: content, changes, verdicts, marks,
+//! chains of others. IPVS is not needed: a plain listener stands in for it.
+
+mod content;
+mod foreign;
+mod lab;
+mod marks;
+mod verdicts;

@@ -1,0 +1,348 @@
+//! What is written is what is read, in every way it can be written.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use kube_ipvs_nft::{
+    Change, Config, Elements, Family, LocalPods, NftError, Observed, Set, render_change,
+    render_table,
+};
+
+use super::lab::{Fate, Lab, Netns, elements, nft};
+
+fn read(netns: &Netns, family: Family) -> Option<Observed> {
+    netns.run(|| nft().read(family)).expect("readable")
+}
+
+fn apply(netns: &Netns, text: &str) -> Result<(), NftError> {
+    netns.run(|| nft().apply(text))
+}
+
+fn configs() -> Vec<Config> {
+    let pods = [
+        LocalPods::None,
+        LocalPods::Cidrs(
+            [
+                "10.244.0.0/16",
+                "10.244.1.0/24",
+                "192.168.0.0/17",
+                "fd00:244::/64",
+            ]
+            .map(|net| net.parse().expect("a network"))
+            .into(),
+        ),
+        LocalPods::InterfacePrefix("veth".into()),
+        LocalPods::Bridge("cbr0!#%&'()+,-.<=>".chars().take(15).collect()),
+    ];
+    let each = |family| {
+        pods.clone().map(|local_pods| Config {
+            local_pods,
+            ..Config::new(family)
+        })
+    };
+    let mut configs: Vec<Config> = Family::ALL.into_iter().flat_map(each).collect();
+    configs.push(Config {
+        masquerade_bit: 31,
+        accept_bit: Some(0),
+        node_ports: 0..=u16::MAX,
+        ..Config::new(Family::Ip)
+    });
+    configs
+}
+
+/// Something in every set, for each family.
+fn full(family: Family) -> Elements {
+    let (vip, net, pod) = match family {
+        Family::Ip => ("10.96.0.10", "192.0.2.0/24", "10.244.1.2"),
+        Family::Ip6 => ("fd00:96::a", "2001:db8::/33", "::ffff:10.244.1.2"),
+    };
+    let everything = if family == Family::Ip {
+        "0.0.0.0/0"
+    } else {
+        "::/0"
+    };
+    let front = |protocol: &str| format!("{vip} . {protocol} . 53");
+    let mut all = elements([
+        (Set::Vips, vip.into()),
+        (Set::InsideMarks, format!("{} : 0x00000123", front("tcp"))),
+        (Set::InsideMarks, format!("{} : 0xffff2fff", front("udp"))),
+        (Set::Hairpin, pod.into()),
+        (Set::AllowedSources, format!("{} . {net}", front("tcp"))),
+        (
+            Set::AllowedSources,
+            format!("{} . {everything}", front("udp")),
+        ),
+    ]);
+    for set in Set::ALL {
+        all.entry(set)
+            .or_insert_with(|| ["tcp", "udp", "sctp"].map(front).into());
+    }
+    all
+}
+
+#[test]
+fn a_table_is_read_back_as_it_was_written() {
+    for config in configs() {
+        let netns = Netns::new();
+        let written = full(config.family);
+        let written = match config.accept_bit {
+            // The marks above contain bit 0.
+            Some(_) => written
+                .into_iter()
+                .filter(|(set, _)| *set != Set::InsideMarks)
+                .collect(),
+            None => written,
+        };
+        assert_eq!(read(&netns, config.family), None);
+
+        apply(&netns, &render_table(&config, &written).expect("valid")).expect("applied");
+
+        let observed = read(&netns, config.family).expect("a table");
+        assert_eq!(observed.elements, written);
+        assert_eq!(observed.strange, Vec::<String>::new());
+        assert_eq!(observed.is_intact(&config), Ok(true), "{config:?}");
+        assert_eq!(observed.fingerprint, config.fingerprint().ok());
+    }
+}
+
+#[test]
+fn a_deleted_table_is_gone_and_may_be_deleted_again() {
+    let netns = Netns::new();
+    let config = Config::new(Family::Ip);
+    apply(
+        &netns,
+        &render_table(&config, &full(Family::Ip)).expect("valid"),
+    )
+    .expect("applied");
+
+    for _ in 0..2 {
+        netns
+            .run(|| nft().delete_table(Family::Ip))
+            .expect("deleted");
+    }
+
+    assert_eq!(read(&netns, Family::Ip), None);
+}
+
+/// States in which every set gains, loses and keeps; marks change, are shared and let go.
+fn states() -> Vec<Elements> {
+    let front = |n: u8| format!("10.96.0.{n} . tcp . 80");
+    let marks = |pairs: &[(u8, u32)]| {
+        let texts = pairs
+            .iter()
+            .map(|(n, mark)| format!("{} : {mark:#010x}", front(*n)));
+        Elements::from([(Set::InsideMarks, texts.collect())])
+    };
+    let sources = |nets: &[&str]| {
+        let texts = nets.iter().map(|net| format!("{} . {net}", front(1)));
+        Elements::from([(Set::AllowedSources, texts.collect())])
+    };
+    vec![
+        Elements::new(),
+        full(Family::Ip),
+        marks(&[(1, 7), (2, 7), (3, 8)]),
+        marks(&[(1, 9), (2, 7)]),
+        marks(&[(1, 7), (2, 9)]),
+        marks(&[(2, 9)]),
+        sources(&["10.1.0.0/16", "10.2.0.0/16", "192.0.2.7/32"]),
+        sources(&["10.0.0.0/8", "192.0.2.6/31"]),
+        sources(&["10.128.0.0/9", "10.1.2.3/32"]),
+        sources(&["0.0.0.0/0"]),
+        full(Family::Ip),
+        Elements::new(),
+    ]
+}
+
+#[test]
+fn changes_lead_where_the_whole_table_would() {
+    let netns = Netns::new();
+    let config = Config::new(Family::Ip);
+    let mut before = Elements::new();
+    apply(&netns, &render_table(&config, &before).expect("valid")).expect("applied");
+
+    for after in states() {
+        let in_use = |mark: u32| {
+            let texts = after.get(&Set::InsideMarks).into_iter().flatten();
+            texts
+                .into_iter()
+                .any(|text| text.ends_with(&format!("{mark:#010x}")))
+        };
+        let change = Change::between(&before, &after);
+        apply(
+            &netns,
+            &render_change(&config, &change, in_use).expect("valid"),
+        )
+        .expect("applied");
+
+        let observed = read(&netns, Family::Ip).expect("a table");
+        assert_eq!(observed.elements, after);
+        assert_eq!(
+            observed.is_intact(&config),
+            Ok(true),
+            "{:?}",
+            observed.strange
+        );
+        before = after;
+    }
+}
+
+#[test]
+fn a_refused_change_names_the_element_and_changes_nothing() {
+    let netns = Netns::new();
+    let config = Config::new(Family::Ip);
+    let written = full(Family::Ip);
+    apply(&netns, &render_table(&config, &written).expect("valid")).expect("applied");
+    let change = |removed, added| {
+        let change = Change { removed, added };
+        let text = render_change(&config, &change, |_| false).expect("valid");
+        apply(&netns, &text).expect_err("refused")
+    };
+
+    let vips = |list: [&str; 2]| elements(list.map(|vip| (Set::Vips, vip.to_owned())));
+    let not_there = change(
+        vips(["10.96.0.10", "10.96.0.99"]),
+        vips(["10.96.1.1", "10.96.1.2"]),
+    );
+    let overlap = change(
+        Elements::new(),
+        elements([(
+            Set::AllowedSources,
+            "10.96.0.10 . tcp . 53 . 192.0.2.128/25".into(),
+        )]),
+    );
+    let other_mark = change(
+        Elements::new(),
+        elements([(
+            Set::InsideMarks,
+            "10.96.0.10 . tcp . 53 : 0x00000124".into(),
+        )]),
+    );
+
+    for (error, element) in [
+        (not_there, "10.96.0.99"),
+        (overlap, "10.96.0.10 . 6 . 53 . 192.0.2.128/25"),
+        (other_mark, "10.96.0.10 . 6 . 53 : 0x00000124"),
+    ] {
+        assert!(error.is_stale(), "{error}");
+        assert!(
+            error.to_string().contains(&format!("at `{element}`")),
+            "{error}"
+        );
+    }
+    assert_eq!(read(&netns, Family::Ip).expect("a table").elements, written);
+}
+
+#[test]
+fn a_foreign_hand_in_the_table_is_seen() {
+    let config = Config::new(Family::Ip);
+    for edit in [
+        "flush chain ip kube-ipvs guard",
+        "add rule ip kube-ipvs input accept",
+        "add chain ip kube-ipvs other",
+        "add set ip kube-ipvs other { type mark; }",
+        "add element ip kube-ipvs inside-mark-values { 5 }",
+        "add element ip kube-ipvs service-ports { 10.96.0.10 . icmp . 3 }",
+        "rename chain ip kube-ipvs refuse refuse2",
+    ] {
+        let netns = Netns::new();
+        apply(
+            &netns,
+            &render_table(&config, &full(Family::Ip)).expect("valid"),
+        )
+        .expect("applied");
+        netns.nft(edit);
+
+        let observed = read(&netns, Family::Ip).expect("a table");
+        assert_eq!(observed.is_intact(&config), Ok(false), "{edit}");
+    }
+    let netns = Netns::new();
+    apply(
+        &netns,
+        &render_table(&config, &full(Family::Ip)).expect("valid"),
+    )
+    .expect("applied");
+    netns.nft("add element ip kube-ipvs vips { 10.9.9.9 }");
+    let observed = read(&netns, Family::Ip).expect("a table");
+    assert_eq!(observed.is_intact(&config), Ok(true));
+    assert!(observed.elements[&Set::Vips].contains("10.9.9.9"));
+}
+
+#[test]
+fn twenty_thousand_elements_load_and_take_one_more() {
+    let netns = Netns::new();
+    let config = Config::new(Family::Ip);
+    let front = |n: u32| format!("10.96.{}.{} . tcp . {}", n / 250 % 256, n % 250, 80 + n % 3);
+    let fronts: BTreeSet<String> = (0..20_000).map(front).collect();
+    assert_eq!(fronts.len(), 20_000);
+    let mut written = Elements::from([(Set::ServicePorts, fronts)]);
+    let timed = |what: &str, task: &dyn Fn()| {
+        let start = Instant::now();
+        task();
+        eprintln!("20,000 elements: {what}: {:?}", start.elapsed());
+    };
+
+    let text = render_table(&config, &written).expect("valid");
+    timed("render", &|| drop(render_table(&config, &written)));
+    timed("load", &|| apply(&netns, &text).expect("applied"));
+    let change = Change {
+        added: elements([(Set::ServicePorts, "10.97.0.1 . udp . 53".into())]),
+        ..Change::default()
+    };
+    let one = render_change(&config, &change, |_| false).expect("valid");
+    timed("one more", &|| apply(&netns, &one).expect("applied"));
+    timed("read", &|| drop(read(&netns, Family::Ip)));
+
+    written
+        .entry(Set::ServicePorts)
+        .or_default()
+        .extend(change.added[&Set::ServicePorts].clone());
+    assert_eq!(read(&netns, Family::Ip).expect("a table").elements, written);
+}
+
+#[test]
+fn replacing_the_table_leaves_no_moment_without_a_guard() {
+    let lab = Lab::new(Family::Ip);
+    let _host_port = lab.listen(22);
+    let service = lab.listen(80);
+    let content = elements([
+        (Set::Vips, lab.vip().to_string()),
+        (Set::ServicePorts, lab.front("tcp", 80)),
+    ]);
+    let texts = [14, 20].map(|masquerade_bit| {
+        let config = Config {
+            masquerade_bit,
+            ..lab.config()
+        };
+        render_table(&config, &content).expect("valid")
+    });
+    lab.apply_text(&texts[0]);
+    let done = AtomicBool::new(false);
+
+    let probes = std::thread::scope(|scope| {
+        let prober = scope.spawn(|| {
+            let mut probes = 0;
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(
+                    lab.peer.tcp(lab.vip(), 22),
+                    Fate::Refused,
+                    "after {probes} probes"
+                );
+                assert_eq!(
+                    lab.peer.tcp(lab.vip(), 80),
+                    Fate::Passed,
+                    "after {probes} probes"
+                );
+                service.accept().expect("a connection to take");
+                probes += 1;
+            }
+            probes
+        });
+        for round in 0..50 {
+            lab.apply_text(&texts[round % 2]);
+        }
+        done.store(true, Ordering::Relaxed);
+        prober.join().expect("never open, never closed")
+    });
+    assert!(probes > 20, "only {probes} probes: nothing was shown");
+}

@@ -1,0 +1,149 @@
+//! Firewalls of others: found, and opened by one rule when asked to.
+
+use kube_ipvs_nft::{Config, Family, ForeignChain, Hook, Reason, Set};
+
+use super::lab::{Fate, Lab, Netns, elements, nft};
+
+const BIT: u8 = 12;
+
+fn drops(netns: &Netns) -> Vec<ForeignChain> {
+    netns.run(|| nft().foreign_drops()).expect("listed")
+}
+
+#[test]
+fn chains_that_drop_are_found_and_others_are_not() {
+    let lab = Lab::new(Family::Ip);
+    lab.apply(&lab.config(), &elements([]));
+    assert_eq!(drops(&lab.node), []);
+    lab.node.nft(
+        "table ip filter {
+            chain INPUT { type filter hook input priority 0; policy drop; ct state established accept; }
+            chain FORWARD { type filter hook forward priority 0; policy drop; }
+            chain OUTPUT { type filter hook output priority 0; policy drop; }
+        }
+        table inet firewalld {
+            chain filter_INPUT { type filter hook input priority 10; tcp dport 22 accept; counter log reject with icmpx type admin-prohibited; }
+            chain filter_FORWARD { type filter hook forward priority 10; tcp dport 22 drop; }
+            chain open { type filter hook input priority 20; accept; }
+            chain early { type filter hook input priority -150; policy drop; accept; }
+        }
+        table bridge br { chain in { type filter hook input priority 0; policy drop; }; }",
+    );
+
+    let found = drops(&lab.node);
+
+    let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "nft table ip filter, chain INPUT (hook input, priority 0): policy drop",
+            "nft table ip filter, chain FORWARD (hook forward, priority 0): policy drop",
+            "nft table inet firewalld, chain filter_INPUT (hook input, priority 10): its last rule drops the rest",
+            "nft table inet firewalld, chain early (hook input, priority -150): policy drop",
+        ]
+    );
+    let reachable: Vec<bool> = found.iter().map(ForeignChain::is_reachable).collect();
+    assert_eq!(reachable, [true, true, true, false]);
+    assert_eq!(
+        (found[0].hook, found[0].reason),
+        (Hook::Input, Reason::Policy)
+    );
+    let error = lab
+        .node
+        .run(|| nft().accept_in(&found[3], BIT))
+        .expect_err("too early");
+    assert!(error.to_string().contains("out of reach"), "{error}");
+}
+
+#[test]
+fn one_rule_opens_service_ports_and_nothing_else() {
+    for family in Family::ALL {
+        let lab = Lab::new(family);
+        let _listeners = [22, 80].map(|port| lab.listen(port));
+        let config = Config {
+            accept_bit: Some(BIT),
+            ..lab.config()
+        };
+        let content = elements([
+            (Set::Vips, lab.vip().to_string()),
+            (Set::ServicePorts, lab.front("tcp", 80)),
+        ]);
+        lab.apply(&config, &content);
+        let icmpv6 = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept;";
+        lab.node.nft(&format!(
+            "table inet fw {{ chain in {{ type filter hook input priority 0; policy drop; {icmpv6} }}; }}"
+        ));
+        assert_eq!(lab.peer.tcp(lab.vip(), 80), Fate::Dropped, "{family}");
+        let chain = drops(&lab.node).remove(0);
+        assert!(!chain.accepted);
+
+        let accept = || {
+            lab.node
+                .run(|| nft().accept_in(&chain, BIT))
+                .expect("inserted")
+        };
+        assert!(accept(), "{family}");
+        assert!(!accept(), "{family}: it stands there already");
+
+        assert_eq!(lab.peer.tcp(lab.vip(), 80), Fate::Passed, "{family}");
+        assert_eq!(
+            lab.peer.tcp(lab.node_address(), 22),
+            Fate::Dropped,
+            "{family}"
+        );
+        assert!(drops(&lab.node)[0].accepted, "{family}");
+
+        assert_eq!(lab.node.run(|| nft().remove_accepts()).expect("removed"), 1);
+        assert_eq!(
+            lab.node
+                .run(|| nft().remove_accepts())
+                .expect("nothing left"),
+            0
+        );
+        assert_eq!(lab.peer.tcp(lab.vip(), 80), Fate::Dropped, "{family}");
+        assert!(
+            lab.node
+                .nft("list table inet fw")
+                .contains("nd-neighbor-solicit")
+        );
+    }
+}
+
+#[test]
+fn one_rule_lets_answers_through_a_forward_policy_of_drop() {
+    // peer -> node -> far; the node forwards, and its firewall lets requests pass, not answers.
+    let lab = Lab::new(Family::Ip);
+    let far = Netns::new();
+    lab.node
+        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+        .expect("forwarding");
+    lab.attach(&far, "veth1", "192.168.60");
+    far.ip("route add default via 192.168.60.1");
+    lab.peer.ip("route add 192.168.60.0/24 via 192.168.50.1");
+    let _listener = far
+        .run(|| std::net::TcpListener::bind("0.0.0.0:80"))
+        .expect("listen");
+    let target = "192.168.60.2".parse().expect("an address");
+    assert_eq!(lab.peer.tcp(target, 80), Fate::Passed);
+    lab.apply(
+        &Config {
+            accept_bit: Some(BIT),
+            ..lab.config()
+        },
+        &elements([]),
+    );
+    lab.node.nft("table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; iif veth0 ct state new accept; }; }");
+    assert_eq!(lab.peer.tcp(target, 80), Fate::Dropped);
+    let chain = drops(&lab.node).remove(0);
+
+    lab.node
+        .run(|| nft().accept_in(&chain, BIT))
+        .expect("inserted");
+
+    assert_eq!(lab.peer.tcp(target, 80), Fate::Passed);
+    assert_eq!(
+        far.tcp(lab.peer_address(), 80),
+        Fate::Dropped,
+        "new flows are not ours to open"
+    );
+}

@@ -1,0 +1,297 @@
+//! Marks for IPVS and for masquerading: set in time, right, and taken off again.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+
+use kube_ipvs_nft::{Config, Elements, Family, LocalPods, Set};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::lab::{Fate, Lab, ask, elements};
+
+/// Notes the marks of datagrams: where IPVS would take them, and where they leave.
+/// Of datagrams only: the kernel's own MLD reports carry a mark of chance.
+fn watch(lab: &Lab) {
+    let family = lab.family;
+    lab.node.nft(&format!(
+        "table {family} watch {{
+            set at-ipvs {{ type mark; flags dynamic; }}
+            set leaving {{ type mark; flags dynamic; }}
+            chain in {{ type filter hook input priority 97; iif != lo meta l4proto udp add @at-ipvs {{ meta mark }}; }}
+            chain out {{ type filter hook output priority -100; oif != lo meta l4proto udp add @at-ipvs {{ meta mark }}; }}
+            chain post {{ type filter hook postrouting priority 200; meta l4proto udp add @leaving {{ meta mark }}; }}
+        }}"
+    ));
+}
+
+/// The marks that were seen since the last look.
+fn seen(lab: &Lab, set: &str) -> Vec<u32> {
+    let family = lab.family;
+    let text = lab.node.nft(&format!("list set {family} watch {set}"));
+    lab.node.nft(&format!("flush set {family} watch {set}"));
+    let hex = |word: &str| {
+        u32::from_str_radix(word.trim_matches([',', '}']).strip_prefix("0x")?, 16).ok()
+    };
+    text.split_whitespace().filter_map(hex).collect()
+}
+
+fn pods(lab: &Lab, known: bool) -> Config {
+    let local_pods = match known {
+        true => LocalPods::Cidrs(vec![lab.peer_address().into()]),
+        false => LocalPods::Cidrs(vec![lab.vip().into()]),
+    };
+    Config {
+        local_pods,
+        ..lab.config()
+    }
+}
+
+fn served_as(lab: &Lab, more: &[(Set, String)]) -> Elements {
+    let mut all = elements([
+        (Set::Vips, lab.vip().to_string()),
+        (Set::ServicePorts, lab.front("udp", 53)),
+    ]);
+    for (set, text) in more {
+        all.entry(*set).or_default().insert(text.clone());
+    }
+    all
+}
+
+#[test]
+fn each_source_gets_the_mark_of_its_front() {
+    for family in Family::ALL {
+        let lab = Lab::new(family);
+        lab.echo(53);
+        watch(&lab);
+        let front = lab.front("udp", 53);
+        let inside = (Set::InsideMarks, format!("{front} : 0x00000123"));
+        let always = (Set::Masquerade, front.clone());
+        let off_cluster = (Set::MasqueradeOffCluster, front);
+        for (what, more, peer_is_pod, mark) in [
+            ("nothing", vec![], false, 0),
+            ("inside mark, pod", vec![inside.clone()], true, 0x123),
+            ("inside mark, outside", vec![inside.clone()], false, 0),
+            ("masquerade, pod", vec![always.clone()], true, 0x4000),
+            ("masquerade, outside", vec![always.clone()], false, 0x4000),
+            ("off-cluster, pod", vec![off_cluster.clone()], true, 0),
+            (
+                "off-cluster, outside",
+                vec![off_cluster.clone()],
+                false,
+                0x4000,
+            ),
+            // IPVS compares the whole mark: the inside mark stays alone.
+            (
+                "both, pod",
+                vec![inside.clone(), always.clone()],
+                true,
+                0x123,
+            ),
+            ("both, outside", vec![inside, always], false, 0x4000),
+        ] {
+            lab.apply(&pods(&lab, peer_is_pod), &served_as(&lab, &more));
+            seen(&lab, "at-ipvs");
+
+            assert_eq!(lab.peer.udp(lab.vip(), 53), Fate::Passed, "{what} {family}");
+
+            let marks = seen(&lab, "at-ipvs");
+            assert!(marks.contains(&mark), "{what} {family}: {marks:x?}");
+            let other = |seen: &&u32| ![0, mark].contains(seen);
+            assert_eq!(
+                marks.iter().find(other),
+                None,
+                "{what} {family}: {marks:x?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_accept_bit_never_reaches_ipvs() {
+    let lab = Lab::new(Family::Ip);
+    lab.echo(53);
+    watch(&lab);
+    let config = Config {
+        accept_bit: Some(12),
+        ..pods(&lab, true)
+    };
+    let mark = (
+        Set::InsideMarks,
+        format!("{} : 0x00000123", lab.front("udp", 53)),
+    );
+
+    lab.apply(&config, &served_as(&lab, &[]));
+    assert_eq!(lab.peer.udp(lab.vip(), 53), Fate::Passed);
+    assert_eq!(seen(&lab, "at-ipvs"), [0]);
+
+    lab.apply(&config, &served_as(&lab, &[mark]));
+    assert_eq!(lab.peer.udp(lab.vip(), 53), Fate::Passed);
+    assert!(seen(&lab, "at-ipvs").contains(&0x123));
+}
+
+/// A server on the peer; the address its client seems to have when the node asks from `source`.
+fn source_seen(lab: &Lab, source: SocketAddr, mark: u32) -> SocketAddr {
+    let target = SocketAddr::new(lab.peer_address(), 53);
+    let server = lab.peer.run(|| UdpSocket::bind(target)).expect("bind");
+    let client = lab.node.run(|| UdpSocket::bind(source)).expect("bind");
+    setsockopt(&client, sockopt::Mark, &mark).expect("mark");
+    client.connect(target).expect("connect");
+    client.send(b"ask").expect("send");
+    let (_, from) = server.recv_from(&mut [0; 8]).expect("asked");
+    server.send_to(b"answer", from).expect("send");
+    client
+        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .expect("a time-out");
+    client.recv(&mut [0; 8]).expect("answered");
+    from
+}
+
+/// The node asks from fixed ports, below the range for masquerading.
+const PORT: u16 = 2000;
+
+fn masqueraded(lab: &Lab, from: SocketAddr, port: u16) -> bool {
+    let kept = from.port() == port;
+    assert!(
+        kept || from.port() > 32767,
+        "{from}: a NodePort's number, or a low one"
+    );
+    assert!(
+        kept || from.ip() == lab.node_address(),
+        "{from}: not the node"
+    );
+    !kept
+}
+
+#[test]
+fn the_hosts_own_traffic_is_masqueraded_when_it_must() {
+    for family in Family::ALL {
+        let lab = Lab::new(family);
+        watch(&lab);
+        let to_peer = format!("{} . udp . 53", lab.peer_address());
+        let (vip, node) = (lab.vip(), lab.node_address());
+        let hairpin = (Set::Hairpin, lab.node_address().to_string());
+        let mark = |value: &str| {
+            (
+                Set::InsideMarks,
+                format!("{} : {value}", lab.front("udp", 53)),
+            )
+        };
+        let cases = [
+            ("node address", node, 0, vec![], false),
+            ("VIP as source", vip, 0, vec![], true),
+            (
+                "masqueraded front",
+                node,
+                0,
+                vec![(Set::Masquerade, to_peer.clone())],
+                true,
+            ),
+            (
+                "off-cluster front",
+                node,
+                0,
+                vec![(Set::MasqueradeOffCluster, to_peer.clone())],
+                false,
+            ),
+            (
+                "hairpin address towards another",
+                node,
+                0,
+                vec![hairpin],
+                false,
+            ),
+            (
+                "re-emitted by IPVS",
+                node,
+                0x123,
+                vec![mark("0x00000123")],
+                true,
+            ),
+            (
+                "another's mark",
+                node,
+                0x124,
+                vec![mark("0x00000123")],
+                false,
+            ),
+        ];
+        for ((what, source, so_mark, more, expected), port) in cases.into_iter().zip(PORT..) {
+            // A port of its own: conntrack remembers what was decided for a flow.
+            let source = SocketAddr::new(source, port);
+            lab.apply(&lab.config(), &served_as(&lab, &more));
+            seen(&lab, "leaving");
+
+            let from = source_seen(&lab, source, so_mark);
+
+            assert_eq!(
+                masqueraded(&lab, from, port),
+                expected,
+                "{what} {family}: {from}"
+            );
+            let kept = if so_mark == 0x124 { 0x124 } else { 0 };
+            let left = seen(&lab, "leaving");
+            let other = |seen: &&u32| ![0, kept].contains(seen);
+            assert_eq!(left.iter().find(other), None, "{what} {family}: {left:x?}");
+            assert!(left.contains(&kept), "{what} {family}: {left:x?}");
+        }
+    }
+}
+
+#[test]
+fn what_stays_on_the_host_is_not_masqueraded() {
+    for family in Family::ALL {
+        let lab = Lab::new(family);
+        let front = lab.front("udp", 53);
+        lab.apply(&lab.config(), &served_as(&lab, &[(Set::Masquerade, front)]));
+        let target = SocketAddr::new(lab.vip(), 53);
+        let server = lab.node.run(|| UdpSocket::bind(target)).expect("bind");
+        let source = SocketAddr::new(lab.node_address(), PORT);
+        let client = lab.node.run(|| UdpSocket::bind(source)).expect("bind");
+
+        client.send_to(b"ask", target).expect("send");
+
+        let (_, from) = server.recv_from(&mut [0; 8]).expect("asked");
+        assert_eq!(from, source, "{family}");
+    }
+}
+
+#[test]
+fn a_pod_that_meets_itself_is_masqueraded() {
+    // IPVS would translate the destination; here the node routes it back.
+    let lab = Lab::new(Family::Ip);
+    lab.node
+        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+        .expect("forwarding");
+    lab.node
+        .run(|| std::fs::write("/proc/sys/net/ipv4/conf/veth0/send_redirects", "0"))
+        .expect("quiet");
+    lab.node.nft("table ip far { chain pre { type nat hook prerouting priority -100; ip daddr 10.97.0.1 dnat to 192.168.50.2; }; }");
+    lab.peer.ip("route add 10.97.0.0/16 via 192.168.50.1");
+    let pod: IpAddr = lab.peer_address();
+    lab.apply(&lab.config(), &elements([(Set::Hairpin, pod.to_string())]));
+    let listener = lab
+        .peer
+        .run(|| TcpListener::bind(lab.any(80)))
+        .expect("listen");
+
+    assert_eq!(
+        lab.peer.tcp("10.97.0.1".parse().expect("an address"), 80),
+        Fate::Passed
+    );
+
+    let (_, from) = listener.accept().expect("accept");
+    assert_eq!(from.ip(), lab.node_address());
+    assert!(from.port() > 32767, "{from}");
+    let socket = lab.peer.run(|| UdpSocket::bind(lab.any(0))).expect("bind");
+    // Without the element the pod would see itself, and the answer would not come back.
+    lab.apply(&lab.config(), &Elements::new());
+    assert!(
+        ask(
+            &socket,
+            SocketAddr::new("10.97.0.1".parse().expect("an address"), 81)
+        )
+        .is_err()
+    );
+    assert_eq!(
+        lab.peer.tcp("10.97.0.1".parse().expect("an address"), 80),
+        Fate::Dropped
+    );
+}
