@@ -52,6 +52,8 @@ pub(super) struct Store {
     /// Changes at or below this version are forgotten.
     forgotten: u64,
     pages: BTreeMap<String, (u64, Vec<Arc<Value>>)>,
+    /// Page tokens handed out, to make each unlike the others.
+    tokens: u64,
 }
 
 impl Default for Store {
@@ -63,6 +65,7 @@ impl Default for Store {
             history: VecDeque::new(),
             forgotten: 1,
             pages: BTreeMap::new(),
+            tokens: 0,
         }
     }
 }
@@ -217,7 +220,8 @@ impl Store {
 
     /// Keeps the rest of a paged list and returns the token for it.
     pub(super) fn keep_page(&mut self, version: u64, rest: Vec<Arc<Value>>) -> String {
-        let token = format!("page-{version}-{}", self.pages.len());
+        self.tokens += 1;
+        let token = format!("page-{version}-{}", self.tokens);
         self.pages.insert(token.clone(), (version, rest));
         token
     }

@@ -1,1 +1,4 @@
-//! To be written.
+//! Where objects come from: the API server, or a directory of manifests.
+
+pub mod kube;
+pub mod protected;

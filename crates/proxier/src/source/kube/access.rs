@@ -1,0 +1,163 @@
+//! How to reach the API server: a kubeconfig, or what a pod is given.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ::kube::Config;
+use ::kube::config::{KubeConfigOptions, Kubeconfig};
+use anyhow::{Context, bail};
+
+/// Where the API server's address and our credentials are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KubeConfig {
+    /// A kubeconfig file; none means in-cluster.
+    pub path: Option<PathBuf>,
+    /// URL of the API server, if not the one configured (kube-proxy's `--master`).
+    pub server: Option<String>,
+}
+
+impl KubeConfig {
+    /// The client's configuration, read anew.
+    pub(super) async fn read(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.path {
+            Some(path) => from_file(path)
+                .await
+                .with_context(|| format!("kubeconfig {}", path.display()))?,
+            None => Config::incluster_env().context(
+                "in-cluster configuration: not in a pod, or its service account is not mounted; \
+                 give --kubeconfig FILE or --manifests DIR",
+            )?,
+        };
+        if let Some(server) = &self.server {
+            config.cluster_url = server
+                .parse()
+                .with_context(|| format!("API server URL {server:?}"))?;
+        }
+        if config.cluster_url.host().is_none() {
+            bail!(
+                "API server URL {}: it names no host; write https://HOST:PORT",
+                config.cluster_url
+            );
+        }
+        Ok(config)
+    }
+
+    /// The files that credentials come from, with what tells that they
+    /// changed. In-cluster files are watched by the client itself.
+    pub(super) fn stamps(&self) -> Vec<Stamp> {
+        let Some(path) = &self.path else {
+            return Vec::new();
+        };
+        let mut files = vec![path.clone()];
+        if let Ok(kubeconfig) = Kubeconfig::read_from(path) {
+            let clusters = kubeconfig
+                .clusters
+                .iter()
+                .filter_map(|named| named.cluster.as_ref());
+            files.extend(
+                clusters
+                    .filter_map(|cluster| cluster.certificate_authority.as_ref())
+                    .map(PathBuf::from),
+            );
+            for user in kubeconfig
+                .auth_infos
+                .iter()
+                .filter_map(|named| named.auth_info.as_ref())
+            {
+                files.extend(
+                    [&user.client_certificate, &user.client_key]
+                        .into_iter()
+                        .flatten()
+                        .map(PathBuf::from),
+                );
+            }
+        }
+        files.into_iter().map(Stamp::of).collect()
+    }
+}
+
+/// A file as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp {
+    path: PathBuf,
+    written: Option<(SystemTime, u64)>,
+}
+
+impl Stamp {
+    fn of(path: PathBuf) -> Self {
+        let metadata = std::fs::metadata(&path).ok();
+        let written =
+            metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+        Self { path, written }
+    }
+}
+
+async fn from_file(path: &Path) -> anyhow::Result<Config> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    if let Some(proxy) = kubeconfig
+        .clusters
+        .iter()
+        .find_map(|named| named.cluster.as_ref()?.proxy_url.as_ref())
+    {
+        bail!("proxy-url {proxy:?} is not supported: connect to the API server directly");
+    }
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(text: Option<&str>) -> String {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("kubeconfig");
+        if let Some(text) = text {
+            std::fs::write(&path, text).expect("write a kubeconfig");
+        }
+        let config = KubeConfig {
+            path: Some(path.clone()),
+            server: None,
+        };
+        let error = config.read().await.expect_err("the kubeconfig is wrong");
+        let message = format!("{error:#}");
+        assert!(
+            message.contains(&path.display().to_string()),
+            "names the file: {message}"
+        );
+        message
+    }
+
+    #[tokio::test]
+    async fn missing_kubeconfig_is_named() {
+        assert!(refusal(None).await.contains("No such file"));
+    }
+
+    #[tokio::test]
+    async fn kubeconfig_that_is_no_yaml_is_refused() {
+        refusal(Some("{clusters: [")).await;
+    }
+
+    #[tokio::test]
+    async fn kubeconfig_whose_context_is_missing_is_refused() {
+        let message = refusal(Some(
+            "{current-context: gone, contexts: [], clusters: [], users: []}",
+        ))
+        .await;
+
+        assert!(message.contains("gone"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn empty_kubeconfig_is_refused() {
+        refusal(Some("")).await;
+    }
+
+    #[tokio::test]
+    async fn kubeconfig_that_wants_a_proxy_is_refused() {
+        let text = "{current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}], \
+                    clusters: [{name: a, cluster: {server: 'https://10.0.0.1:6443', proxy-url: 'http://proxy:3128'}}], \
+                    users: [{name: a, user: {}}]}";
+
+        assert!(refusal(Some(text)).await.contains("proxy-url"));
+    }
+}

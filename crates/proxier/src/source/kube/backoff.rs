@@ -1,0 +1,89 @@
+//! How long to wait after a failure.
+
+use std::time::Duration;
+
+/// Pauses that double, with jitter: half of each is certain, half is chance.
+#[derive(Debug, Clone)]
+pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            longest,
+            failures: 0,
+        }
+    }
+
+    /// The next pause; `chance` is between 0 and 1. A server that named a time
+    /// is not asked sooner.
+    pub(super) fn pause(&mut self, retry_after: Option<Duration>, chance: f64) -> Duration {
+        let doubled = self
+            .first
+            .saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        self.failures = self.failures.saturating_add(1);
+        let pause = doubled.min(self.longest).mul_f64(0.5 + chance / 2.0);
+        match retry_after {
+            Some(named) => named.max(pause) + self.first.mul_f64(chance),
+            None => pause,
+        }
+    }
+
+    /// Failures in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// All is well again.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backoff() -> Backoff {
+        Backoff::new(Duration::from_secs(1), Duration::from_secs(30))
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let mut backoff = backoff();
+
+        let pauses: Vec<u64> = (0..40)
+            .map(|_| backoff.pause(None, 1.0).as_secs())
+            .collect();
+
+        assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(pauses[39], 30);
+    }
+
+    #[test]
+    fn half_of_a_pause_is_chance() {
+        assert_eq!(backoff().pause(None, 0.0), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn named_time_is_kept_and_spread() {
+        let pause = backoff().pause(Some(Duration::from_secs(7)), 0.5);
+
+        assert_eq!(pause, Duration::from_millis(7500));
+    }
+
+    #[test]
+    fn success_starts_over() {
+        let mut backoff = backoff();
+        backoff.pause(None, 1.0);
+        backoff.pause(None, 1.0);
+
+        backoff.reset();
+
+        assert_eq!(backoff.pause(None, 1.0), Duration::from_secs(1));
+    }
+}

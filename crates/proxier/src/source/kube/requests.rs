@@ -1,0 +1,212 @@
+//! The two requests of a source: a page of a list, and a watch.
+
+use std::time::Duration;
+
+use ::kube::Client;
+use ::kube::client::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::connect::OnFreshConnection;
+use super::failure::Failure;
+use super::lines::Lines;
+use super::resources::Resource;
+
+/// Time for an answer to begin, and for a page to be read.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One page of a list.
+#[derive(Debug, Deserialize)]
+pub(in crate::source) struct Page {
+    metadata: PageMeta,
+    /// The objects; `null` is none.
+    items: Option<Vec<Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMeta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    r#continue: Option<String>,
+}
+
+impl Page {
+    pub(in crate::source) fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    /// The token for the next page; none at the last one.
+    pub(in crate::source) fn next(&self) -> Option<String> {
+        self.metadata
+            .r#continue
+            .clone()
+            .filter(|token| !token.is_empty())
+    }
+
+    pub(in crate::source) fn into_items(self) -> Vec<Value> {
+        self.items.unwrap_or_default()
+    }
+}
+
+/// How a list is to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::source) enum As {
+    /// From the server's cache, however old.
+    Cached,
+    /// Not older than a version.
+    NotOlderThan(String),
+    /// As of now.
+    Newest,
+}
+
+impl As {
+    /// `resourceVersion` and `resourceVersionMatch`.
+    fn parameters(&self) -> [(&str, &str); 2] {
+        let (version, matching) = match self {
+            Self::Cached => ("0", ""),
+            Self::NotOlderThan(version) => (version.as_str(), "NotOlderThan"),
+            Self::Newest => ("", ""),
+        };
+        [
+            ("resourceVersion", version),
+            ("resourceVersionMatch", matching),
+        ]
+    }
+}
+
+/// Lists and watches one resource.
+pub(in crate::source) struct Requests {
+    client: Client,
+    resource: Resource,
+}
+
+impl Requests {
+    pub(in crate::source) fn new(client: Client, resource: Resource) -> Self {
+        Self { client, resource }
+    }
+
+    pub(super) fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// The first page of a list.
+    pub(in crate::source) async fn first_page(
+        &self,
+        limit: u32,
+        version: &As,
+    ) -> Result<Page, Failure> {
+        let [at, matching] = version.parameters();
+        self.page(&[("limit", &limit.to_string()), at, matching])
+            .await
+    }
+
+    /// A further page.
+    pub(in crate::source) async fn further_page(
+        &self,
+        limit: u32,
+        token: &str,
+    ) -> Result<Page, Failure> {
+        self.page(&[("limit", &limit.to_string()), ("continue", token)])
+            .await
+    }
+
+    async fn page(&self, parameters: &[(&str, &str)]) -> Result<Page, Failure> {
+        let answer = self.answer(self.resource.request(parameters)).await?;
+        let body = in_time(answer.into_body().collect()).await??.to_bytes();
+        serde_json::from_slice(&body).map_err(|error| Failure::Nonsense(format!("list: {error}")))
+    }
+
+    /// A watch from a version on.
+    pub(super) async fn watch(
+        &self,
+        version: &str,
+        lasting: Duration,
+        fresh: bool,
+    ) -> Result<Lines, Failure> {
+        let seconds = lasting.as_secs().max(1).to_string();
+        self.lines(
+            &[
+                ("watch", "true"),
+                ("allowWatchBookmarks", "true"),
+                ("timeoutSeconds", &seconds),
+                ("resourceVersion", version),
+            ],
+            fresh,
+        )
+        .await
+    }
+
+    /// A watch that begins with everything there is.
+    pub(super) async fn streaming_list(
+        &self,
+        version: &As,
+        lasting: Duration,
+        fresh: bool,
+    ) -> Result<Lines, Failure> {
+        let seconds = lasting.as_secs().max(1).to_string();
+        let [at, _] = version.parameters();
+        let answer = self
+            .lines(
+                &[
+                    ("watch", "true"),
+                    ("allowWatchBookmarks", "true"),
+                    ("timeoutSeconds", &seconds),
+                    ("sendInitialEvents", "true"),
+                    ("resourceVersionMatch", "NotOlderThan"),
+                    at,
+                ],
+                fresh,
+            )
+            .await;
+        match answer {
+            Err(Failure::Refused {
+                code: 400 | 422,
+                message,
+                ..
+            }) => Err(Failure::NoStreaming(message)),
+            other => other,
+        }
+    }
+
+    async fn lines(&self, parameters: &[(&str, &str)], fresh: bool) -> Result<Lines, Failure> {
+        let mut request = self.resource.request(parameters);
+        if fresh {
+            request.extensions_mut().insert(OnFreshConnection);
+        }
+        Ok(Lines::new(self.answer(request).await?.into_body()))
+    }
+
+    async fn answer(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, Failure> {
+        answer(&self.client, request).await
+    }
+}
+
+/// Sends a request; an answer that is no success is a failure.
+pub(crate) async fn answer(
+    client: &Client,
+    mut request: Request<Vec<u8>>,
+) -> Result<Response<Body>, Failure> {
+    let json = http::HeaderValue::from_static("application/json");
+    request.headers_mut().insert(http::header::ACCEPT, json);
+    let answer = in_time(client.send(request.map(Body::from))).await??;
+    let (code, headers) = (answer.status(), answer.headers().clone());
+    if code.is_success() {
+        return Ok(answer);
+    }
+    let body = in_time(answer.into_body().collect())
+        .await?
+        .map_or(Bytes::new(), |body| body.to_bytes());
+    Err(Failure::from_answer(code.as_u16(), &headers, &body))
+}
+
+async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    timeout(ANSWER_TIMEOUT, work)
+        .await
+        .map_err(|_| Failure::Silent(ANSWER_TIMEOUT))
+}

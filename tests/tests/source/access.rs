@@ -1,0 +1,129 @@
+//! Credentials and permissions: refused, missing, changed.
+
+use std::sync::Arc;
+
+use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
+use kube_ipvs_core::event::Kind;
+use kube_ipvs_tests::apiserver::{ApiServer, Options};
+
+use crate::replica::{Replica, populate, server};
+
+fn failure(replica: &Replica, kind: Kind) -> String {
+    replica.status.kind(kind).failure.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn missing_permission_is_named() {
+    let server = server();
+    server.deny("watch", "endpointslices");
+    let mut replica = Replica::of(&server).await;
+
+    replica
+        .until("it is refused", |replica| {
+            !failure(replica, Kind::EndpointSlice).is_empty()
+        })
+        .await;
+
+    let message = failure(&replica, Kind::EndpointSlice);
+    for part in [
+        "cannot watch resource \"endpointslices\"",
+        "\"discovery.k8s.io\"",
+        "(403)",
+        "system:node-proxier",
+    ] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    assert!(!replica.status.synced());
+    server.allow("watch", "endpointslices");
+    replica.synced().await;
+}
+
+#[tokio::test]
+async fn permission_taken_away_keeps_the_state() {
+    let server = server();
+    server.upsert(kube_ipvs_tests::apiserver::service(
+        "default",
+        "web",
+        "10.96.0.10",
+    ));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    replica
+        .until("a watch is open", |_| server.watches("services") == 1)
+        .await;
+
+    server.deny("watch", "services");
+    server.deny("list", "services");
+    server.fault_at("services", kube_ipvs_tests::apiserver::Fault::Gone);
+    replica
+        .until("it is refused", |replica| {
+            failure(replica, Kind::Service).contains("(403)")
+        })
+        .await;
+
+    assert_eq!(replica.names_of(Kind::Service), ["web"]);
+}
+
+#[tokio::test]
+async fn token_that_is_not_accepted_is_named() {
+    let options = Options {
+        bearer_token: Some("right".into()),
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("kubeconfig");
+    std::fs::write(&path, server.kubeconfig().replace("right", "wrong"))
+        .expect("write the kubeconfig");
+    let status = Arc::new(SourceStatus::default());
+    let client = connect(
+        &KubeConfig {
+            path: Some(path),
+            server: None,
+        },
+        &status,
+    )
+    .await
+    .expect("a client asks nothing yet");
+    let (events, _listening) = tokio::sync::mpsc::channel(64);
+    let _tasks =
+        kube_ipvs::source::kube::spawn(&client, &crate::replica::hasty(), &events, &status);
+
+    let refused = || {
+        status
+            .kind(Kind::Service)
+            .failure
+            .is_some_and(|failure| failure.contains("(401)"))
+    };
+    let waited = tokio::time::timeout(crate::replica::SOON, async {
+        while !refused() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+
+    waited.await.expect("401 is said");
+    let message = status.kind(Kind::Service).failure.unwrap_or_default();
+    assert!(
+        message.contains("the token or certificate is not accepted"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn right_token_is_sent() {
+    let options = Options {
+        bearer_token: Some("right".into()),
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let mut replica = Replica::of(&server).await;
+
+    replica.synced().await;
+
+    assert!(
+        server
+            .requests()
+            .iter()
+            .all(|request| request.status == 200)
+    );
+}

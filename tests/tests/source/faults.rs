@@ -1,0 +1,487 @@
+//! A server that fails in every way it can on command; afterwards the copy
+//! equals what a fresh list says.
+
+use std::time::{Duration, Instant};
+
+use kube_ipvs::source::kube::Settings;
+use kube_ipvs_core::event::Kind;
+use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, endpoint_slice, service};
+
+use crate::replica::{Replica, hasty, populate, server};
+
+fn web(number: usize) -> serde_json::Value {
+    service(
+        "default",
+        &format!("web-{number}"),
+        &format!("10.96.0.{}", 10 + number),
+    )
+}
+
+async fn watching(replica: &mut Replica, server: &ApiServer) {
+    replica
+        .until("a watch is open", |_| server.watches("services") > 0)
+        .await;
+}
+
+#[tokio::test]
+async fn storm_of_410_ends_in_the_server_s_state() {
+    let server = server();
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+
+    for number in 0..5 {
+        watching(&mut replica, &server).await;
+        let lists = replica.lists[&Kind::Service];
+        server.upsert(web(number));
+        server.fault_at("services", Fault::Gone);
+        server.upsert(web(number + 10));
+        replica
+            .until("it is listed anew", |replica| {
+                replica.lists[&Kind::Service] > lists
+            })
+            .await;
+    }
+
+    replica.equals(&server).await;
+}
+
+#[tokio::test]
+async fn object_deleted_while_history_was_lost_is_gone() {
+    let server = server();
+    server.upsert(web(1));
+    server.upsert(web(2));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+
+    server.outage();
+    server.delete("Service", "default", "web-1");
+    server.fault(Fault::Gone);
+    server.resume();
+
+    replica
+        .until("web-1 is gone", |replica| {
+            replica.names_of(Kind::Service) == ["web-2"]
+        })
+        .await;
+    replica.equals(&server).await;
+}
+
+#[tokio::test]
+async fn http_410_is_a_410() {
+    let server = server();
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+
+    server.fault_at("services", Fault::GoneStatus { times: 2 });
+    server.fault_at("services", Fault::Reset);
+    server.upsert(web(1));
+
+    replica.equals(&server).await;
+}
+
+#[tokio::test]
+async fn expired_page_starts_the_list_over() {
+    let options = Options {
+        streaming_lists: false,
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    server.upsert_all((0..20).map(web));
+    server.fault_at("services", Fault::Slow(Duration::from_millis(50)));
+    let mut replica = Replica::of(&server).await;
+    replica
+        .until("a page came", |_| server.count("list", "services") >= 2)
+        .await;
+
+    server.fault_at("services", Fault::GoneStatus { times: 1 });
+    server.fault_at("services", Fault::None);
+    replica.synced().await;
+
+    replica.equals(&server).await;
+}
+
+#[tokio::test]
+async fn resets_lose_nothing_and_list_nothing() {
+    let server = server();
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+
+    for number in 0..5 {
+        watching(&mut replica, &server).await;
+        server.fault(Fault::Reset);
+        server.upsert(web(number));
+        replica.equals(&server).await;
+    }
+
+    assert_eq!(replica.lists[&Kind::Service], 1);
+}
+
+#[tokio::test]
+async fn half_open_watch_is_left_within_15_seconds() {
+    let server = server();
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    let services = |replica: &Replica| replica.status.kind(Kind::Service).heard;
+    let heard = services(&replica);
+    replica
+        .until("a bookmark came", |replica| services(replica) > heard)
+        .await;
+
+    server.fault_at("services", Fault::Stall);
+    server.upsert(web(1));
+    let stalled = Instant::now();
+
+    replica.equals(&server).await;
+    assert!(
+        stalled.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        stalled.elapsed()
+    );
+    assert_eq!(
+        replica.lists[&Kind::Service],
+        1,
+        "the new watch goes on where the dead one stopped"
+    );
+}
+
+#[tokio::test]
+async fn repeated_events_change_nothing() {
+    let server = server();
+    server.fault(Fault::DuplicateEvents);
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+    let before = replica.changes;
+
+    for number in 0..10 {
+        server.upsert(web(number));
+    }
+    replica.equals(&server).await;
+
+    replica
+        .until("all repeats came", |replica| {
+            replica.status.kind(Kind::Service).repeats == 10
+        })
+        .await;
+    assert_eq!(replica.changes - before, 10);
+}
+
+#[tokio::test]
+async fn events_out_of_order_end_in_the_server_s_state() {
+    let server = server();
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+    server.fault(Fault::OutOfOrder);
+
+    // All of this waits together, so it is told in reverse: the oldest state
+    // of each object comes last.
+    server.upsert_all((0..5).flat_map(|number| [web(number), web(number + 5), web(number)]));
+    replica.equals(&server).await;
+    server.heal();
+    server.upsert(web(99));
+
+    replica.equals(&server).await;
+    assert!(
+        replica.status.kind(Kind::Service).repeats > 0,
+        "the order was wrong indeed"
+    );
+}
+
+#[tokio::test]
+async fn list_from_the_past_is_refused() {
+    let options = Options {
+        streaming_lists: false,
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let past = server.version();
+    server.upsert(web(1));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+
+    // The place is lost, and the next two lists come from a server that lags.
+    server.fault_at(
+        "services",
+        Fault::Status {
+            code: 410,
+            times: 1,
+            retry_after: None,
+        },
+    );
+    server.fault_at("services", Fault::StaleResourceVersion(past));
+    server.fault_at("services", Fault::StaleResourceVersion(past));
+    server.fault_at("services", Fault::Reset);
+
+    let lists = replica.lists[&Kind::Service];
+    replica
+        .until("it is listed anew", |replica| {
+            replica.lists[&Kind::Service] > lists
+        })
+        .await;
+    assert_eq!(
+        replica.names_of(Kind::Service),
+        ["web-1"],
+        "never empty in between"
+    );
+    let failures = replica.status.kind(Kind::Service).failures;
+    assert!(
+        failures >= 4,
+        "reset, 410 and two lists from the past: {failures}"
+    );
+}
+
+#[tokio::test]
+async fn empty_list_counts_when_it_is_said_to_be_complete() {
+    let server = server();
+    server.upsert(web(1));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+
+    server.fault_at("services", Fault::EmptyList);
+    server.fault_at("services", Fault::Gone);
+
+    replica
+        .until("the list is empty", |replica| {
+            replica.names_of(Kind::Service).is_empty()
+        })
+        .await;
+    assert_eq!(
+        replica.lists[&Kind::Service],
+        2,
+        "it was a complete list that said so"
+    );
+}
+
+#[tokio::test]
+async fn list_that_breaks_off_removes_nothing() {
+    let options = Options {
+        streaming_lists: false,
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    server.upsert_all((0..9).map(web));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+    server.forget_requests();
+
+    // The new list gets its first page and then only errors.
+    server.fault_at("services", Fault::Slow(Duration::from_millis(100)));
+    server.fault_at("services", Fault::Gone);
+    replica
+        .until("the list begins", |_| server.count("list", "services") >= 1)
+        .await;
+    server.fault_at(
+        "services",
+        Fault::Status {
+            code: 500,
+            times: 1000,
+            retry_after: None,
+        },
+    );
+    replica
+        .until("it fails", |replica| {
+            replica.status.kind(Kind::Service).failures >= 4
+        })
+        .await;
+
+    assert_eq!(replica.names_of(Kind::Service).len(), 9);
+    server.heal();
+    replica
+        .until("it is listed anew", |replica| {
+            replica.lists[&Kind::Service] == 2
+        })
+        .await;
+    replica.equals(&server).await;
+}
+
+#[tokio::test]
+async fn server_that_is_gone_keeps_the_state_and_says_so() {
+    let server = server();
+    server.upsert(web(1));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+
+    server.outage();
+    replica
+        .until("it is noticed", |replica| {
+            replica.status.kind(Kind::Service).failures >= 5
+        })
+        .await;
+    let status = replica.status.kind(Kind::Service);
+    assert!(status.listed && !status.watching, "{status:?}");
+    assert!(
+        status
+            .failure
+            .is_some_and(|failure| failure.contains("list and watch services"))
+    );
+    assert_eq!(replica.names_of(Kind::Service), ["web-1"]);
+
+    server.upsert(web(2));
+    server.resume();
+    replica.equals(&server).await;
+    assert_eq!(
+        replica.lists[&Kind::Service],
+        1,
+        "it goes on where it stopped"
+    );
+    replica
+        .until("all is well", |replica| {
+            replica.status.kind(Kind::Service).failure.is_none()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn server_that_is_down_at_first_is_waited_for() {
+    let server = server();
+    server.outage();
+    let mut replica = Replica::of(&server).await;
+    replica
+        .until("it is tried", |replica| {
+            replica.status.kind(Kind::Service).failures >= 2
+        })
+        .await;
+    assert!(
+        replica
+            .status
+            .reasons()
+            .iter()
+            .any(|reason| reason.starts_with("Service: not listed yet: "))
+    );
+
+    server.resume();
+
+    replica.synced().await;
+    assert!(replica.status.reasons().is_empty());
+}
+
+#[tokio::test]
+async fn busy_server_is_not_asked_before_it_said() {
+    let server = server();
+    server.fault_at(
+        "services",
+        Fault::Status {
+            code: 429,
+            times: 1,
+            retry_after: Some(2),
+        },
+    );
+
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+
+    let times: Vec<Instant> = server
+        .requests()
+        .iter()
+        .filter(|request| request.resource == "services")
+        .map(|request| request.at)
+        .collect();
+    assert_eq!(times.len(), 2);
+    assert!(
+        times[1] - times[0] >= Duration::from_secs(2),
+        "{:?}",
+        times[1] - times[0]
+    );
+}
+
+#[tokio::test]
+async fn failing_server_is_asked_less_and_less() {
+    let server = server();
+    server.fault_at(
+        "services",
+        Fault::Status {
+            code: 500,
+            times: 100_000,
+            retry_after: None,
+        },
+    );
+    let settings = Settings {
+        first_pause: Duration::from_millis(100),
+        longest_pause: Duration::from_secs(10),
+        ..hasty()
+    };
+    let mut replica = Replica::with(&server, settings).await;
+
+    replica
+        .until("six attempts", |_| server.count("watch", "services") >= 6)
+        .await;
+
+    let times: Vec<Instant> = server
+        .requests()
+        .iter()
+        .filter(|request| request.resource == "services")
+        .map(|request| request.at)
+        .collect();
+    // 100, 200, 400, 800, 1600 ms, of which at least half is certain.
+    assert!(
+        times[5] - times[0] >= Duration::from_millis(1550),
+        "{:?}",
+        times[5] - times[0]
+    );
+    server.heal();
+    replica.synced().await;
+}
+
+#[tokio::test]
+async fn slow_server_is_no_failing_server() {
+    let server = server();
+    server.fault(Fault::Slow(Duration::from_millis(300)));
+    let mut replica = Replica::of(&server).await;
+
+    replica.synced().await;
+
+    assert_eq!(replica.status.kind(Kind::Service).failures, 0);
+}
+
+/// Faults in a fixed shuffle, changes in between: the end counts.
+#[tokio::test]
+async fn many_faults_end_in_the_server_s_state() {
+    let server = server();
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    let faults = [
+        Fault::Reset,
+        Fault::DuplicateEvents,
+        Fault::Gone,
+        Fault::Status {
+            code: 500,
+            times: 2,
+            retry_after: None,
+        },
+        Fault::OutOfOrder,
+        Fault::Reset,
+        Fault::GoneStatus { times: 1 },
+        Fault::Slow(Duration::from_millis(30)),
+        Fault::None,
+    ];
+
+    let mut seed = 20_u64;
+    for round in 0..40_usize {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let pick = usize::try_from(seed >> 33).expect("31 bits fit");
+        server.fault(faults[pick % faults.len()].clone());
+        server.upsert(web(pick % 7));
+        server.upsert(endpoint_slice(
+            "default",
+            "web-1",
+            &format!("slice-{}", round % 5),
+            &[("10.244.1.7", "node-1")],
+        ));
+        if pick % 3 == 0 {
+            server.delete("Service", "default", &format!("web-{}", pick % 5));
+        }
+        tokio::task::yield_now().await;
+    }
+    server.heal();
+
+    replica.equals(&server).await;
+}

@@ -1,0 +1,9 @@
+//! The API source and the Events against the fake API server, over loopback:
+//! no root, no IPVS. `cargo test -p kube-ipvs-tests --test source`.
+
+mod access;
+mod faults;
+mod listing;
+mod load;
+mod protected;
+mod replica;

@@ -1,0 +1,213 @@
+//! What somebody who listens to a source knows: a copy of the server's
+//! objects, built from events alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_ipvs::source::kube::{KubeConfig, Settings, SourceStatus, connect, spawn};
+use kube_ipvs_core::event::{Event, Kind, ObjectRef};
+use kube_ipvs_core::k8s::Object;
+use kube_ipvs_tests::apiserver::{ApiServer, node, service_cidr};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Time for anything that should happen to happen.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) const KINDS: [Kind; 4] = [
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::ServiceCidr,
+    Kind::Node,
+];
+
+/// A source and what it has told.
+pub(crate) struct Replica {
+    pub(crate) status: Arc<SourceStatus>,
+    pub(crate) objects: BTreeMap<ObjectRef, Object>,
+    pub(crate) protected: Option<BTreeSet<IpAddr>>,
+    /// Lists completed.
+    pub(crate) lists: BTreeMap<Kind, usize>,
+    /// Upserts and deletions since the start.
+    pub(crate) changes: usize,
+    running: BTreeMap<Kind, BTreeSet<ObjectRef>>,
+    events: mpsc::Receiver<Event>,
+    _tasks: JoinSet<()>,
+    _kubeconfig: tempfile::TempDir,
+}
+
+/// A server that knows node-1 and one ServiceCIDR.
+pub(crate) fn server() -> ApiServer {
+    populate(ApiServer::local())
+}
+
+pub(crate) fn populate(server: ApiServer) -> ApiServer {
+    server.upsert(node("node-1", &["192.0.2.1"]));
+    server.upsert(service_cidr("kubernetes", &["10.96.0.0/16"]));
+    server
+}
+
+/// Settings whose times are for a test.
+pub(crate) fn hasty() -> Settings {
+    Settings {
+        watch_timeout: Duration::from_secs(60),
+        progress_timeout: Duration::from_secs(3),
+        page_size: 3,
+        first_pause: Duration::from_millis(20),
+        longest_pause: Duration::from_millis(500),
+        settled_after: Duration::from_secs(2),
+        relist_jitter: Duration::from_millis(50),
+        ..Settings::new("node-1")
+    }
+}
+
+impl Replica {
+    pub(crate) async fn of(server: &ApiServer) -> Self {
+        Self::with(server, hasty()).await
+    }
+
+    pub(crate) async fn with(server: &ApiServer, settings: Settings) -> Self {
+        let kubeconfig = tempfile::tempdir().expect("a temporary directory");
+        let path = kubeconfig.path().join("kubeconfig");
+        server
+            .write_kubeconfig(&path)
+            .expect("write the kubeconfig");
+        let status = Arc::new(SourceStatus::default());
+        let config = KubeConfig {
+            path: Some(path),
+            server: None,
+        };
+        let client = connect(&config, &status).await.expect("a client");
+        let (sender, events) = mpsc::channel(1024);
+        let tasks = spawn(&client, &settings, &sender, &status);
+        Self {
+            status,
+            objects: BTreeMap::new(),
+            protected: None,
+            lists: BTreeMap::new(),
+            changes: 0,
+            running: BTreeMap::new(),
+            events,
+            _tasks: tasks,
+            _kubeconfig: kubeconfig,
+        }
+    }
+
+    /// Takes events in until the condition holds.
+    ///
+    /// Panics with what is wrong when it does not hold soon.
+    pub(crate) async fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let waited = timeout(SOON, async {
+            while !holds(self) {
+                // The condition may be about the server or the status: look
+                // again now and then even without an event.
+                match timeout(Duration::from_millis(20), self.events.recv()).await {
+                    Ok(Some(event)) => self.take(event),
+                    Ok(None) => panic!("the source ended before {what}"),
+                    Err(_) => {}
+                }
+            }
+        });
+        if waited.await.is_err() {
+            panic!(
+                "not within {SOON:?}: {what}; status {:?}; objects {:?}",
+                self.status,
+                self.names()
+            );
+        }
+    }
+
+    /// Until all kinds have been listed.
+    pub(crate) async fn synced(&mut self) {
+        self.until("all kinds are listed", |replica| {
+            KINDS.iter().all(|kind| replica.lists.contains_key(kind))
+        })
+        .await;
+    }
+
+    /// Until the copy equals what the server has.
+    pub(crate) async fn equals(&mut self, server: &ApiServer) {
+        self.until("the copy equals the server's objects", |replica| {
+            replica.versions() == stored(server)
+        })
+        .await;
+    }
+
+    /// The names of the objects of a kind.
+    pub(crate) fn names_of(&self, kind: Kind) -> Vec<&str> {
+        self.objects
+            .keys()
+            .filter(|object| object.kind == kind)
+            .map(|object| object.name.as_str())
+            .collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.objects.keys().map(ToString::to_string).collect()
+    }
+
+    fn versions(&self) -> BTreeMap<(String, String), String> {
+        let version = |object: &Object| object.metadata().resource_version.clone();
+        let key = |object: &ObjectRef| {
+            (
+                object.kind.to_string(),
+                format!("{}/{}", object.namespace, object.name),
+            )
+        };
+        self.objects
+            .iter()
+            .map(|(reference, object)| (key(reference), version(object)))
+            .collect()
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::ListStarted(kind) => {
+                self.running.insert(kind, BTreeSet::new());
+            }
+            Event::ListCompleted(kind) => {
+                let listed = self
+                    .running
+                    .remove(&kind)
+                    .expect("a list that is completed was started");
+                self.objects
+                    .retain(|object, _| object.kind != kind || listed.contains(object));
+                *self.lists.entry(kind).or_default() += 1;
+            }
+            Event::Upsert(object) => {
+                let reference = object.reference();
+                if let Some(listed) = self.running.get_mut(&reference.kind) {
+                    listed.insert(reference.clone());
+                }
+                self.objects.insert(reference, object);
+                self.changes += 1;
+            }
+            Event::Delete(reference) => {
+                self.objects.remove(&reference);
+                self.changes += 1;
+            }
+            Event::Protected(addresses) => self.protected = Some(addresses),
+            Event::HostAddresses(_) => panic!("the API source knows no host"),
+        }
+    }
+}
+
+/// What the server has of what a proxier of node-1 watches.
+fn stored(server: &ApiServer) -> BTreeMap<(String, String), String> {
+    let mut versions = BTreeMap::new();
+    for kind in KINDS {
+        for object in server.objects(&kind.to_string()) {
+            let metadata = &object["metadata"];
+            let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+            if kind == Kind::Node && text("name") != "node-1" {
+                continue;
+            }
+            let name = format!("{}/{}", text("namespace"), text("name"));
+            versions.insert((kind.to_string(), name), text("resourceVersion"));
+        }
+    }
+    versions
+}
