@@ -152,11 +152,18 @@ impl Binder {
     }
 
     /// [`unbind`](Self::unbind) of what was bound in the given mode, whatever
-    /// the mode is now.
+    /// the mode is now. With the last IPv4 address the kernel takes the routes
+    /// off the link; those that should be there are made again at once.
     ///
     /// # Errors
     /// As [`unbind`](Self::unbind).
     pub fn unbind_in(&mut self, mode: Binding, vips: &[IpAddr]) -> Result<Vec<(IpAddr, Error)>> {
+        let switching = mode == Binding::Address && self.binding != Binding::Address;
+        let routes = if switching {
+            self.bound()?
+        } else {
+            BTreeSet::new()
+        };
         let remove = |index, vip| match mode {
             Binding::Address => message::remove_address(index, vip),
             Binding::Route { .. } => message::remove_route(index, vip),
@@ -165,10 +172,23 @@ impl Binder {
             use Errno::{EADDRNOTAVAIL, ENODEV, ENXIO, ESRCH};
             [EADDRNOTAVAIL, ESRCH, ENODEV, ENXIO].contains(&errno)
         };
-        match self.carry_out("unbind", vips, remove, gone) {
-            Err(Error::NoLink { .. }) => Ok(Vec::new()),
-            done => done,
-        }
+        let refused = match self.carry_out("unbind", vips, remove, gone) {
+            Err(Error::NoLink { .. }) => return Ok(Vec::new()),
+            done => done?,
+        };
+        self.bind_again(&routes, refused)
+    }
+
+    /// With the last IPv4 address of a link the kernel removes its IPv4 routes
+    /// too, so they are made again.
+    fn bind_again(
+        &mut self,
+        routes: &BTreeSet<IpAddr>,
+        mut refused: Vec<(IpAddr, Error)>,
+    ) -> Result<Vec<(IpAddr, Error)>> {
+        let routes: Vec<_> = routes.iter().copied().filter(IpAddr::is_ipv4).collect();
+        refused.extend(self.bind(&routes)?);
+        Ok(refused)
     }
 
     /// The VIPs that are bound in the present mode. A link that is not there

@@ -21,7 +21,8 @@ const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 pub enum Ensured {
     /// There was no such link; there is one now.
     Created,
-    /// The link was there, and down or with other settings.
+    /// The link was there, and down or with other settings. While it was down
+    /// the kernel may have removed its routes and IPv6 addresses: look again.
     Changed,
     /// All was as it should be; nothing was written.
     Unchanged,

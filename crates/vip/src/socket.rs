@@ -389,3 +389,6 @@ fn malformed(operation: &str, reason: impl Into<String>) -> Error {
         reason: reason.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

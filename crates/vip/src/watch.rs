@@ -14,6 +14,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::RouteMessage;
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use tokio::task::unconstrained;
 
 use crate::binder::{VipRoute, vip_of_address};
 use crate::host::local_address;
@@ -69,7 +70,10 @@ pub fn watch(link_name: &str) -> Result<Watch> {
     // Looked up after the subscription, so that no change falls in between.
     let found = link::find(&mut RouteSocket::open()?, link_name)?;
     Ok(Watch {
-        connection: Box::pin(connection),
+        // Each poll must empty the socket: while something is left in one that
+        // has overflowed, the kernel drops further news without a word, and
+        // `Lost` would be told too early. tokio's budget would stop half-way.
+        connection: Box::pin(unconstrained(connection)),
         messages,
         _handle: handle,
         our_link: OurLink {

@@ -157,6 +157,24 @@ fn the_filter_names_front_and_protocol() {
     assert_eq!(wire::dump_body(&filter), expected);
 }
 
+#[test]
+fn the_filter_of_an_ipv6_front_names_the_port_alone() {
+    let filter = Filter {
+        family: Family::V6,
+        protocol: Protocol::Udp,
+        front: Some(front("[fd00::a]:53", Protocol::Udp)),
+    };
+
+    let expected: &[u8] = &[
+        10, 0, 0, 0, //
+        24, 0, 1, 0x80, // CTA_TUPLE_ORIG
+        20, 0, 2, 0x80, 5, 0, 1, 0, 17, 0, 0, 0, 6, 0, 3, 0, 0, 53, 0, 0, //
+        20, 0, 25, 0x80, // CTA_FILTER
+        8, 0, 1, 0, 0b10_1000, 0, 0, 0, 8, 0, 2, 0, 0, 0, 0, 0,
+    ];
+    assert_eq!(wire::dump_body(&filter), expected);
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -61,13 +61,14 @@ pub(super) fn dump_body(filter: &Filter) -> Vec<u8> {
     let mut proto = Vec::new();
     push(&mut proto, CTA_PROTO_NUM, &[filter.protocol.number()]);
     if let Some(front) = filter.front {
-        flags |= CTA_FILTER_F_CTA_IP_DST | CTA_FILTER_F_CTA_PROTO_DST_PORT;
-        let mut ip = Vec::new();
-        match front.address {
-            IpAddr::V4(address) => push(&mut ip, CTA_IP_V4_DST, &address.octets()),
-            IpAddr::V6(address) => push(&mut ip, CTA_IP_V6_DST, &address.octets()),
+        flags |= CTA_FILTER_F_CTA_PROTO_DST_PORT;
+        // Not for IPv6: Linux 6.1 leaves out the address asked for.
+        if let IpAddr::V4(address) = front.address {
+            flags |= CTA_FILTER_F_CTA_IP_DST;
+            let mut ip = Vec::new();
+            push(&mut ip, CTA_IP_V4_DST, &address.octets());
+            push(&mut tuple, CTA_TUPLE_IP | NLA_F_NESTED, &ip);
         }
-        push(&mut tuple, CTA_TUPLE_IP | NLA_F_NESTED, &ip);
         push(&mut proto, CTA_PROTO_DST_PORT, &front.port.to_be_bytes());
     }
     push(&mut tuple, CTA_TUPLE_PROTO | NLA_F_NESTED, &proto);
