@@ -3,6 +3,7 @@
 
 mod client;
 mod daemon;
+mod harness;
 mod inspect;
 mod matrix;
 mod model;

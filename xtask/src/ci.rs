@@ -1,0 +1,120 @@
+//! `cargo xtask test` and `cargo xtask ci`: steps one after another.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::console::Outcome;
+use crate::kernel_test;
+use crate::paths::{Paths, cargo};
+use crate::tools;
+
+#[derive(Args)]
+pub(crate) struct TestArguments {
+    #[command(flatten)]
+    kernel_test: kernel_test::Arguments,
+}
+
+#[derive(Args)]
+pub(crate) struct CiArguments {
+    /// Leave out the tests that need a kernel with IPVS.
+    #[arg(long)]
+    no_kernel_test: bool,
+    #[command(flatten)]
+    kernel_test: kernel_test::Arguments,
+}
+
+/// `cargo test`, then the kernel tests.
+pub(crate) fn test(arguments: &TestArguments) -> Result<Outcome> {
+    let outcome = unit_tests()?;
+    if outcome != Outcome::Passed {
+        return Ok(outcome);
+    }
+    step("kernel tests", || kernel_test::run(&arguments.kernel_test))
+}
+
+/// Everything CI asks for; stops at the first step that fails.
+pub(crate) fn ci(arguments: &CiArguments) -> Result<Outcome> {
+    let steps: &[(&str, &[&str])] = &[
+        ("format", &["fmt", "--all", "--check"]),
+        (
+            "lints",
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+        (
+            "documentation",
+            &["doc", "--workspace", "--no-deps", "--locked", "--quiet"],
+        ),
+    ];
+    for (name, words) in steps {
+        let outcome = step(name, || run_cargo(words))?;
+        if outcome != Outcome::Passed {
+            return Ok(outcome);
+        }
+    }
+    if cargo()
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
+        let outcome = step("licences and bans", || {
+            run_cargo(&["deny", "check", "licenses", "bans", "sources"])
+        })?;
+        if outcome != Outcome::Passed {
+            return Ok(outcome);
+        }
+    } else {
+        eprintln!("xtask: cargo-deny is not installed: licences and bans are not checked");
+    }
+    if arguments.no_kernel_test {
+        return unit_tests();
+    }
+    test(&TestArguments {
+        kernel_test: arguments.kernel_test.clone(),
+    })
+}
+
+fn unit_tests() -> Result<Outcome> {
+    step("unit tests", || run_cargo(&["test", "--locked"]))
+}
+
+fn run_cargo(words: &[&str]) -> Result<Outcome> {
+    let paths = Paths::find()?;
+    let mut command = cargo();
+    command
+        .args(words)
+        .current_dir(&paths.root)
+        .env("RUSTDOCFLAGS", "-D warnings");
+    Ok(match tools::run(&mut command) {
+        Ok(()) => Outcome::Passed,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            Outcome::TestsFailed
+        }
+    })
+}
+
+fn step(name: &str, run: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
+    eprintln!("\nxtask: == {name}");
+    let started = Instant::now();
+    let outcome = run()?;
+    let verdict = if outcome == Outcome::Passed {
+        "ok"
+    } else {
+        "FAILED"
+    };
+    eprintln!(
+        "xtask: == {name}: {verdict} after {:.0} s",
+        started.elapsed().as_secs_f32()
+    );
+    Ok(outcome)
+}

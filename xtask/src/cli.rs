@@ -1,0 +1,81 @@
+//! The command line.
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::console::Outcome;
+use crate::guest::Machine;
+use crate::{bench, ci, demo, dist, guest, kernel_test};
+
+/// Project tasks of kube-ipvs.
+#[derive(Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    after_help = "Exit codes: 0 all well, 1 tests failed, 2 wrong usage, 3 the guest never booted,\n\
+                  4 its kernel crashed, 5 out of time, 6 something needed is missing or did not build.\n\
+                  demo and bench pass on the exit code of the program they run."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the main job working: manifests in, real traffic balanced.
+    ///
+    /// Runs on this machine's own IPVS when it has one and we are root,
+    /// in a small VM otherwise.
+    Demo(demo::Arguments),
+    /// All tests: `cargo test`, then the kernel tests.
+    Test(ci::TestArguments),
+    /// Tests that need root and IPVS, in a VM (or here with --native).
+    KernelTest(kernel_test::Arguments),
+    /// The guest itself: build its image, or open a shell in it.
+    Vm {
+        #[command(subcommand)]
+        command: VmCommand,
+    },
+    /// Measure cost in guest time that follows executed instructions.
+    Bench(bench::Arguments),
+    /// What CI runs: format, lints, docs, all tests, cargo-deny when present.
+    Ci(ci::CiArguments),
+    /// A static release binary in target/dist.
+    Dist,
+}
+
+#[derive(Subcommand)]
+enum VmCommand {
+    /// Fetch the kernel and build the image, so that later runs start at once.
+    Build(VmArguments),
+    /// An interactive shell in the guest, with every tool and kube-ipvs.
+    Shell(VmArguments),
+}
+
+#[derive(Args)]
+struct VmArguments {
+    #[command(flatten)]
+    machine: Machine,
+    /// Ask apt for the kernel again instead of using the one kept from before.
+    #[arg(long)]
+    update: bool,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<Outcome> {
+        match self.command {
+            Command::Demo(arguments) => demo::run(&arguments),
+            Command::Test(arguments) => ci::test(&arguments),
+            Command::KernelTest(arguments) => kernel_test::run(&arguments),
+            Command::Vm {
+                command: VmCommand::Build(a),
+            } => guest::build(&a.machine, a.update),
+            Command::Vm {
+                command: VmCommand::Shell(a),
+            } => guest::shell(&a.machine, a.update),
+            Command::Bench(arguments) => bench::run(&arguments),
+            Command::Ci(arguments) => ci::ci(&arguments),
+            Command::Dist => dist::run(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One run in a guest: kernel, image, programs, job.
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::apt;
+use crate::artifacts::{self, Target};
+use crate::console::Outcome;
+use crate::initramfs::{self, Program};
+use crate::kernel::Kernel;
+use crate::paths::Paths;
+use crate::qemu::{self, Clock, Emulator};
+
+/// The guest's machine.
+#[derive(Args, Clone)]
+pub(crate) struct Machine {
+    /// Kernel: a version (6.1, 6.12), `system` for the one of this machine's
+    /// own release, or a Debian suite such as trixie.
+    #[arg(long, default_value_t = default_kernel(), value_name = "K")]
+    pub(crate) kernel: String,
+    /// Processors of the guest.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) cpus: u32,
+    /// Memory of the guest in MiB.
+    #[arg(long, default_value_t = 2048, value_name = "MIB")]
+    pub(crate) memory: u32,
+    /// Stop the guest after so many seconds.
+    #[arg(long, default_value_t = 900, value_name = "SECONDS")]
+    pub(crate) timeout: u64,
+}
+
+/// 6.1 where the system is Debian; Ubuntu has other suites, so its own kernel.
+fn default_kernel() -> String {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let debian = release.lines().any(|line| line == "ID=debian");
+    if debian { "6.1" } else { "system" }.to_owned()
+}
+
+/// What to run in the guest.
+pub(crate) struct Job<'a> {
+    pub(crate) target: Target<'a>,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) clock: Clock,
+}
+
+/// Fetches the kernel and builds the image and our programs.
+pub(crate) fn build(machine: &Machine, update: bool) -> Result<Outcome> {
+    let paths = Paths::find()?;
+    apt::need_vm()?;
+    let kernel = Kernel::fetch(&paths, &machine.kernel, update)?;
+    let image = initramfs::base(&paths, &kernel, &machine.kernel)?;
+    eprintln!(
+        "xtask: kernel {}, image {}",
+        kernel.release,
+        image.display()
+    );
+    Ok(Outcome::Passed)
+}
+
+/// A shell in the guest.
+pub(crate) fn shell(machine: &Machine, update: bool) -> Result<Outcome> {
+    let paths = Paths::find()?;
+    apt::need_vm()?;
+    let programs = artifacts::build(&paths, &[])?;
+    let (rows, columns) = qemu::terminal_size();
+    let settings = format!("LIMIT=0\nINTERACTIVE=1\nROWS={rows}\nCOLS={columns}\n");
+    let job = "#!/bin/sh\ncd /root\nexport KUBE_IPVS_BIN=/opt/kube-ipvs/bin/kube-ipvs PS1='guest# '\n\
+               echo 'kube-ipvs guest; leave with exit or Ctrl-D. Kernel messages: dmesg'\n/usr/bin/bash --norc -i || true\n";
+    let guest = Guest::prepare(&paths, machine, update, &programs, job, &settings)?;
+    // Our own terminal must hand over every key, Ctrl-C too; the emulator
+    // does that and puts it back at its end.
+    guest.emulator(machine, Clock::Wall).interact()
+}
+
+/// Builds `job`'s program and runs it in a guest.
+pub(crate) fn run(machine: &Machine, job: &Job) -> Result<Outcome> {
+    let paths = Paths::find()?;
+    apt::need_vm()?;
+    let programs = artifacts::build(&paths, &[job.target])?;
+    let name = match job.target {
+        Target::Bin(name) | Target::Test(name) => name,
+    };
+    let script = script(name, &job.arguments);
+    // Guest time is not ours when it follows instructions.
+    let limit = if job.clock == Clock::Wall {
+        machine.timeout + 30
+    } else {
+        0
+    };
+    let settings = format!("LIMIT={limit}\nINTERACTIVE=0\n");
+    let guest = Guest::prepare(&paths, machine, false, &programs, &script, &settings)?;
+    guest
+        .emulator(machine, job.clock)
+        .run(Duration::from_secs(machine.timeout))
+}
+
+fn script(program: &str, arguments: &[String]) -> String {
+    let quoted: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
+    format!(
+        "#!/bin/sh\ncd /root\nexport KUBE_IPVS_BIN=/opt/kube-ipvs/bin/kube-ipvs\n\
+         exec /opt/kube-ipvs/bin/{program} {}\n",
+        quoted.join(" ")
+    )
+}
+
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Kernel and initramfs of one run; the latter goes when this does.
+struct Guest {
+    kernel: Kernel,
+    initramfs: tempfile::NamedTempFile,
+    kernel_log: std::path::PathBuf,
+}
+
+impl Guest {
+    fn prepare(
+        paths: &Paths,
+        machine: &Machine,
+        update: bool,
+        programs: &[Program],
+        job: &str,
+        settings: &str,
+    ) -> Result<Self> {
+        let kernel = Kernel::fetch(paths, &machine.kernel, update)?;
+        let base = initramfs::base(paths, &kernel, &machine.kernel)?;
+        let mut content = fs::read(&base).with_context(|| format!("read {}", base.display()))?;
+        // The kernel looks for the next archive at multiples of four.
+        content.resize(content.len().next_multiple_of(512), 0);
+        content.extend(initramfs::overlay(programs, job, settings)?);
+        let mut initramfs = tempfile::NamedTempFile::new_in(paths.vm()?)?;
+        initramfs
+            .write_all(&content)
+            .context("write the initramfs")?;
+        let kernel_log = paths.vm()?.join("kernel.log");
+        Ok(Self {
+            kernel,
+            initramfs,
+            kernel_log,
+        })
+    }
+
+    fn emulator(&self, machine: &Machine, clock: Clock) -> Emulator<'_> {
+        Emulator {
+            kernel: &self.kernel.image,
+            initramfs: self.initramfs.path(),
+            kernel_log: self.kernel_log.clone(),
+            cpus: machine.cpus,
+            memory: machine.memory,
+            clock,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_reach_the_guest_as_they_are() {
+        assert!(script("kernel", &["a b".into(), "it's".into()]).ends_with(
+            r"exec /opt/kube-ipvs/bin/kernel 'a b' 'it'\''s'
+"
+        ));
+    }
+}

@@ -1,0 +1,115 @@
+//! `cargo xtask kernel-test`: the tests that need root and IPVS.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::artifacts::{self, Target};
+use crate::console::Outcome;
+use crate::guest::{self, Job, Machine};
+use crate::paths::Paths;
+use crate::qemu::Clock;
+use crate::{apt, tools};
+
+#[derive(Args, Clone)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+    /// Only tests whose name contains F; several are OR-ed.
+    #[arg(long, value_name = "F")]
+    pub(crate) filter: Vec<String>,
+    /// No tests whose name contains F.
+    #[arg(long, value_name = "F")]
+    pub(crate) skip: Vec<String>,
+    /// Run on this machine: needs root and a kernel with IPVS.
+    #[arg(long)]
+    pub(crate) native: bool,
+    /// Show what tests print, of passing ones too.
+    #[arg(long)]
+    pub(crate) nocapture: bool,
+    /// Only name the tests.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Tests that run at the same time.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) test_threads: u32,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let outcome = if arguments.native {
+        native(arguments)?
+    } else {
+        in_guest(arguments)?
+    };
+    Ok(match outcome {
+        Outcome::Code(_) => Outcome::TestsFailed,
+        other => other,
+    })
+}
+
+fn in_guest(arguments: &Arguments) -> Result<Outcome> {
+    let job = Job {
+        target: Target::Test("kernel"),
+        arguments: test_arguments(arguments),
+        clock: Clock::Wall,
+    };
+    guest::run(&arguments.machine, &job)
+}
+
+fn native(arguments: &Arguments) -> Result<Outcome> {
+    native_ipvs().context("--native")?;
+    apt::need_native()?;
+    run_here(Target::Test("kernel"), &test_arguments(arguments))
+}
+
+/// Builds a program of the tests and runs it on this machine.
+pub(crate) fn run_here(target: Target, arguments: &[String]) -> Result<Outcome> {
+    let paths = Paths::find()?;
+    let programs = artifacts::build(&paths, &[target])?;
+    let find = |name: &str| {
+        let found = programs.iter().find(|program| program.name == name);
+        found
+            .map(|program| &program.path)
+            .with_context(|| format!("cargo built no {name}"))
+    };
+    let name = match target {
+        Target::Bin(name) | Target::Test(name) => name,
+    };
+    let status = Command::new(find(name)?)
+        .args(arguments)
+        .env("KUBE_IPVS_BIN", find("kube-ipvs")?)
+        .status()
+        .with_context(|| format!("start {name}"))?;
+    Ok(match status.code() {
+        Some(0) => Outcome::Passed,
+        Some(code) => Outcome::Code(u8::try_from(code).unwrap_or(u8::MAX)),
+        None => Outcome::Vanished,
+    })
+}
+
+/// Says why this machine cannot do it, or nothing.
+pub(crate) fn native_ipvs() -> Result<()> {
+    if !tools::is_root() {
+        bail!("needs root: use sudo, or leave it out for a VM");
+    }
+    if std::path::Path::new("/proc/net/ip_vs").exists() {
+        return Ok(());
+    }
+    let _ = tools::text(Command::new("modprobe").arg("ip_vs"));
+    if !std::path::Path::new("/proc/net/ip_vs").exists() {
+        bail!("this kernel has no IPVS (module ip_vs): load it, or leave it out for a VM");
+    }
+    Ok(())
+}
+
+fn test_arguments(arguments: &Arguments) -> Vec<String> {
+    let mut words = arguments.filter.clone();
+    for skip in &arguments.skip {
+        words.extend(["--skip".to_owned(), skip.clone()]);
+    }
+    words.push(format!("--test-threads={}", arguments.test_threads));
+    words.extend(arguments.nocapture.then(|| "--nocapture".to_owned()));
+    words.extend(arguments.list.then(|| "--list".to_owned()));
+    words
+}

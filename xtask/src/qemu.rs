@@ -1,0 +1,251 @@
+//! Starts the emulator, follows its output, and makes sure it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::console::{self, End, Line, Outcome};
+use crate::tools;
+
+/// How long a guest may take until it says that it is up.
+const BOOT: Duration = Duration::from_secs(120);
+/// How long a guest may take to switch itself off.
+const POWER_OFF: Duration = Duration::from_secs(10);
+
+/// How guest time passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// As on the wall.
+    Wall,
+    /// With the number of executed instructions: slow, and the same every run.
+    Instructions,
+}
+
+/// One guest.
+pub(crate) struct Emulator<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    /// Where the kernel's messages go.
+    pub(crate) kernel_log: PathBuf,
+    pub(crate) cpus: u32,
+    /// MiB.
+    pub(crate) memory: u32,
+    pub(crate) clock: Clock,
+}
+
+impl Emulator<'_> {
+    /// Runs the job to its end; its output goes to our standard output as it
+    /// comes.
+    pub(crate) fn run(&self, limit: Duration) -> Result<Outcome> {
+        let started = Instant::now();
+        let mut child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start qemu-system-x86_64")?;
+        let lines = follow(&mut child)?;
+        let end = watch(&lines, started, limit);
+        stop(&mut child, end)?;
+        let log = fs::read(&self.kernel_log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        self.report(&log);
+        let outcome = console::outcome(end, &log);
+        if let Some(explanation) = outcome.explanation() {
+            eprintln!("xtask: {explanation}");
+            show_end_of(&log);
+        }
+        Ok(outcome)
+    }
+
+    /// Hands the terminal to the guest until it is switched off.
+    pub(crate) fn interact(&self) -> Result<Outcome> {
+        let status = self
+            .command()
+            .status()
+            .context("start qemu-system-x86_64")?;
+        Ok(if status.success() {
+            Outcome::Passed
+        } else {
+            Outcome::Vanished
+        })
+    }
+
+    fn command(&self) -> Command {
+        // The emulator dies with us, however we die.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args([
+            "-display",
+            "none",
+            "-no-reboot",
+            "-nic",
+            "none",
+            "-monitor",
+            "none",
+        ]);
+        command.args(["-m", &self.memory.to_string(), "-cpu", "max"]);
+        command
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initramfs);
+        command.args([
+            "-append",
+            "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on",
+        ]);
+        command.args(["-serial", &format!("file:{}", self.kernel_log.display())]);
+        command.args([
+            "-chardev",
+            "stdio,id=job,signal=off",
+            "-serial",
+            "chardev:job",
+        ]);
+        match self.clock {
+            Clock::Wall => {
+                command.args(["-accel", accelerator(), "-smp", &self.cpus.to_string()]);
+            }
+            Clock::Instructions => {
+                command.args([
+                    "-accel",
+                    "tcg,thread=single",
+                    "-icount",
+                    "shift=1,sleep=off",
+                ]);
+                command.args(["-smp", "1"]);
+            }
+        }
+        command
+    }
+
+    fn report(&self, log: &str) {
+        let warnings = console::warnings(log);
+        if warnings.is_empty() {
+            return;
+        }
+        eprintln!(
+            "xtask: the guest's kernel warned ({}):",
+            self.kernel_log.display()
+        );
+        for warning in warnings.iter().take(10) {
+            eprintln!("  {warning}");
+        }
+    }
+}
+
+/// KVM where it really works: `/dev/kvm` alone proves nothing, since there are
+/// hosts where it opens and the guest then stands still.
+fn accelerator() -> &'static str {
+    let loaded = ["kvm_intel", "kvm_amd"]
+        .iter()
+        .any(|m| Path::new("/sys/module").join(m).exists());
+    let usable = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_ok();
+    if loaded && usable {
+        "kvm"
+    } else {
+        "tcg,thread=multi"
+    }
+}
+
+fn follow(child: &mut Child) -> Result<Receiver<String>> {
+    let stdout = child.stdout.take().context("the emulator's output")?;
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        let mut line = Vec::new();
+        while reader
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            let text = String::from_utf8_lossy(&line)
+                .trim_end_matches('\n')
+                .to_owned();
+            line.clear();
+            if sender.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(lines)
+}
+
+fn watch(lines: &Receiver<String>, started: Instant, limit: Duration) -> End {
+    let mut up = false;
+    let mut blank = false;
+    loop {
+        let deadline = started + if up { limit } else { BOOT.min(limit) };
+        let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => return if up { End::Late } else { End::NotUp },
+            Err(RecvTimeoutError::Disconnected) => return End::Gone,
+        };
+        match console::classify(&line) {
+            Line::Up => up = true,
+            Line::Exit(code) => return End::Exit(code),
+            // Before the first marker the firmware speaks.
+            Line::Output(_) if !up => {}
+            // Held back: the exit marker is preceded by a newline of its own.
+            Line::Output("") => {
+                if blank {
+                    say("");
+                }
+                blank = true;
+            }
+            Line::Output(text) => {
+                if std::mem::take(&mut blank) {
+                    say("");
+                }
+                say(text);
+            }
+        }
+    }
+}
+
+fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    // Nobody reads any more: the guest's exit code still counts.
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+fn stop(child: &mut Child, end: End) -> Result<()> {
+    let deadline = Instant::now() + POWER_OFF;
+    let patient = matches!(end, End::Exit(_) | End::Gone);
+    while patient && Instant::now() < deadline {
+        if child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().context("stop the emulator")?;
+    child.wait().context("wait for the emulator")?;
+    Ok(())
+}
+
+fn show_end_of(log: &str) {
+    let lines: Vec<&str> = log.lines().collect();
+    for line in &lines[lines.len().saturating_sub(40)..] {
+        eprintln!("  {}", line.trim_end());
+    }
+}
+
+/// Rows and columns of our terminal, for the guest's.
+pub(crate) fn terminal_size() -> (u16, u16) {
+    let standard = (24, 80);
+    if !std::io::stdin().is_terminal() {
+        return standard;
+    }
+    let Ok(text) = tools::text(Command::new("stty").args(["-F", "/dev/tty", "size"])) else {
+        return standard;
+    };
+    let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
+    numbers.next().zip(numbers.next()).unwrap_or(standard)
+}
