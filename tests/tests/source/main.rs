@@ -2,6 +2,7 @@
 //! no root, no IPVS. `cargo test -p kube-ipvs-tests --test source`.
 
 mod access;
+mod events;
 mod faults;
 mod listing;
 mod load;

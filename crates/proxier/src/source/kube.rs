@@ -36,6 +36,7 @@ pub use connect::connect;
 pub use status::{KindStatus, SourceStatus};
 
 pub(crate) use failure::Failure;
+pub(crate) use requests::answer;
 pub(super) use requests::{As, Requests};
 pub(super) use resources::Resource;
 

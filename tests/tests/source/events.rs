@@ -1,0 +1,158 @@
+//! Events for the owners of Services.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_ipvs::events::{About, Counts, Fact, Pace, Recorder, Severity};
+use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
+use kube_ipvs_core::event::{Kind, ObjectRef};
+use kube_ipvs_tests::apiserver::{ApiServer, Fault};
+use tokio::time::{sleep, timeout};
+
+use crate::replica::SOON;
+
+fn fact(note: &str) -> Fact {
+    Fact {
+        about: About {
+            object: ObjectRef {
+                kind: Kind::Service,
+                namespace: "default".into(),
+                name: "web".into(),
+            },
+            uid: "1234".into(),
+        },
+        severity: Severity::Warning,
+        reason: "AddressClash".into(),
+        action: "Compile".into(),
+        note: note.into(),
+    }
+}
+
+fn hasty() -> Pace {
+    Pace {
+        burst: 100,
+        interval: Duration::from_millis(10),
+        spread: Duration::from_millis(5),
+        pause: Duration::from_millis(10),
+        ..Pace::default()
+    }
+}
+
+async fn recorder(server: &ApiServer, node_name: &str, pace: Pace) -> Recorder {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("kubeconfig");
+    server
+        .write_kubeconfig(&path)
+        .expect("write the kubeconfig");
+    let config = KubeConfig {
+        path: Some(path),
+        server: None,
+    };
+    let client = connect(&config, &Arc::new(SourceStatus::default()))
+        .await
+        .expect("a client");
+    Recorder::spawn(&client, node_name, pace)
+}
+
+async fn until(recorder: &Recorder, what: &str, holds: impl Fn(Counts) -> bool) {
+    let waited = timeout(SOON, async {
+        while !holds(recorder.counts()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("not within {SOON:?}: {what}; {:?}", recorder.counts()));
+}
+
+#[tokio::test]
+async fn the_same_fact_from_many_nodes_is_one_event() {
+    let server = ApiServer::local();
+    let mut recorders = Vec::new();
+    for number in 0..20 {
+        recorders.push(recorder(&server, &format!("node-{number}"), hasty()).await);
+    }
+
+    for recorder in &recorders {
+        recorder.record(fact("203.0.113.80:80/TCP belongs to default/older"));
+    }
+    for recorder in &recorders {
+        until(recorder, "it is written or known", |counts| {
+            counts.written + counts.known == 1
+        })
+        .await;
+    }
+
+    let written: u64 = recorders
+        .iter()
+        .map(|recorder| recorder.counts().written)
+        .sum();
+    assert_eq!((written, server.objects("Event").len()), (1, 1));
+    let event = &server.objects("Event")[0];
+    assert_eq!(event["regarding"]["uid"], "1234");
+    assert_eq!(event["metadata"]["namespace"], "default");
+}
+
+#[tokio::test]
+async fn fact_that_stays_is_asked_about_once() {
+    let server = ApiServer::local();
+    let recorder = recorder(&server, "node-1", hasty()).await;
+
+    for _ in 0..50 {
+        recorder.record(fact("the same"));
+    }
+    recorder.record(fact("another"));
+
+    until(&recorder, "both are written", |counts| counts.written == 2).await;
+    assert_eq!(server.count("create", "events"), 2);
+}
+
+#[tokio::test]
+async fn flood_is_dropped_and_counted() {
+    let server = ApiServer::local();
+    let slow = Pace {
+        burst: 3,
+        interval: Duration::from_secs(3600),
+        ..hasty()
+    };
+    let recorder = recorder(&server, "node-1", slow).await;
+
+    for number in 0..1000 {
+        recorder.record(fact(&format!("fact {number}")));
+    }
+
+    until(&recorder, "the burst is written", |counts| {
+        counts.written == 3
+    })
+    .await;
+    assert!(recorder.counts().dropped >= 700, "{:?}", recorder.counts());
+    assert_eq!(server.count("create", "events"), 3);
+}
+
+#[tokio::test]
+async fn failure_is_tried_again() {
+    let server = ApiServer::local();
+    server.fault(Fault::Status {
+        code: 500,
+        times: 2,
+        retry_after: None,
+    });
+    let recorder = recorder(&server, "node-1", hasty()).await;
+
+    recorder.record(fact("late but there"));
+
+    until(&recorder, "it is written", |counts| counts.written == 1).await;
+    assert_eq!(server.count("create", "events"), 3);
+}
+
+#[tokio::test]
+async fn missing_permission_is_not_insisted_on() {
+    let server = ApiServer::local();
+    server.deny("create", "events");
+    let recorder = recorder(&server, "node-1", hasty()).await;
+
+    recorder.record(fact("unheard"));
+
+    until(&recorder, "it is given up", |counts| counts.failed == 1).await;
+    assert_eq!(server.count("create", "events"), 1);
+}
