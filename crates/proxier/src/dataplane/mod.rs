@@ -1,5 +1,124 @@
-//! Carries plans out on a Linux kernel: IPVS, VIPs, nftables, connection
-//! tracking, sysctls.
+//! What carries a plan out: the kernel, or a stand-in for it.
 
 pub mod conntrack;
+pub mod linux;
+pub mod record;
 pub mod sysctl;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use kube_ipvs_core::HostAddress;
+use kube_ipvs_core::drain::Load;
+use kube_ipvs_core::plan::Plan;
+use kube_ipvs_core::state::{Front, KernelState, RealServerKey, VirtualServerKey};
+
+/// Carries plans out and tells what is there. Synchronous: one thread owns the
+/// kernel, and a fake needs no runtime.
+pub trait Dataplane {
+    /// Reads everything that a plan may change.
+    ///
+    /// # Errors
+    /// When something could not be read whole. A partial answer is never given.
+    fn observe(&mut self) -> anyhow::Result<Observed>;
+
+    /// Makes sure that the ground is there: sysctls, link, table. What was
+    /// observed stays: a table that is made anew gets the elements it had.
+    ///
+    /// # Errors
+    /// When a part could not be made; nothing should be bound then.
+    fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared>;
+
+    /// Carries a plan out in its order. What is refused is reported and the
+    /// rest goes on, as far as it does not stand on what was refused.
+    fn apply(&mut self, plan: &Plan) -> ApplyReport;
+
+    /// Deletes connection tracking entries of these fronts that lead to none of
+    /// the real servers given with them.
+    ///
+    /// # Errors
+    /// When connection tracking cannot be read or refuses.
+    fn forget_flows(
+        &mut self,
+        fronts: &BTreeMap<Front, BTreeSet<RealServerKey>>,
+    ) -> anyhow::Result<()>;
+
+    /// Connections of the real servers of one virtual server; empty when there
+    /// is none.
+    ///
+    /// # Errors
+    /// When they could not be read whole.
+    fn loads(&mut self, server: &VirtualServerKey)
+    -> anyhow::Result<BTreeMap<RealServerKey, Load>>;
+
+    /// All addresses of this host but those on our link.
+    ///
+    /// # Errors
+    /// When they could not be read whole.
+    fn host_addresses(&mut self) -> anyhow::Result<Vec<HostAddress>>;
+
+    /// Next hops of the default routes.
+    ///
+    /// # Errors
+    /// When they could not be read whole.
+    fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>>;
+}
+
+/// What `prepare` changed.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// Sysctls that had another value before.
+    pub sysctls: Vec<sysctl::Changed>,
+}
+
+/// What the kernel holds.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// In the form that is compared with the desired state.
+    pub state: KernelState,
+    /// Connections by real server; those without any are left out.
+    pub connections: BTreeMap<(VirtualServerKey, RealServerKey), Connections>,
+}
+
+/// Connections of a real server, as `ipvsadm -Ln` counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// `ActiveConn`.
+    pub active: u32,
+    /// `InActConn`: TIME_WAIT and all of UDP.
+    pub inactive: u32,
+}
+
+/// What became of a plan. It is no `Result` on purpose: after a refusal the
+/// rest has been done.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct ApplyReport {
+    /// Operations that were done, or needed no doing.
+    pub done: usize,
+    /// Operations that were refused.
+    pub refused: Vec<Refusal>,
+    /// Time spent in the kernel's netlink calls.
+    pub netlink: Duration,
+    /// Time spent in `nft`.
+    pub nft: Duration,
+}
+
+/// One thing the kernel would not do.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Kind of the operation, for metrics: `virtual_server`, `real_server`, `vip`, `nft`, `record`.
+    pub kind: &'static str,
+    /// The virtual server it concerns, where it concerns one.
+    pub virtual_server: Option<VirtualServerKey>,
+    /// The whole story: operation, object, errno, remedy.
+    pub error: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
+    }
+}

@@ -1,0 +1,193 @@
+//! The Linux dataplane: IPVS by netlink, VIPs by rtnetlink, one table by `nft`.
+//!
+//! Everything happens on the calling thread, in the network namespace it was
+//! opened in.
+
+mod apply;
+mod convert;
+mod observe;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use ipvs_netlink as ipvs;
+use kube_ipvs_core::HostAddress;
+use kube_ipvs_core::drain::Load;
+use kube_ipvs_core::plan::Plan;
+use kube_ipvs_core::state::{Family, Front, RealServerKey, VirtualServerKey};
+use kube_ipvs_vip::{Binder, Binding};
+
+use super::conntrack::Conntrack;
+use super::{ApplyReport, Dataplane, Observed, Prepared, sysctl};
+use table::Table;
+
+/// How the Linux dataplane is set up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Name of the link that carries VIPs.
+    pub link: String,
+    /// How VIPs are bound to it.
+    pub binding: Binding,
+    /// The tables, one for each family that is served.
+    pub tables: Vec<kube_ipvs_nft::Config>,
+    /// Sysctls that must have a value.
+    pub sysctls: Vec<sysctl::Wanted>,
+    /// `/proc/sys`.
+    pub sysctl_root: PathBuf,
+    /// Time-outs of IPVS connections in seconds; 0 keeps what is there.
+    pub timeouts: ipvs::Timeouts,
+}
+
+/// The kernel of this machine.
+pub struct Linux {
+    setup: Setup,
+    client: ipvs::Client,
+    binder: Binder,
+    tables: Vec<Table>,
+    nft: kube_ipvs_nft::Nft,
+    conntrack: Conntrack,
+}
+
+impl Linux {
+    /// Opens the sockets and finds `nft`. Nothing is changed yet.
+    ///
+    /// # Errors
+    /// No IPVS in the kernel, no right to use it, no `nft`: each with its remedy.
+    pub fn open(setup: Setup) -> anyhow::Result<Self> {
+        let client = ipvs::Client::open()
+            .map_err(with_hint)
+            .context("open IPVS")?;
+        let binder = Binder::new(&setup.link, setup.binding).context("open the VIP binder")?;
+        let nft = kube_ipvs_nft::Nft::find().context("find nft")?;
+        let conntrack = Conntrack::open().context("open connection tracking")?;
+        let tables = setup.tables.iter().cloned().map(Table::new).collect();
+        Ok(Self {
+            setup,
+            client,
+            binder,
+            tables,
+            nft,
+            conntrack,
+        })
+    }
+
+    /// The IPVS client, for those who look further than a plan does.
+    pub fn client(&mut self) -> &mut ipvs::Client {
+        &mut self.client
+    }
+
+    /// The version of `nft` that was found.
+    pub fn nft(&self) -> &kube_ipvs_nft::Nft {
+        &self.nft
+    }
+
+    fn serves(&self, family: Family) -> bool {
+        let family = convert::table_family(family);
+        self.setup
+            .tables
+            .iter()
+            .any(|config| config.family == family)
+    }
+}
+
+/// The error with what to do about it, where that is known.
+fn with_hint(error: ipvs::Error) -> anyhow::Error {
+    match error.hint() {
+        Some(hint) => anyhow::anyhow!("{error}; {hint}"),
+        None => error.into(),
+    }
+}
+
+impl Dataplane for Linux {
+    fn observe(&mut self) -> anyhow::Result<Observed> {
+        observe::all(self)
+    }
+
+    fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared> {
+        let report = sysctl::ensure(&self.setup.sysctl_root, &self.setup.sysctls);
+        if let Some(failed) = report.failed.first() {
+            anyhow::bail!("{failed}");
+        }
+        for change in &report.changed {
+            tracing::info!(path = %change.path, from = %change.old, to = %change.new, reason = %change.reason, "sysctl set");
+        }
+        self.set_timeouts()?;
+        let ensured = self.binder.ensure_link().context("prepare the VIP link")?;
+        if ensured != kube_ipvs_vip::Ensured::Unchanged {
+            tracing::info!(link = self.binder.link_name(), ?ensured, "link prepared");
+        }
+        for table in &mut self.tables {
+            table.prepare(&self.nft, &observed.state.nft)?;
+        }
+        Ok(Prepared {
+            sysctls: report.changed,
+        })
+    }
+
+    fn apply(&mut self, plan: &Plan) -> ApplyReport {
+        apply::plan(self, plan)
+    }
+
+    fn forget_flows(
+        &mut self,
+        fronts: &BTreeMap<Front, BTreeSet<RealServerKey>>,
+    ) -> anyhow::Result<()> {
+        let deleted = self
+            .conntrack
+            .delete_stale(fronts)
+            .context("delete stale connection tracking entries")?;
+        tracing::debug!(?deleted, "stale flows forgotten");
+        Ok(())
+    }
+
+    fn loads(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<BTreeMap<RealServerKey, Load>> {
+        observe::loads(self, server)
+    }
+
+    fn host_addresses(&mut self) -> anyhow::Result<Vec<HostAddress>> {
+        let addresses = self
+            .binder
+            .host_addresses()
+            .context("read this host's addresses")?;
+        let usable = addresses.into_iter().filter(|address| !address.tentative);
+        Ok(usable
+            .map(|address| HostAddress {
+                address: address.address,
+                prefix: address.prefix,
+                link: address.link,
+            })
+            .collect())
+    }
+
+    fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
+        self.binder
+            .default_gateways()
+            .context("read default gateways")
+    }
+}
+
+impl Linux {
+    fn set_timeouts(&mut self) -> anyhow::Result<()> {
+        let wanted = self.setup.timeouts;
+        let now = self.client.timeouts().context("read IPVS time-outs")?;
+        let keep = |wanted: u32, now: u32| if wanted == 0 { now } else { wanted };
+        let target = ipvs::Timeouts {
+            tcp: keep(wanted.tcp, now.tcp),
+            tcp_fin: keep(wanted.tcp_fin, now.tcp_fin),
+            udp: keep(wanted.udp, now.udp),
+        };
+        if target != now {
+            self.client
+                .set_timeouts(&target)
+                .context("set IPVS time-outs")?;
+            tracing::info!(from = ?now, to = ?target, "IPVS time-outs set");
+        }
+        Ok(())
+    }
+}
