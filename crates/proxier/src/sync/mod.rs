@@ -1,1 +1,379 @@
-//! To be written.
+//! One round after another: compile what changed, plan, apply, learn.
+//!
+//! [`Syncer`] is the whole of it without a clock or a channel, so that tests
+//! walk it step by step over a fake kernel; [`driver`] gives it both.
+
+mod backoff;
+pub mod driver;
+mod loads;
+pub mod report;
+pub mod reporter;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube_ipvs_core::diff::{Owned, Terms, Touched, diff, diff_touched};
+use kube_ipvs_core::drain::Drain;
+use kube_ipvs_core::model::Model;
+use kube_ipvs_core::plan::{Op, Plan};
+use kube_ipvs_core::state::{Front, KernelState, Protocol, RealServerKey, VirtualServerKey};
+use kube_ipvs_core::{Cluster, Event, HostAddress};
+
+use crate::dataplane::record::RecordFile;
+use crate::dataplane::{ApplyReport, Dataplane, Observed, Refusal};
+use loads::Loads;
+
+pub use backoff::Backoff;
+pub use report::{Round, Trigger};
+
+/// Brings the kernel to what the cluster says and keeps it there.
+pub struct Syncer<D> {
+    cluster: Cluster,
+    dataplane: D,
+    record: RecordFile,
+    /// What the kernel holds as far as we know; none when we must look first.
+    known: Option<Model>,
+    drain: Drain,
+    /// When draining is to be looked at again, in milliseconds.
+    drain_due: Option<u64>,
+    host: Vec<HostAddress>,
+    gateways: BTreeSet<IpAddr>,
+    /// Addresses that sources say must never become VIPs here.
+    protected: BTreeSet<IpAddr>,
+    seed: u64,
+}
+
+impl<D: Dataplane> Syncer<D> {
+    /// A syncer that knows nothing of the kernel yet. Draining real servers are
+    /// removed after `drain_timeout`, whatever connections they have.
+    pub fn new(
+        cluster: Cluster,
+        dataplane: D,
+        record: RecordFile,
+        drain_timeout: Duration,
+    ) -> Self {
+        let timeout = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            seed: kube_ipvs_core::seed(&cluster.options().node_name),
+            cluster,
+            dataplane,
+            record,
+            known: None,
+            drain: Drain::new(timeout),
+            drain_due: None,
+            host: Vec::new(),
+            gateways: BTreeSet::new(),
+            protected: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what a source saw.
+    pub fn event(&mut self, event: Event) {
+        match event {
+            Event::Protected(addresses) => {
+                self.protected = addresses;
+                self.protect();
+            }
+            other => self.cluster.apply(other),
+        }
+    }
+
+    /// Tells the cluster of this host's addresses and gateways; true when they
+    /// differ from what was known.
+    ///
+    /// # Errors
+    /// When they could not be read whole. The last known ones stay in force.
+    pub fn look_at_host(&mut self) -> anyhow::Result<bool> {
+        let host = self.dataplane.host_addresses()?;
+        let gateways = self.dataplane.gateways()?;
+        let changed = host != self.host || gateways != self.gateways;
+        if changed {
+            self.host.clone_from(&host);
+            self.gateways = gateways;
+            self.cluster.apply(Event::HostAddresses(host));
+            self.protect();
+        }
+        Ok(changed)
+    }
+
+    fn protect(&mut self) {
+        let all = self.protected.union(&self.gateways).copied().collect();
+        self.cluster.apply(Event::Protected(all));
+    }
+
+    /// Addresses of this host, as last read.
+    pub fn host_addresses(&self) -> &[HostAddress] {
+        &self.host
+    }
+
+    /// What the kernel holds as far as is known.
+    pub fn known(&self) -> Option<&KernelState> {
+        self.known.as_ref().map(Model::state)
+    }
+
+    /// Whether an address should be bound to our link.
+    pub fn expects(&self, vip: IpAddr) -> bool {
+        self.known().is_none_or(|state| state.vips.contains(&vip))
+    }
+
+    /// The cluster as it is known.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The kernel's side.
+    pub fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
+    }
+
+    /// What we own.
+    pub fn record(&mut self) -> &mut RecordFile {
+        &mut self.record
+    }
+
+    /// Forgets what is known of the kernel: the next round looks first.
+    pub fn distrust(&mut self) {
+        self.known = None;
+    }
+
+    /// Carries out what changed since the last round. Costs as much as that,
+    /// unless the kernel has to be read first. `now` is in milliseconds, on a
+    /// clock that never goes back.
+    ///
+    /// None before every source has given its first full list.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read, or the ownership record not written:
+    /// nothing was changed then.
+    pub fn sync(&mut self, now: u64) -> anyhow::Result<Option<Round>> {
+        if !self.cluster.synced() {
+            return Ok(None);
+        }
+        if self.known.is_none() {
+            return self.audit(now, Trigger::Change).map(Some);
+        }
+        let touched = self.cluster.compile();
+        self.carry_out_touched(now, touched).map(Some)
+    }
+
+    /// Reads the kernel and repairs whatever differs from what it should hold.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn audit(&mut self, now: u64, trigger: Trigger) -> anyhow::Result<Round> {
+        self.cluster.compile();
+        let observed = self.observe()?;
+        self.look_at_drain(now, &observed);
+        let terms = self.terms(self.owned());
+        let plan = diff(self.cluster.desired(), &observed.state, &terms);
+        self.known = Some(Model::new(observed.state));
+        self.carry_out(plan, trigger)
+    }
+
+    /// What a sync would change now, without changing anything.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn plan(&mut self) -> anyhow::Result<Plan> {
+        self.cluster.compile();
+        let observed = self
+            .dataplane
+            .observe()
+            .context("read the kernel's state")?;
+        self.look_at_drain(0, &observed);
+        Ok(diff(
+            self.cluster.desired(),
+            &observed.state,
+            &self.terms(self.owned()),
+        ))
+    }
+
+    /// Lets go of draining real servers that have nothing left to do.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn drain(&mut self, now: u64) -> anyhow::Result<Option<Round>> {
+        if self.known.is_none() {
+            return Ok(None);
+        }
+        let round = self.carry_out_touched(now, Touched::default())?;
+        Ok((!round.plan.is_empty()).then_some(round))
+    }
+
+    /// When [`Self::drain`] is due, in milliseconds.
+    pub fn drain_due(&self) -> Option<u64> {
+        self.known.is_some().then_some(self.drain_due).flatten()
+    }
+
+    /// How many real servers drain.
+    pub fn draining(&self) -> usize {
+        self.drain.waiting()
+    }
+
+    fn observe(&mut self) -> anyhow::Result<Observed> {
+        let observed = self
+            .dataplane
+            .observe()
+            .context("read the kernel's state")?;
+        let prepared = self.dataplane.prepare(&observed)?;
+        self.record.add_sysctls(prepared.sysctls);
+        self.record.flush()?;
+        Ok(observed)
+    }
+
+    /// Looks at draining real servers with the counts of a fresh observation.
+    fn look_at_drain(&mut self, now: u64, observed: &Observed) {
+        let ours = &self.record.record().virtual_servers;
+        let touched = Touched {
+            virtual_servers: ours.keys().copied().collect(),
+            ..Touched::default()
+        };
+        let step = self
+            .drain
+            .step(now, &self.cluster, &observed.state, &touched, |key| {
+                loads::observed(observed, key)
+            });
+        self.drain_due = step.next;
+    }
+
+    fn carry_out_touched(&mut self, now: u64, mut touched: Touched) -> anyhow::Result<Round> {
+        let known = self.known.as_ref().expect("the callers made sure").state();
+        let mut loads = Loads::of(&mut self.dataplane);
+        let step = self.drain.step(now, &self.cluster, known, &touched, |key| {
+            loads.of_server(key)
+        });
+        self.drain_due = step.next;
+        touched.virtual_servers.extend(step.touched.virtual_servers);
+        let terms = self.terms(self.owned_among(&touched.virtual_servers));
+        let plan = diff_touched(self.cluster.desired(), known, &touched, &terms);
+        self.carry_out(plan, Trigger::Change)
+    }
+
+    fn terms(&self, owned: Owned) -> Terms {
+        Terms {
+            owned,
+            drained: self.drain.drained().clone(),
+            kept: self.drain.kept().clone(),
+            seed: self.seed,
+        }
+    }
+
+    fn owned(&self) -> Owned {
+        Owned::These(
+            self.record
+                .record()
+                .virtual_servers
+                .keys()
+                .copied()
+                .collect(),
+        )
+    }
+
+    fn owned_among(&self, keys: &BTreeSet<VirtualServerKey>) -> Owned {
+        let ours = &self.record.record().virtual_servers;
+        Owned::These(
+            keys.iter()
+                .filter(|key| ours.contains_key(key))
+                .copied()
+                .collect(),
+        )
+    }
+
+    fn carry_out(&mut self, plan: Plan, trigger: Trigger) -> anyhow::Result<Round> {
+        self.claim(&plan)?;
+        let mut report = if plan.is_empty() {
+            ApplyReport::default()
+        } else {
+            self.dataplane.apply(&plan)
+        };
+        self.learn(&plan, &report);
+        self.disclaim(&plan, &report)?;
+        self.forget_flows(&plan, &mut report);
+        Ok(Round {
+            trigger,
+            plan,
+            report,
+        })
+    }
+
+    /// Records what is about to be made, and with which Service's name.
+    fn claim(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        for op in &plan.ops {
+            let (Op::AddVirtualServer(key, _) | Op::EditVirtualServer(key, _)) = op else {
+                continue;
+            };
+            let service = self.cluster.service_of(key).map(|name| name.to_string());
+            self.record.add(*key, service.unwrap_or_default());
+        }
+        self.record.flush()
+    }
+
+    /// Strikes out what is gone; what could not be removed stays ours.
+    fn disclaim(&mut self, plan: &Plan, report: &ApplyReport) -> anyhow::Result<()> {
+        let refused: BTreeSet<_> = report
+            .refused
+            .iter()
+            .filter_map(|refusal| refusal.virtual_server)
+            .collect();
+        for op in &plan.ops {
+            if let Op::RemoveVirtualServer(key) = op
+                && !refused.contains(key)
+            {
+                self.record.remove(key);
+            }
+        }
+        self.record.flush()
+    }
+
+    /// After a clean plan the kernel is where the plan led; after a refusal, or
+    /// when the model disagrees, the next round looks first.
+    fn learn(&mut self, plan: &Plan, report: &ApplyReport) {
+        let sound = report.refused.is_empty()
+            && self
+                .known
+                .as_mut()
+                .is_none_or(|model| model.apply(plan).is_ok());
+        if !sound {
+            self.known = None;
+        }
+    }
+
+    /// Deletes connection tracking entries of UDP and SCTP fronts whose real
+    /// servers changed, so that no client is kept at one that is gone.
+    fn forget_flows(&mut self, plan: &Plan, report: &mut ApplyReport) {
+        let fronts = self.stale_fronts(plan);
+        if fronts.is_empty() {
+            return;
+        }
+        if let Err(error) = self.dataplane.forget_flows(&fronts) {
+            report.refused.push(Refusal {
+                kind: "conntrack",
+                virtual_server: None,
+                error: format!("{error:#}"),
+            });
+        }
+    }
+
+    fn stale_fronts(&self, plan: &Plan) -> BTreeMap<Front, BTreeSet<RealServerKey>> {
+        let mut fronts = BTreeMap::new();
+        for op in &plan.ops {
+            let key = match op {
+                Op::AddVirtualServer(key, _)
+                | Op::RemoveVirtualServer(key)
+                | Op::RemoveRealServer(key, _) => key,
+                _ => continue,
+            };
+            let VirtualServerKey::Front(front) = key else {
+                continue;
+            };
+            if front.protocol != Protocol::Tcp {
+                let server = self.cluster.desired().virtual_servers.get(key);
+                let left = server.map(|server| server.real_servers.keys().copied().collect());
+                fronts.insert(*front, left.unwrap_or_default());
+            }
+        }
+        fronts
+    }
+}

@@ -1,0 +1,240 @@
+//! Gives the syncer its clock and its channels: one task, one thread, one kernel.
+//!
+//! Level-triggered: events, timers and the kernel's own notices only say that
+//! it is time to look; what to do comes from comparing states.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use kube_ipvs_core::Event;
+use kube_ipvs_vip::Change;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::reporter::Reporter;
+use super::{Backoff, Syncer, Trigger};
+use crate::dataplane::Dataplane;
+
+/// After a notice of the kernel, wait for more of them before looking.
+const NOTICE_DELAY: Duration = Duration::from_millis(100);
+
+/// The times a driver keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Between the end of a round and the start of the next
+    /// (`--ipvs-min-sync-period`).
+    pub min_sync_period: Duration,
+    /// Between audits (`--ipvs-sync-period`).
+    pub sync_period: Duration,
+}
+
+/// Runs a syncer until it is told to stop.
+pub struct Driver<D> {
+    syncer: Syncer<D>,
+    times: Times,
+    reporter: Reporter,
+    backoff: Backoff,
+    /// Something waits for a round, since then.
+    pending: Option<Instant>,
+    /// No round before this.
+    not_before: Instant,
+    next_audit: Instant,
+    started: bool,
+    /// The zero of the syncer's clock.
+    born: Instant,
+}
+
+impl<D: Dataplane> Driver<D> {
+    /// A driver that has not started yet. To be made inside its runtime.
+    pub fn new(syncer: Syncer<D>, times: Times, reporter: Reporter) -> Self {
+        let now = Instant::now();
+        Self {
+            syncer,
+            times,
+            reporter,
+            backoff: Backoff::default(),
+            pending: None,
+            not_before: now,
+            next_audit: now + times.sync_period,
+            started: false,
+            born: now,
+        }
+    }
+
+    /// Runs until `stop` changes or is dropped. What is in the kernel stays.
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut changes: impl Stream<Item = Change> + Unpin,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        self.look_at_host();
+        loop {
+            let round = self.pending.map(|_| self.not_before);
+            let drain = self
+                .syncer
+                .drain_due()
+                .map(|due| self.born + Duration::from_millis(due));
+            tokio::select! {
+                biased;
+                _ = stop.changed() => return,
+                event = events.recv() => match event {
+                    Some(event) => self.take(event, &mut events),
+                    None => return,
+                },
+                Some(change) = changes.next() => self.notice(change),
+                () = at(round) => self.round(),
+                () = sleep_until(self.next_audit) => self.audit(),
+                () = at(drain) => self.drain(),
+            }
+        }
+    }
+
+    /// Milliseconds on the syncer's clock.
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes in one event and all that wait behind it.
+    fn take(&mut self, first: Event, events: &mut mpsc::Receiver<Event>) {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            self.reporter.event(&event);
+            self.syncer.event(event);
+            next = events.try_recv().ok();
+        }
+        self.request(Duration::ZERO);
+    }
+
+    /// Something changed that may need a round, soon.
+    fn request(&mut self, delay: Duration) {
+        let now = Instant::now();
+        self.not_before = self.not_before.max(now + delay);
+        if self.pending.is_none() {
+            self.pending = Some(now);
+            self.reporter.queued();
+        }
+    }
+
+    /// The kernel told of a change that may not have been ours.
+    fn notice(&mut self, change: Change) {
+        tracing::debug!(?change, "the kernel tells of a change");
+        let look = match change {
+            Change::HostAddress(_) => {
+                self.look_at_host();
+                false
+            }
+            Change::VipGone(vip) => self.syncer.expects(vip),
+            Change::Link => true,
+            Change::Lost => {
+                self.look_at_host();
+                true
+            }
+        };
+        if look {
+            self.next_audit = self.next_audit.min(Instant::now() + NOTICE_DELAY);
+        }
+    }
+
+    /// Tells the cluster of this host's addresses. When they cannot be read,
+    /// the last ones stay in force.
+    fn look_at_host(&mut self) {
+        match self.syncer.look_at_host() {
+            Ok(changed) => {
+                self.reporter.reason("host-addresses", None);
+                if changed {
+                    self.request(Duration::ZERO);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the last known addresses stay in force"
+                );
+                self.reporter
+                    .reason("host-addresses", Some(format!("{error:#}")));
+                self.next_audit = self.next_audit.min(Instant::now() + self.backoff.failed());
+            }
+        }
+    }
+
+    fn round(&mut self) {
+        self.pending = None;
+        let begun = Instant::now();
+        match self.syncer.sync(self.now()) {
+            Ok(None) => self.reporter.waiting(),
+            Ok(Some(mut round)) => {
+                if !std::mem::replace(&mut self.started, true) {
+                    round.trigger = Trigger::Start;
+                    self.next_audit = begun + self.times.sync_period;
+                }
+                self.finished(&round, begun);
+            }
+            Err(error) => self.failed(&error),
+        }
+        self.not_before = self
+            .not_before
+            .max(Instant::now() + self.times.min_sync_period);
+    }
+
+    fn audit(&mut self) {
+        self.next_audit = Instant::now() + self.times.sync_period;
+        if !self.started {
+            return;
+        }
+        if self.pending.is_some() {
+            self.round();
+        }
+        self.look_at_host();
+        let begun = Instant::now();
+        match self.syncer.audit(self.now(), Trigger::Audit) {
+            Ok(round) => {
+                self.pending = None;
+                self.finished(&round, begun);
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn drain(&mut self) {
+        match self.syncer.drain(self.now()) {
+            Ok(Some(round)) => {
+                self.finished(&round, Instant::now());
+            }
+            Ok(None) => {}
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn finished(&mut self, round: &super::Round, begun: Instant) {
+        round.log();
+        self.reporter
+            .round(round, &mut self.syncer, begun.elapsed());
+        if round.is_clean() {
+            self.backoff.reset();
+        } else {
+            let delay = self.backoff.failed();
+            self.request(delay);
+        }
+    }
+
+    fn failed(&mut self, error: &anyhow::Error) {
+        let delay = self.backoff.failed();
+        tracing::error!(
+            error = format!("{error:#}"),
+            retry_ms = delay.as_millis() as u64,
+            "sync failed"
+        );
+        self.reporter.failed(error);
+        self.syncer.distrust();
+        self.request(delay);
+    }
+}
+
+/// Waits until then, or for ever.
+async fn at(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,87 @@
+//! What became of a round, as one line and as numbers.
+
+use std::fmt;
+
+use kube_ipvs_core::plan::Plan;
+
+use crate::dataplane::ApplyReport;
+
+/// Why a round was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// The first one: what a previous run left is taken over.
+    Start,
+    /// A source told of a change, or a refusal is tried again.
+    Change,
+    /// The kernel was read again; whatever differs was done by somebody else.
+    Audit,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Change => "change",
+            Self::Audit => "audit",
+        })
+    }
+}
+
+/// A plan and what became of it.
+#[derive(Debug)]
+pub struct Round {
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// What was to be done.
+    pub plan: Plan,
+    /// What was done.
+    pub report: ApplyReport,
+}
+
+impl Round {
+    /// Whether everything that was to be done was done.
+    pub fn is_clean(&self) -> bool {
+        self.report.refused.is_empty()
+    }
+
+    /// Writes the round to the log: one INFO line, the plan at DEBUG, a WARN
+    /// for each refusal. A round without work is not worth a line.
+    pub fn log(&self) {
+        if self.plan.is_empty() && self.is_clean() {
+            tracing::debug!(trigger = %self.trigger, "nothing to do");
+            return;
+        }
+        for line in self.plan.lines() {
+            tracing::debug!("{line}");
+        }
+        for refusal in &self.report.refused {
+            tracing::warn!(kind = refusal.kind, "{refusal}");
+        }
+        tracing::info!(
+            trigger = %self.trigger,
+            changes = %self.summary(),
+            refused = self.report.refused.len(),
+            netlink_ms = self.report.netlink.as_millis() as u64,
+            nft_ms = self.report.nft.as_millis() as u64,
+            "synced"
+        );
+    }
+
+    /// `real server +2 -1, vip +1`.
+    pub fn summary(&self) -> String {
+        let counts = self.plan.counts();
+        let mut parts: Vec<String> = Vec::new();
+        for ((object, action), count) in counts {
+            let sign = match action {
+                "add" | "bind" => '+',
+                "edit" => '~',
+                _ => '-',
+            };
+            match parts.iter_mut().find(|part| part.starts_with(object)) {
+                Some(part) => part.push_str(&format!(" {sign}{count}")),
+                None => parts.push(format!("{object} {sign}{count}")),
+            }
+        }
+        parts.join(", ")
+    }
+}

@@ -1,0 +1,253 @@
+//! What others learn of a round: metrics, health, health-check node ports,
+//! warnings, Kubernetes Events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube_ipvs_core::k8s::{Node, Object};
+use kube_ipvs_core::plan::Plan;
+use kube_ipvs_core::state::{Family, KernelState};
+use kube_ipvs_core::{Cluster, Event, HostAddress, NodePortAddresses, Warning};
+
+use super::{Round, Syncer, Trigger};
+use crate::dataplane::Dataplane;
+use crate::health::node_ports::{Addresses, HealthCheckPorts};
+use crate::health::{self, Health};
+use crate::metrics::{Metrics, Tables};
+
+/// Annotation of EndpointSlices: when the change behind them happened.
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// The cluster autoscaler is about to delete the node.
+const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// Takes warnings that a Service's owner should know.
+pub type WarningSink = Box<dyn FnMut(&Warning) + Send>;
+
+/// Tells the world.
+pub struct Reporter {
+    families: Vec<Family>,
+    metrics: Metrics,
+    health: Health,
+    health_checks: Option<HealthCheckPorts>,
+    warned: BTreeSet<Warning>,
+    sink: Option<WarningSink>,
+    /// The oldest change of an EndpointSlice that no round has carried out.
+    triggered: Option<Timestamp>,
+}
+
+impl Reporter {
+    /// A reporter for the families that are served.
+    pub fn new(families: Vec<Family>, metrics: Metrics, health: Health) -> Self {
+        Self {
+            families,
+            metrics,
+            health,
+            health_checks: None,
+            warned: BTreeSet::new(),
+            sink: None,
+            triggered: None,
+        }
+    }
+
+    /// Answers health-check node ports too.
+    pub fn with_health_checks(mut self, ports: HealthCheckPorts) -> Self {
+        self.health_checks = Some(ports);
+        self
+    }
+
+    /// Passes warnings on.
+    pub fn with_sink(mut self, sink: WarningSink) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        self.metrics.source_seen(std::time::Instant::now());
+        match event {
+            Event::Upsert(Object::EndpointSlice(slice)) => {
+                self.metrics.endpoint_changes(1);
+                let time = slice.metadata.annotations.get(TRIGGER_TIME);
+                if let Some(time) = time.and_then(|text| text.parse().ok()) {
+                    self.triggered = Some(self.triggered.map_or(time, |first| first.min(time)));
+                }
+            }
+            Event::Upsert(Object::Service(_)) => self.metrics.service_changes(1),
+            _ => {}
+        }
+    }
+
+    pub(super) fn queued(&self) {
+        self.health.queued_update();
+        for family in &self.families {
+            self.metrics.sync_queued(*family);
+        }
+    }
+
+    /// A reason against readiness, or its end.
+    pub(super) fn reason(&self, key: &str, reason: Option<String>) {
+        self.health.set_reason(key, reason);
+    }
+
+    pub(super) fn waiting(&self) {
+        self.reason(
+            "source",
+            Some("waiting for the first full list of every source".to_owned()),
+        );
+    }
+
+    pub(super) fn failed(&self, error: &anyhow::Error) {
+        self.reason("sync", Some(format!("{error:#}")));
+        self.metrics.refusal("sync");
+    }
+
+    pub(super) fn round<D: Dataplane>(
+        &mut self,
+        round: &Round,
+        syncer: &mut Syncer<D>,
+        took: Duration,
+    ) {
+        self.reason("source", None);
+        self.readiness(round);
+        self.numbers(round, took);
+        self.node(syncer.cluster().node());
+        self.warnings(syncer.cluster());
+        self.health_checks(syncer.cluster(), syncer.host_addresses());
+        if let Some(state) = syncer.known() {
+            self.tables(round, state, syncer.draining());
+        }
+    }
+
+    fn readiness(&self, round: &Round) {
+        let refused = &round.report.refused;
+        self.reason(
+            "sync",
+            refused.first().map(|first| match refused.len() {
+                1 => first.to_string(),
+                n => format!("{first} (and {} more)", n - 1),
+            }),
+        );
+        if round.is_clean() {
+            for family in &self.families {
+                self.health.updated(*family);
+            }
+        }
+    }
+
+    fn numbers(&mut self, round: &Round, took: Duration) {
+        for family in &self.families {
+            self.metrics.sync_finished(*family, took, round.is_clean());
+        }
+        for refusal in &round.report.refused {
+            self.metrics.refusal(refusal.kind);
+        }
+        self.metrics.netlink_time("netlink", round.report.netlink);
+        self.metrics.netlink_time("nft", round.report.nft);
+        let counts = counts(&round.plan);
+        self.metrics
+            .plan_applied(counts.iter().map(|(kind, n)| (kind.as_str(), *n)));
+        if round.trigger == Trigger::Audit {
+            for (kind, n) in &counts {
+                self.metrics.drift(kind, *n);
+            }
+        }
+        if let (true, Some(time)) = (round.is_clean(), self.triggered.take()) {
+            let latency = Timestamp::now().duration_since(time);
+            let latency = Duration::try_from(latency).unwrap_or_default();
+            for family in &self.families {
+                self.metrics.programming_latency(*family, latency);
+            }
+        }
+    }
+
+    /// Sizes are counted where everything was looked at anyway, so that a
+    /// change does not cost a walk over the cluster.
+    fn tables(&self, round: &Round, state: &KernelState, draining: usize) {
+        if round.trigger == Trigger::Change {
+            return;
+        }
+        for family in &self.families {
+            let servers = || {
+                state
+                    .virtual_servers
+                    .iter()
+                    .filter(|(key, _)| key.family() == *family)
+            };
+            let elements = state.nft.values().flatten();
+            self.metrics.set_tables(
+                *family,
+                Tables {
+                    virtual_servers: servers().count(),
+                    real_servers: servers().map(|(_, server)| server.real_servers.len()).sum(),
+                    draining,
+                    vips: state
+                        .vips
+                        .iter()
+                        .filter(|vip| Family::of(**vip) == *family)
+                        .count(),
+                    nft_elements: elements
+                        .filter(|element| element.family() == *family)
+                        .count(),
+                },
+            );
+        }
+    }
+
+    fn node(&self, node: Option<&Node>) {
+        let Some(node) = node else { return };
+        let tainted = node
+            .spec
+            .taints
+            .iter()
+            .any(|taint| taint.key == AUTOSCALER_TAINT);
+        self.health
+            .set_node(if node.metadata.deletion_timestamp.is_some() {
+                health::Node::Deleting
+            } else if tainted {
+                health::Node::Draining
+            } else {
+                health::Node::Eligible
+            });
+    }
+
+    /// Each warning is told once, and again when it went away and came back.
+    fn warnings(&mut self, cluster: &Cluster) {
+        let now: BTreeSet<Warning> = cluster.warnings().into_iter().collect();
+        self.metrics.object_warnings(now.len());
+        for warning in now.difference(&self.warned) {
+            tracing::warn!(object = %warning.object, "{}", warning.message);
+            if let Some(sink) = &mut self.sink {
+                sink(warning);
+            }
+        }
+        self.warned = now;
+    }
+
+    fn health_checks(&mut self, cluster: &Cluster, host: &[HostAddress]) {
+        let Some(ports) = &mut self.health_checks else {
+            return;
+        };
+        let addresses = match &cluster.options().node_port_addresses {
+            NodePortAddresses::All => Addresses::All(self.families.iter().copied().collect()),
+            NodePortAddresses::Primary => {
+                let own = cluster.options().node_addresses.iter().copied();
+                Addresses::Only(own.collect())
+            }
+            NodePortAddresses::Cidrs(networks) => {
+                let within = |address: &&IpAddr| networks.iter().any(|net| net.contains(*address));
+                let own = host.iter().map(|address| &address.address);
+                Addresses::Only(own.filter(within).copied().collect())
+            }
+        };
+        ports.sync(&cluster.health_checks(), &addresses);
+    }
+}
+
+/// `add-virtual-server` → 3.
+fn counts(plan: &Plan) -> BTreeMap<String, u64> {
+    let counts = plan.counts().into_iter();
+    counts
+        .map(|((object, action), n)| (format!("{action}-{}", object.replace(' ', "-")), n as u64))
+        .collect()
+}
