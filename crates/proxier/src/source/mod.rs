@@ -1,4 +1,5 @@
-//! Where objects come from: the API server, or a directory of manifests.
+//! Where objects come from: the Kubernetes API or a directory of manifests.
 
 pub mod kube;
+pub mod manifests;
 pub mod protected;
