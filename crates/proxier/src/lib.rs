@@ -5,11 +5,13 @@
 //! command line.
 
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod events;
 pub mod health;
 pub mod inspect;
 pub mod metrics;
+pub mod run;
 pub mod source;
 pub mod sync;

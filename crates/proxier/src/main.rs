@@ -1,3 +1,7 @@
 //! The `kube-ipvs` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kube_ipvs::cli::main()
+}

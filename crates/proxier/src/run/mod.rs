@@ -1,0 +1,240 @@
+//! `kube-ipvs run`: sources, loop and servers put together.
+
+mod logging;
+mod servers;
+mod sources;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube_ipvs_core::state::Family;
+use kube_ipvs_core::{Cluster, Event, Options};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::dataplane::linux::{Linux, Setup};
+use crate::dataplane::record::RecordFile;
+use crate::health::Health;
+use crate::health::node_ports::HealthCheckPorts;
+use crate::metrics::Metrics;
+use crate::source::manifests::Manifests;
+use crate::sync::driver::{Driver, Times};
+use crate::sync::reporter::Reporter;
+use crate::sync::{Round, Syncer, Trigger};
+
+pub use logging::{LogFormat, start_logging};
+
+/// Events that may wait between a source and the loop.
+const EVENT_QUEUE: usize = 1024;
+
+/// Where Services come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A directory or file of manifests.
+    Manifests(PathBuf),
+    /// The Kubernetes API.
+    Kubernetes,
+}
+
+/// Everything a run needs to know, decided and checked.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Where Services come from.
+    pub source: Source,
+    /// What is compiled, and how.
+    pub options: Options,
+    /// The kernel's side.
+    pub setup: Setup,
+    /// Periods of the loop.
+    pub times: Times,
+    /// How long a draining real server may keep its connections.
+    pub drain_timeout: Duration,
+    /// Where the ownership record is kept.
+    pub state_dir: PathBuf,
+    /// Where `/healthz`, `/livez` and `/readyz` are served; none is nowhere.
+    pub healthz: Option<SocketAddr>,
+    /// Where `/metrics` and its neighbours are served; none is nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// A port that cannot be bound ends the program.
+    pub bind_hard_fail: bool,
+    /// What `/configz` shows.
+    pub configuration: serde_json::Value,
+    /// Tell owners of Services by Kubernetes Events.
+    pub events: bool,
+}
+
+impl Program {
+    fn families(&self) -> Vec<Family> {
+        self.options.families.clone()
+    }
+
+    /// A syncer over this machine's kernel.
+    ///
+    /// # Errors
+    /// The kernel, `nft` or the ownership record cannot be used: with the remedy.
+    pub fn syncer(&self) -> anyhow::Result<Syncer<Linux>> {
+        let dataplane = Linux::open(self.setup.clone())?;
+        let record = RecordFile::open(&self.state_dir)?;
+        let cluster = Cluster::new(self.options.clone());
+        Ok(Syncer::new(cluster, dataplane, record, self.drain_timeout))
+    }
+}
+
+/// Runs until SIGTERM or SIGINT. What is in the kernel stays and serves on.
+///
+/// # Errors
+/// When something needed is missing at the start. Later errors are logged,
+/// shown on `/readyz`, and tried again.
+pub fn run(program: Program) -> anyhow::Result<ExitCode> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let syncer = program.syncer()?;
+    let metrics = Metrics::new();
+    let health = Health::new(
+        program.families(),
+        program.times.sync_period,
+        metrics.clone(),
+    );
+    servers::start(&runtime, &program, &health)?;
+    let (events, received) = mpsc::channel(EVENT_QUEUE);
+    let sources = sources::start(&runtime, &program, events, &health, &metrics)?;
+    let checks = HealthCheckPorts::new(runtime.handle().clone(), health.clone());
+    let mut reporter =
+        Reporter::new(program.families(), metrics, health).with_health_checks(checks);
+    if let Some(sink) = sources.sink() {
+        reporter = reporter.with_sink(sink);
+    }
+    let (stop, stopped) = watch::channel(false);
+    let link = program.setup.link.clone();
+    let times = program.times;
+    let kernel = std::thread::Builder::new()
+        .name("kernel".to_owned())
+        .spawn(move || keep(syncer, times, reporter, received, &link, stopped))
+        .context("start the kernel's thread")?;
+    let finished = runtime.block_on(until_signal(&kernel));
+    let _ = stop.send(true);
+    let result = kernel
+        .join()
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("the kernel's thread panicked")));
+    drop(sources);
+    runtime.shutdown_background();
+    result?;
+    finished?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The loop, on a thread and in a runtime of its own: it waits for the kernel
+/// without a thought for others.
+fn keep(
+    syncer: Syncer<Linux>,
+    times: Times,
+    reporter: Reporter,
+    events: mpsc::Receiver<Event>,
+    link: &str,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the loop")?;
+    runtime.block_on(async {
+        let changes = kube_ipvs_vip::watch(link).context("watch the host's addresses")?;
+        Driver::new(syncer, times, reporter)
+            .run(events, changes, stopped)
+            .await;
+        Ok(())
+    })
+}
+
+/// Waits for SIGTERM or SIGINT, or for the loop to end by itself.
+async fn until_signal(kernel: &std::thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = tick.tick() => if kernel.is_finished() { return Ok(()) },
+        }
+    }
+}
+
+/// `run --once`: one sync from manifests, then the end.
+///
+/// # Errors
+/// When something needed is missing, or the kernel refused anything.
+pub fn once(program: &Program) -> anyhow::Result<ExitCode> {
+    let mut syncer = prepared(program)?;
+    let mut round = syncer
+        .sync(0)?
+        .context("the manifests were not a full list")?;
+    round.trigger = Trigger::Start;
+    round.log();
+    warn_of(syncer.cluster());
+    report(&round)
+}
+
+/// `kube-ipvs plan`: what a sync would change, without changing it. Exit code
+/// 0 for nothing, 2 for something.
+///
+/// # Errors
+/// When something needed is missing.
+pub fn plan(program: &Program, json: bool) -> anyhow::Result<ExitCode> {
+    let mut syncer = prepared(program)?;
+    let plan = syncer.plan()?;
+    warn_of(syncer.cluster());
+    if json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+    } else {
+        print!("{plan}");
+    }
+    Ok(if plan.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    })
+}
+
+/// A syncer that has read the manifests and looked at the host.
+fn prepared(program: &Program) -> anyhow::Result<Syncer<Linux>> {
+    let Source::Manifests(path) = &program.source else {
+        anyhow::bail!("this needs --manifests: the API is only watched by a running daemon");
+    };
+    let mut manifests = Manifests::at(path);
+    let reading = manifests.read()?;
+    for problem in &reading.problems {
+        tracing::warn!("{problem}");
+    }
+    let mut syncer = program.syncer()?;
+    syncer.look_at_host()?;
+    for event in reading.events {
+        syncer.event(event);
+    }
+    Ok(syncer)
+}
+
+fn warn_of(cluster: &Cluster) {
+    let warnings: BTreeSet<_> = cluster.warnings().into_iter().collect();
+    for warning in warnings {
+        tracing::warn!(object = %warning.object, "{}", warning.message);
+    }
+}
+
+fn report(round: &Round) -> anyhow::Result<ExitCode> {
+    let refused = &round.report.refused;
+    anyhow::ensure!(
+        refused.is_empty(),
+        "{} operations were refused, see above",
+        refused.len()
+    );
+    Ok(ExitCode::SUCCESS)
+}
