@@ -12,7 +12,6 @@ use crate::state::{Family, Protocol, RealServer, RealServerKey};
 /// those for traffic that must stay on this node.
 #[derive(Debug)]
 pub(super) struct Choice {
-    pub(super) family: Family,
     pub(super) cluster: Servers,
     pub(super) local: Servers,
 }
@@ -54,7 +53,6 @@ impl Choice {
         let drains = port.protocol != Protocol::Udp;
         let servers = |first, then| Servers::new(family, first, then, drains);
         Self {
-            family,
             local: servers(here(&ready), here(&leaving)),
             cluster: servers(near, leaving),
         }

@@ -6,12 +6,13 @@
 mod addresses;
 mod annotations;
 mod endpoints;
+mod fronts;
 mod marks;
 mod policy;
 mod ports;
 mod ranges;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,18 +23,14 @@ use crate::k8s;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
 use crate::slices::Slice;
-use crate::state::{
-    Family, Front, NftElement, NftSet, Persistence, Protocol, VirtualServer, VirtualServerKey,
-};
+use crate::state::{Front, NftElement, NftSet, Protocol, VirtualServer, VirtualServerKey};
 
 pub(crate) use self::annotations::is_read;
 pub(crate) use self::ports::{port_number, protocol};
 
-use self::addresses::{Address, Addresses};
+use self::addresses::Addresses;
 use self::annotations::Tuning;
-use self::endpoints::Choice;
-use self::policy::Treatment;
-use self::ports::Port;
+use self::fronts::Compiler;
 
 /// How a front came to a Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,14 +128,7 @@ pub(crate) fn compile<'a>(
         warnings.all.extend(slice.warnings.iter().cloned());
     }
     let shape = Shape::read(service, around, &mut warnings);
-    let mut compiler = Compiler {
-        name,
-        shape,
-        around,
-        out: Compiled::default(),
-        seen: BTreeMap::new(),
-        warnings,
-    };
+    let mut compiler = Compiler::new(name, shape, around, warnings);
     for port in &ports::read(service, &mut compiler.warnings) {
         for &family in &around.options.families {
             compiler.port(port, family, slices.clone());
@@ -210,198 +200,6 @@ impl Shape {
             ),
             ranges: ranges::read(spec, warnings),
         }
-    }
-}
-
-struct Compiler<'a> {
-    name: &'a ServiceName,
-    shape: Shape,
-    around: &'a Surroundings<'a>,
-    out: Compiled,
-    /// Fronts claimed so far, with the name of the port.
-    seen: BTreeMap<Front, Arc<str>>,
-    warnings: Warnings,
-}
-
-impl Compiler<'_> {
-    /// All fronts of a port in one family.
-    fn port<'s>(
-        &mut self,
-        port: &Port,
-        family: Family,
-        slices: impl Iterator<Item = &'s Slice> + Clone,
-    ) {
-        let addresses = self.shape.addresses.of(family);
-        if addresses.is_empty() {
-            return;
-        }
-        let choice = Choice::of(port, family, slices, self.around.zone);
-        self.hairpin(&choice);
-        let mut mark = None;
-        for address in addresses {
-            if let Some(wanted) = self.front(port, &address, &choice) {
-                mark = Some(wanted);
-            }
-        }
-        for &address in self.around.node_ports {
-            let Some(number) = port.node_port.filter(|_| Family::of(address) == family) else {
-                continue;
-            };
-            let node_port = Port {
-                number,
-                ..port.clone()
-            };
-            let address = Address {
-                address,
-                kind: FrontKind::NodePort,
-                bind: false,
-            };
-            if let Some(wanted) = self.front(&node_port, &address, &choice) {
-                mark = Some(wanted);
-            }
-        }
-        if let Some(mark) = mark {
-            self.claim_mark(port, mark, family, &choice);
-        }
-    }
-
-    /// One front. Returns the mark for traffic from inside, when it takes one.
-    fn front(&mut self, port: &Port, address: &Address, choice: &Choice) -> Option<u32> {
-        let front = Front {
-            address: address.address,
-            port: port.number,
-            protocol: port.protocol,
-        };
-        if let Some(other) = self.seen.get(&front) {
-            // A load-balancer address that is among externalIPs too is no mistake.
-            if *other != port.name {
-                self.warnings.add(format!(
-                    "port {:?}: {front} is already served for port {other:?}; it is ignored there",
-                    &*port.name
-                ));
-            }
-            return None;
-        }
-        self.seen.insert(front, port.name.clone());
-        let local = match address.kind {
-            FrontKind::ClusterIp => self.shape.internal_local,
-            _ => self.shape.external_local,
-        };
-        let treatment = policy::treat(address.kind, local, choice, self.around.options);
-        let mark = treatment
-            .inside
-            .then(|| marks::mark(self.name, port, choice.family, self.around.options));
-        let claim = self.claim(port, front, address, choice, &treatment, mark);
-        self.out.claims.push(claim);
-        mark
-    }
-
-    fn claim(
-        &self,
-        port: &Port,
-        front: Front,
-        address: &Address,
-        choice: &Choice,
-        treatment: &Treatment,
-        mark: Option<u32>,
-    ) -> Claim {
-        let mut elements: Vec<_> = treatment
-            .sets()
-            .map(|set| (set, NftElement::Front(front)))
-            .collect();
-        if address.kind == FrontKind::LoadBalancer {
-            elements.extend(self.shape.ranges.elements(front));
-        }
-        if address.bind {
-            elements.push((NftSet::Vips, NftElement::Address(front.address)));
-        }
-        let servers = treatment.servers(choice);
-        Claim {
-            key: VirtualServerKey::Front(front),
-            kind: address.kind,
-            port: port.name.clone(),
-            protocol: port.protocol,
-            server: servers.map(|servers| self.server(port, servers)),
-            bind: address.bind.then_some(front.address),
-            elements,
-            mark,
-        }
-    }
-
-    fn claim_mark(&mut self, port: &Port, mark: u32, family: Family, choice: &Choice) {
-        self.out.claims.push(Claim {
-            key: VirtualServerKey::Mark { mark, family },
-            kind: FrontKind::InsideMark,
-            port: port.name.clone(),
-            protocol: port.protocol,
-            server: Some(self.server(port, &choice.cluster)),
-            bind: None,
-            elements: Vec::new(),
-            mark: None,
-        });
-    }
-
-    fn server(&self, port: &Port, servers: &endpoints::Servers) -> VirtualServer {
-        let tuning = &self.shape.tuning;
-        VirtualServer {
-            scheduler: tuning.scheduler.clone(),
-            flags: tuning.flags(port.protocol),
-            persistence: self.shape.affinity.map(|timeout| Persistence {
-                timeout,
-                prefix: servers.family.host_prefix(),
-            }),
-            real_servers: servers.weighted(tuning),
-        }
-    }
-
-    fn hairpin(&mut self, choice: &Choice) {
-        let addresses = choice.local_addresses().map(NftElement::Address);
-        self.out
-            .shared
-            .extend(addresses.map(|element| (NftSet::Hairpin, element)));
-    }
-
-    /// The health-check node port, and the fronts on which the guard lets it pass.
-    fn health<'s>(
-        &mut self,
-        service: &k8s::Service,
-        slices: impl Iterator<Item = &'s Slice> + Clone,
-    ) {
-        let spec = &service.spec;
-        let number = spec.health_check_node_port.unwrap_or_default();
-        if number == 0
-            || !self.shape.external_local
-            || spec.type_.as_deref() != Some("LoadBalancer")
-            || self.shape.addresses.all().next().is_none()
-        {
-            return;
-        }
-        let Some(port) = port_number(number) else {
-            self.warnings.add(format!(
-                "healthCheckNodePort {number} is no port; it is ignored"
-            ));
-            return;
-        };
-        let vips: BTreeSet<IpAddr> = self.shape.addresses.balanced().collect();
-        for front in vips.iter().map(|&address| Front {
-            address,
-            port,
-            protocol: Protocol::Tcp,
-        }) {
-            self.out
-                .shared
-                .insert((NftSet::ServicePorts, NftElement::Front(front)));
-        }
-        self.out.health = Some(Health {
-            port,
-            local_endpoints: endpoints::ready_here(slices),
-            vips,
-        });
-    }
-
-    fn finish(mut self) -> Compiled {
-        self.out.warnings = self.warnings.all;
-        self.out
     }
 }
 

@@ -1,1 +1,172 @@
-//! todo
+//! Several Services that want one front.
+
+use crate::Cluster;
+use crate::fixtures::*;
+use crate::k8s::Service;
+
+/// Which Service holds the front, and who was warned.
+fn outcome(cluster: &mut Cluster, front: &str) -> (String, Vec<String>) {
+    cluster.compile();
+    let owner = cluster.service_of(&front.parse().unwrap());
+    let warned = cluster.warnings().into_iter().map(|w| w.object).collect();
+    (
+        owner.map(|owner| owner.to_string()).unwrap_or_default(),
+        warned,
+    )
+}
+
+fn shared(name: &str, ip: &str, created: &str) -> Service {
+    service(name, ip)
+        .load_balancer("203.0.113.5")
+        .created(created)
+}
+
+fn old() -> Service {
+    shared("z-old", "10.96.0.1", "2026-01-01T00:00:00Z")
+}
+
+fn young() -> Service {
+    shared("a-young", "10.96.0.2", "2026-02-01T00:00:00Z")
+}
+
+const FRONT: &str = "203.0.113.5:80/TCP";
+
+#[test]
+fn the_oldest_service_holds_the_front_in_any_order_of_arrival() {
+    for services in [[old(), young()], [young(), old()]] {
+        let mut cluster = cluster();
+        for service in services {
+            cluster
+                .add(service.clone())
+                .endpoints(&service, [ep("10.244.1.7")]);
+            cluster.compile();
+        }
+        let (owner, warned) = outcome(&mut cluster, FRONT);
+        assert_eq!(owner, "default/z-old");
+        assert_eq!(warned, ["Service default/a-young"]);
+    }
+}
+
+#[test]
+fn of_the_same_age_the_first_by_name_holds_it() {
+    let time = "2026-01-01T00:00:00Z";
+    let mut cluster = cluster();
+    for service in [
+        shared("b", "10.96.0.1", time),
+        shared("a", "10.96.0.2", time),
+    ] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+    }
+    assert_eq!(outcome(&mut cluster, FRONT).0, "default/a");
+}
+
+#[test]
+fn without_a_time_of_creation_a_service_is_the_youngest() {
+    let mut undated = young();
+    undated.metadata.creation_timestamp = None;
+    let mut cluster = cluster();
+    for service in [undated, old()] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+    }
+    assert_eq!(outcome(&mut cluster, FRONT).0, "default/z-old");
+}
+
+#[test]
+fn the_next_one_gets_the_front_when_the_owner_goes() {
+    let mut cluster = cluster();
+    for service in [old(), young()] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+    }
+    cluster.compile();
+    cluster.remove(old());
+    let (owner, warned) = outcome(&mut cluster, FRONT);
+    assert_eq!(owner, "default/a-young");
+    assert!(warned.is_empty());
+    assert!(
+        cluster
+            .desired()
+            .vips
+            .contains(&"203.0.113.5".parse().unwrap())
+    );
+}
+
+#[test]
+fn the_loser_keeps_what_nobody_else_wants() {
+    let mut cluster = cluster();
+    let young = young().port("alt", "TCP", 81);
+    for service in [old(), young] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+    }
+    assert_eq!(
+        outcome(&mut cluster, "10.96.0.2:80/TCP").0,
+        "default/a-young"
+    );
+    assert_eq!(
+        outcome(&mut cluster, "203.0.113.5:81/TCP").0,
+        "default/a-young:alt"
+    );
+}
+
+#[test]
+fn a_restriction_comes_and_goes_with_the_owner() {
+    let closed = old().with(|s| s.spec.load_balancer_source_ranges = vec!["192.0.2.0/24".into()]);
+    let mut cluster = cluster();
+    for service in [closed.clone(), young()] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+    }
+    assert!(cluster.text().contains("nft restricted"));
+    cluster.remove(closed);
+    assert!(!cluster.text().contains("nft restricted"));
+}
+
+#[test]
+fn a_node_port_and_an_external_address_of_the_host_may_clash() {
+    let mut options = options();
+    options.allow_external_ips = vec!["0.0.0.0/0".parse().unwrap()];
+    let mut cluster = cluster_with(options);
+    let first = web().node_port(30080).created("2026-01-01T00:00:00Z");
+    let second = bare("other", &["10.96.0.2"]).port("", "TCP", 30080);
+    let second = second.external_ip("192.0.2.1");
+    for service in [first, second] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+    }
+    let (owner, warned) = outcome(&mut cluster, "192.0.2.1:30080/TCP");
+    assert_eq!(owner, "default/web");
+    assert_eq!(warned, ["Service default/other"]);
+}
+
+#[test]
+fn three_rivals_move_up_one_by_one() {
+    let third = shared("m", "10.96.0.3", "2026-03-01T00:00:00Z");
+    let mut cluster = cluster();
+    for service in [third, young(), old()] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+        cluster.compile();
+    }
+    assert_eq!(outcome(&mut cluster, FRONT).0, "default/z-old");
+    // The owner moves its address away instead of going.
+    let moved = service("z-old", "10.96.0.1").created("2026-01-01T00:00:00Z");
+    cluster.add(moved);
+    let (owner, warned) = outcome(&mut cluster, FRONT);
+    assert_eq!(owner, "default/a-young");
+    assert_eq!(warned, ["Service default/m"]);
+    cluster.remove(young());
+    assert_eq!(
+        outcome(&mut cluster, FRONT),
+        ("default/m".to_owned(), vec![])
+    );
+}

@@ -1,1 +1,367 @@
-//! todo
+//! What must hold for any objects in any order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+use crate::diff::{Terms, diff_touched};
+use crate::event::{Kind, ObjectRef};
+use crate::fixtures::*;
+use crate::k8s::Object;
+use crate::model::Model;
+use crate::options::Options;
+use crate::output::Output;
+use crate::state::{Front, Protocol};
+use crate::{Cluster, Event};
+
+fn some_options() -> Options {
+    let mut options = options();
+    options.allow_external_ips = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+    options.detect_local = true;
+    options
+}
+
+/// Few values, so that objects meet: Services of one name, fronts of several Services.
+fn address() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "10.96.0.1",
+        "10.96.0.2",
+        "203.0.113.5",
+        "192.0.2.1",
+        "192.0.2.3",
+        "fd00::1",
+        "2001:db8::5",
+        "127.0.0.1",
+        "nonsense",
+        "",
+    ])
+}
+
+fn maybe<T: Clone + std::fmt::Debug + 'static>(all: Vec<T>) -> impl Strategy<Value = Option<T>> {
+    proptest::option::of(select(all))
+}
+
+fn some_service() -> impl Strategy<Value = Object> {
+    let port = (
+        select(vec!["", "a", "b"]),
+        maybe(vec!["TCP", "UDP", "SCTP", "ICMP"]),
+        select(vec![80, 81, 0, 70_000]),
+        maybe(vec![30080, 30081, -1]),
+    );
+    let addresses = || proptest::collection::vec(address(), 0..3);
+    let policy = || maybe(vec!["Local", "Cluster"]);
+    let spec = (
+        addresses(),
+        addresses(),
+        addresses(),
+        proptest::collection::vec(port, 0..3),
+        policy(),
+        policy(),
+        proptest::collection::vec(select(vec!["192.0.2.0/24", "::/0", "x"]), 0..2),
+    );
+    let meta = (
+        select(vec!["web", "dns", "db"]),
+        maybe(vec![
+            "2026-01-01T00:00:00Z",
+            "2026-02-01T00:00:00Z",
+            "never",
+        ]),
+        maybe(vec!["mh", "lc", "fastest"]),
+        select(vec!["ClusterIP", "LoadBalancer", "ExternalName"]),
+        maybe(vec![32000, 80, -1]),
+    );
+    (meta, spec).prop_map(|(meta, spec)| {
+        let (name, created, scheduler, kind, health) = meta;
+        let (cluster, balanced, external, ports, internal, outer, ranges) = spec;
+        let ports = ports.into_iter().map(|(name, protocol, port, node_port)| {
+            json!({"name": name, "protocol": protocol, "port": port, "nodePort": node_port})
+        });
+        let ingress = balanced.into_iter().map(|ip| json!({"ip": ip}));
+        let notes = scheduler.map(|name| json!({"ipvs.kube-ipvs.dev/scheduler": name}));
+        let json = json!({
+            "metadata": {"name": name, "namespace": "default",
+                         "creationTimestamp": created, "annotations": notes},
+            "spec": {"type": kind, "clusterIPs": cluster, "externalIPs": external,
+                     "ports": ports.collect::<Vec<_>>(), "healthCheckNodePort": health,
+                     "internalTrafficPolicy": internal, "externalTrafficPolicy": outer,
+                     "loadBalancerSourceRanges": ranges},
+            "status": {"loadBalancer": {"ingress": ingress.collect::<Vec<_>>()}}
+        });
+        Object::decode(Kind::Service, json).unwrap()
+    })
+}
+
+fn some_slice() -> impl Strategy<Value = Object> {
+    let endpoint = (
+        select(vec![
+            "10.244.1.7",
+            "10.244.1.8",
+            "fd00:244::7",
+            "x",
+            "192.0.2.3",
+        ]),
+        maybe(vec!["node-1", "node-2"]),
+        (
+            any::<Option<bool>>(),
+            any::<Option<bool>>(),
+            any::<Option<bool>>(),
+        ),
+        maybe(vec!["a", "b"]),
+        maybe(vec!["node-1", "node-2"]),
+    );
+    let slice = (
+        select(vec!["s1", "s2", "s3", "s4"]),
+        maybe(vec!["web", "dns", "db", "kubernetes"]),
+        select(vec!["IPv4", "IPv4", "IPv6", "FQDN", "IPX"]),
+        proptest::collection::vec(endpoint, 0..4),
+        proptest::collection::vec((select(vec!["", "a", "b"]), select(vec![8080, 0])), 0..3),
+    );
+    slice.prop_map(|(name, service, family, endpoints, ports)| {
+        let endpoints = endpoints
+            .into_iter()
+            .map(|(address, node, conditions, zone, for_node)| {
+                let (ready, serving, terminating) = conditions;
+                let hint = |name: Option<&str>| name.map(|name| vec![json!({"name": name})]);
+                json!({"addresses": [address], "nodeName": node,
+                   "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+                   "hints": {"forZones": hint(zone), "forNodes": hint(for_node)}})
+            });
+        let ports = ports
+            .into_iter()
+            .map(|(name, port)| json!({"name": name, "port": port}));
+        let labels = service.map(|name| json!({"kubernetes.io/service-name": name}));
+        let json = json!({
+            "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "addressType": family, "endpoints": endpoints.collect::<Vec<_>>(),
+            "ports": ports.collect::<Vec<_>>()
+        });
+        Object::decode(Kind::EndpointSlice, json).unwrap()
+    })
+}
+
+fn some_node() -> impl Strategy<Value = Object> {
+    let parts = (
+        select(vec!["node-1", "node-2", "node-3"]),
+        address(),
+        maybe(vec!["a", "b"]),
+    );
+    parts.prop_map(|(name, address, zone)| {
+        let node = node(name, address);
+        zone.map_or(node.clone(), |zone| node.zone(zone)).into()
+    })
+}
+
+/// What a source does: an object comes or goes, the host changes.
+#[derive(Debug, Clone)]
+enum Change {
+    Upsert(Object),
+    Delete(ObjectRef),
+    Host(Vec<&'static str>),
+    Compile,
+}
+
+fn some_change() -> impl Strategy<Value = Change> {
+    let object = || prop_oneof![some_service(), some_slice(), some_node()];
+    let host = vec!["192.0.2.1", "203.0.113.5", "127.0.0.1", "fe80::1"];
+    prop_oneof![
+        6 => object().prop_map(Change::Upsert),
+        2 => object().prop_map(|object| Change::Delete(object.reference())),
+        1 => proptest::sample::subsequence(host, 0..4).prop_map(Change::Host),
+        2 => Just(Change::Compile),
+    ]
+}
+
+/// What remains in the end, whatever the way.
+#[derive(Default)]
+struct World {
+    objects: BTreeMap<ObjectRef, Object>,
+    host: Option<Vec<&'static str>>,
+}
+
+impl World {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Upsert(object) => _ = self.objects.insert(object.reference(), object.clone()),
+            Change::Delete(object) => _ = self.objects.remove(object),
+            Change::Host(host) => self.host = Some(host.clone()),
+            Change::Compile => {}
+        }
+    }
+
+    fn fresh(&self, backwards: bool) -> Cluster {
+        let mut cluster = Cluster::new(some_options());
+        let mut objects: Vec<_> = self.objects.values().cloned().collect();
+        if backwards {
+            objects.reverse();
+        }
+        for object in objects {
+            cluster.add(object);
+        }
+        if let Some(host) = &self.host {
+            cluster.host(host);
+        }
+        cluster.compile();
+        cluster
+    }
+}
+
+fn same(one: &Cluster, other: &Cluster) {
+    assert_eq!(one.desired(), other.desired());
+    assert_eq!(Output::of(one), Output::of(other));
+    assert_eq!(one.draining(), other.draining());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_way_to_the_same_objects_ends_in_the_same_state(
+        changes in proptest::collection::vec(some_change(), 0..25)
+    ) {
+        let mut world = World::default();
+        let mut cluster = Cluster::new(some_options());
+        let mut kernel = Model::default();
+        for change in changes.into_iter().chain([Change::Compile]) {
+            world.apply(&change);
+            match change {
+                Change::Upsert(object) => _ = cluster.add(object),
+                Change::Delete(object) => cluster.apply(Event::Delete(object)),
+                Change::Host(host) => _ = cluster.host(&host),
+                Change::Compile => {
+                    let touched = cluster.compile();
+                    let now = kernel.state().clone();
+                    let plan = diff_touched(cluster.desired(), &now, &touched, &Terms::default());
+                    kernel.apply(&plan).unwrap();
+                    prop_assert_eq!(kernel.state(), cluster.desired());
+                }
+            }
+        }
+        same(&cluster, &world.fresh(false));
+        same(&cluster, &world.fresh(true));
+        is_sound(&cluster);
+    }
+
+    #[test]
+    fn when_all_is_gone_nothing_is_left(objects in proptest::collection::vec(
+        prop_oneof![some_service(), some_slice(), some_node()], 0..15
+    )) {
+        let mut cluster = Cluster::new(some_options());
+        for object in &objects {
+            cluster.add(object.clone());
+            cluster.compile();
+        }
+        for object in &objects {
+            cluster.apply(Event::Delete(object.reference()));
+        }
+        cluster.compile();
+        same(&cluster, &Cluster::new(some_options()));
+        prop_assert_eq!(cluster.services().count(), 0);
+    }
+
+    #[test]
+    fn no_json_makes_it_panic(
+        kind in select(vec![Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr]),
+        json in any_json()
+    ) {
+        if let Ok(object) = Object::decode(kind, json) {
+            let mut cluster = Cluster::new(some_options());
+            cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+            cluster.add(object);
+            cluster.compile();
+            let json = Output::of(&cluster).to_json();
+            prop_assert!(serde_json::from_str::<Value>(&json).is_ok());
+        }
+    }
+}
+
+/// What must be true of any desired state.
+fn is_sound(cluster: &Cluster) {
+    let state = cluster.desired();
+    let checks = cluster.health_checks().into_iter().flat_map(|check| {
+        let port = check.port;
+        let front = move |address| Front {
+            address,
+            port,
+            protocol: Protocol::Tcp,
+        };
+        check.vips.into_iter().map(front)
+    });
+    let checks: BTreeSet<Front> = checks.collect();
+    assert_eq!(
+        Model::new(state.clone()).dangers(&checks),
+        Vec::<String>::new()
+    );
+    let own: Vec<&IpAddr> = state.vips.intersection(cluster.host_addresses()).collect();
+    assert_eq!(
+        own,
+        Vec::<&IpAddr>::new(),
+        "a node's address is never a VIP"
+    );
+    for (key, server) in &state.virtual_servers {
+        let taking = server.real_servers.values().any(|real| real.weight > 0);
+        assert!(taking, "{key} has nobody for new connections");
+        assert!(cluster.service_of(key).is_some());
+    }
+}
+
+/// Objects made of the fields that are looked at, with anything in them.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        address().prop_map(Value::from),
+        ".{0,6}".prop_map(Value::from),
+        select(vec![
+            "LoadBalancer",
+            "Local",
+            "ClientIP",
+            "IPv4",
+            "10.0.0.0/8"
+        ])
+        .prop_map(Value::from),
+    ];
+    let fields = vec![
+        "metadata",
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "creationTimestamp",
+        "spec",
+        "status",
+        "type",
+        "clusterIP",
+        "clusterIPs",
+        "externalIPs",
+        "ports",
+        "port",
+        "protocol",
+        "nodePort",
+        "sessionAffinity",
+        "loadBalancer",
+        "ingress",
+        "ip",
+        "healthCheckNodePort",
+        "loadBalancerSourceRanges",
+        "addressType",
+        "endpoints",
+        "addresses",
+        "conditions",
+        "hints",
+        "forZones",
+        "cidrs",
+        "podCIDRs",
+        "kubernetes.io/service-name",
+    ];
+    leaf.prop_recursive(5, 60, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            proptest::collection::btree_map(select(fields.clone()), inner, 0..8)
+                .prop_map(|map| map.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
+        ]
+    })
+}

@@ -1,1 +1,129 @@
-//! todo
+//! `loadBalancerSourceRanges`.
+
+use crate::fixtures::*;
+use crate::state::NftSet;
+
+/// The sets that hold sources to a front, as text.
+fn sets(ranges: &[&str]) -> Vec<String> {
+    let web = bare("web", &["10.96.0.1", "fd00::1"])
+        .port("", "TCP", 80)
+        .node_port(30080);
+    let web = web
+        .load_balancer("203.0.113.5")
+        .load_balancer("2001:db8::5");
+    let web = web.with(|s| {
+        s.spec.load_balancer_source_ranges = ranges.iter().map(|r| (*r).to_owned()).collect();
+    });
+    let mut cluster = cluster();
+    cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
+    let state = cluster.state();
+    let sets = [NftSet::Restricted, NftSet::AllowedSources];
+    let all = sets
+        .iter()
+        .filter_map(|set| Some((set, state.nft.get(set)?)));
+    all.flat_map(|(set, all)| all.iter().map(|e| format!("{} {e}", set.name())))
+        .collect()
+}
+
+#[test]
+fn no_ranges_let_everybody_in() {
+    assert!(sets(&[]).is_empty());
+}
+
+#[test]
+fn ranges_hold_for_load_balancer_addresses_of_their_family_only() {
+    assert_eq!(
+        sets(&["192.0.2.0/24"]),
+        [
+            "restricted 203.0.113.5 . tcp . 80",
+            "allowed-sources 203.0.113.5 . tcp . 80 . 192.0.2.0/24"
+        ]
+    );
+}
+
+#[test]
+fn ranges_of_both_families_hold_for_both() {
+    assert_eq!(
+        sets(&["192.0.2.0/24", "2001:db8:1::/48"]),
+        [
+            "restricted 203.0.113.5 . tcp . 80",
+            "restricted 2001:db8::5 . tcp . 80",
+            "allowed-sources 203.0.113.5 . tcp . 80 . 192.0.2.0/24",
+            "allowed-sources 2001:db8::5 . tcp . 80 . 2001:db8:1::/48"
+        ]
+    );
+}
+
+#[test]
+fn all_addresses_is_no_restriction_for_that_family() {
+    assert_eq!(
+        sets(&["192.0.2.0/24", "0.0.0.0/0", "2001:db8:1::/48"]),
+        [
+            "restricted 2001:db8::5 . tcp . 80",
+            "allowed-sources 2001:db8::5 . tcp . 80 . 2001:db8:1::/48"
+        ]
+    );
+}
+
+#[test]
+fn ranges_are_trimmed_cut_to_their_prefix_and_joined() {
+    assert_eq!(
+        sets(&[
+            " 192.0.2.1/25 ",
+            "192.0.2.128/25",
+            "192.0.2.7/32",
+            "198.51.100.9"
+        ]),
+        [
+            "restricted 203.0.113.5 . tcp . 80",
+            "allowed-sources 203.0.113.5 . tcp . 80 . 192.0.2.0/24",
+            "allowed-sources 203.0.113.5 . tcp . 80 . 198.51.100.9/32"
+        ]
+    );
+}
+
+#[test]
+fn a_range_that_cannot_be_read_closes_rather_than_opens() {
+    assert_eq!(
+        sets(&["192.0.2.0/33", "198.51.100.0/24"]),
+        [
+            "restricted 203.0.113.5 . tcp . 80",
+            "restricted 2001:db8::5 . tcp . 80",
+            "allowed-sources 203.0.113.5 . tcp . 80 . 198.51.100.0/24"
+        ]
+    );
+}
+
+#[test]
+fn ranges_change_in_one_transaction_before_anything_else() {
+    let with = |range: &str| {
+        let web = web().load_balancer("203.0.113.5");
+        web.with(|s| s.spec.load_balancer_source_ranges = vec![range.to_owned()])
+    };
+    let mut cluster = cluster();
+    let old = with("192.0.2.0/24");
+    cluster.add(old.clone()).endpoints(&old, [ep("10.244.1.7")]);
+    let before = cluster.state();
+    cluster.add(with("198.51.100.0/24"));
+    let plan = plan(&before, &cluster.state());
+    assert_eq!(plan.ops.len(), 1);
+    assert_lines(
+        &plan,
+        "nft allowed-sources  remove  203.0.113.5 . tcp . 80 . 192.0.2.0/24
+         nft allowed-sources  add  203.0.113.5 . tcp . 80 . 198.51.100.0/24",
+    );
+}
+
+#[test]
+fn a_load_balancer_address_among_external_ones_stays_restricted() {
+    let web = web()
+        .load_balancer("203.0.113.5")
+        .external_ip("203.0.113.5");
+    let web = web.with(|s| s.spec.load_balancer_source_ranges = vec!["192.0.2.0/24".to_owned()]);
+    let mut options = options();
+    options.allow_external_ips = vec!["0.0.0.0/0".parse().unwrap()];
+    let mut cluster = cluster_with(options);
+    cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
+    assert_eq!(cluster.state().nft[&NftSet::Restricted].len(), 1);
+    assert!(cluster.warnings().is_empty());
+}

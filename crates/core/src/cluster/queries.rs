@@ -1,0 +1,127 @@
+//! What can be asked of a cluster.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Cluster, HealthCheck};
+use crate::compile::FrontKind;
+use crate::k8s::{Node, Service};
+use crate::names::{ServiceName, ServicePortName, Warning};
+use crate::options::Options;
+use crate::state::{Protocol, RealServerKey, VirtualServerKey};
+
+impl Cluster {
+    /// The settings.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What is wrong with the objects, as of the last [`Self::compile`].
+    pub fn warnings(&self) -> Vec<Warning> {
+        let services = self.entries.values().flat_map(|e| &e.footprint.warnings);
+        let cidrs = self.service_cidrs.values().flat_map(|(_, w)| w);
+        let all: BTreeSet<&Warning> = services
+            .chain(cidrs)
+            .chain(self.ground.warnings())
+            .collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Warnings about one Service and its slices.
+    pub fn warnings_of(&self, service: &ServiceName) -> &[Warning] {
+        let entry = self.entries.get(service);
+        entry.map_or(&[], |entry| &entry.footprint.warnings)
+    }
+
+    /// Health-check node ports that must be answered.
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
+        let checks = self.entries.iter().filter_map(|(name, entry)| {
+            let health = entry.footprint.health.as_ref()?;
+            Some(HealthCheck {
+                service: name.clone(),
+                port: health.port,
+                local_endpoints: health.local_endpoints,
+                vips: health.vips.clone(),
+            })
+        });
+        checks.collect()
+    }
+
+    /// Whom a virtual server belongs to.
+    pub fn service_of(&self, key: &VirtualServerKey) -> Option<ServicePortName> {
+        self.placement.served(key).map(|served| ServicePortName {
+            service: served.service.clone(),
+            port: served.port.clone(),
+        })
+    }
+
+    /// How a Service came by a virtual server.
+    pub fn kind_of(&self, key: &VirtualServerKey) -> Option<FrontKind> {
+        self.placement.served(key).map(|served| served.kind)
+    }
+
+    /// All fronts and marks that Services hold, served, refused or dropped.
+    pub fn fronts(&self) -> impl Iterator<Item = (&VirtualServerKey, ServicePortName, FrontKind)> {
+        self.placement.all_served().map(|(key, served)| {
+            let name = ServicePortName {
+                service: served.service.clone(),
+                port: served.port.clone(),
+            };
+            (key, name, served.kind)
+        })
+    }
+
+    /// Names of the Services that are known, served or not.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        let known = self.entries.iter().filter(|(_, e)| e.service.is_some());
+        known.map(|(name, _)| name)
+    }
+
+    /// The object of a Service, with only the labels and annotations that are looked at.
+    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
+        self.entries.get(name)?.service.as_ref()
+    }
+
+    /// Whether the Service a virtual server belongs to still has such an
+    /// endpoint, in whatever state. Its connections need not end yet.
+    pub fn has_endpoint(&self, key: &VirtualServerKey, real: &RealServerKey) -> bool {
+        let Some(served) = self.placement.served(key) else {
+            return false;
+        };
+        let entry = self.entries.get(&served.service);
+        entry.is_some_and(|entry| entry.has_endpoint(served, real))
+    }
+
+    /// The protocol of a virtual server's Service port, also for marks.
+    pub fn protocol_of(&self, key: &VirtualServerKey) -> Option<Protocol> {
+        self.placement.served(key).map(|served| served.protocol)
+    }
+
+    /// Desired real servers of weight 0: their endpoints are terminating.
+    pub fn draining(&self) -> &BTreeSet<(VirtualServerKey, RealServerKey)> {
+        self.placement.draining()
+    }
+
+    /// This node's object, once seen.
+    pub fn node(&self) -> Option<&Node> {
+        self.ground.node()
+    }
+
+    /// This host's addresses.
+    pub fn host_addresses(&self) -> &BTreeSet<IpAddr> {
+        self.ground.host()
+    }
+
+    /// Addresses of this host that take NodePorts.
+    pub fn node_port_addresses(&self) -> &[IpAddr] {
+        self.ground.node_ports()
+    }
+
+    /// Networks of cluster addresses, from ServiceCIDRs.
+    pub fn service_cidrs(&self) -> BTreeSet<IpNet> {
+        let all = self.service_cidrs.values().flat_map(|(nets, _)| nets);
+        all.copied().collect()
+    }
+}
