@@ -9,6 +9,7 @@
 //! no Kubernetes version. `kube_ipvs_build_info` stands in.
 
 mod process;
+mod series;
 mod text;
 mod traffic;
 
@@ -16,20 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube_ipvs_core::state::Family;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family as Vector;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
+use series::{Counters, Gauges, Histograms, Labels, Names, Series};
 pub use text::CONTENT_TYPE;
 pub use traffic::{RealServerRow, Traffic, TrafficRow};
-
-/// Names and values, in the order they are printed.
-type Labels = Vec<(&'static str, String)>;
-type Counters = Vector<Labels, Counter>;
-type Gauges = Vector<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
-type Histograms = Vector<Labels, Histogram, fn() -> Histogram>;
 
 /// Sizes of what the kernel holds for us, of one family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,42 +64,11 @@ pub struct Metrics {
 
 #[derive(Debug)]
 struct Inner {
+    series: Series,
     registry: Mutex<Registry>,
+    names: Vec<(String, &'static str)>,
     /// When the source last proved to be up to date.
     source_seen: Mutex<Option<Instant>>,
-
-    // kube-proxy's.
-    sync_duration: Histograms,
-    sync_last: Gauges,
-    sync_last_queued: Gauges,
-    programming_duration: Histograms,
-    endpoint_changes: Counters,
-    endpoint_changes_pending: Gauges,
-    service_changes: Counters,
-    service_changes_pending: Gauges,
-    no_local_endpoints: Gauges,
-    healthz: Counters,
-    livez: Counters,
-    nft_failures: Counters,
-    conntrack_duration: Histograms,
-    conntrack_deleted: Counters,
-    rest_requests: Counters,
-    features: Gauges,
-
-    // Ours.
-    virtual_servers: Gauges,
-    real_servers: Gauges,
-    draining: Gauges,
-    vips: Gauges,
-    nft_elements: Gauges,
-    operations: Counters,
-    refusals: Counters,
-    drift: Counters,
-    netlink: Histograms,
-    source_age: Gauges,
-    api_requests: Counters,
-    warnings: Gauges,
-    not_ready: Gauges,
 }
 
 impl Default for Metrics {
@@ -119,150 +80,18 @@ impl Default for Metrics {
 impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::default();
-        let r = &mut registry;
-        let inner = Inner {
-            sync_duration: histograms(
-                r,
-                "kubeproxy_sync_proxy_rules_duration_seconds",
-                "Time a sync took, successful or not",
-                powers_of_two,
-            ),
-            sync_last: gauges(
-                r,
-                "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
-                "When the last successful sync ended, Unix time",
-            ),
-            sync_last_queued: gauges(
-                r,
-                "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
-                "When a sync was last asked for, Unix time",
-            ),
-            programming_duration: histograms(
-                r,
-                "kubeproxy_network_programming_duration_seconds",
-                "Time from the change of a pod or Service to the kernel holding it",
-                programming_buckets,
-            ),
-            endpoint_changes: counters(
-                r,
-                "kubeproxy_sync_proxy_rules_endpoint_changes",
-                "Changes of EndpointSlices seen",
-            ),
-            endpoint_changes_pending: gauges(
-                r,
-                "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
-                "Changes of EndpointSlices not yet synced",
-            ),
-            service_changes: counters(
-                r,
-                "kubeproxy_sync_proxy_rules_service_changes",
-                "Changes of Services seen",
-            ),
-            service_changes_pending: gauges(
-                r,
-                "kubeproxy_sync_proxy_rules_service_changes_pending",
-                "Changes of Services not yet synced",
-            ),
-            no_local_endpoints: gauges(
-                r,
-                "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-                "Services with a Local traffic policy and no endpoint on this node",
-            ),
-            healthz: counters(r, "kubeproxy_proxy_healthz", "Answers of /healthz by code"),
-            livez: counters(r, "kubeproxy_proxy_livez", "Answers of /livez by code"),
-            nft_failures: counters(
-                r,
-                "kubeproxy_sync_proxy_rules_nftables_sync_failures",
-                "nftables transactions that were refused",
-            ),
-            conntrack_duration: histograms(
-                r,
-                "kubeproxy_conntrack_reconciler_sync_duration_seconds",
-                "Time a clean-up of conntrack entries took",
-                powers_of_two,
-            ),
-            conntrack_deleted: counters(
-                r,
-                "kubeproxy_conntrack_reconciler_deleted_entries",
-                "Conntrack entries deleted",
-            ),
-            rest_requests: counters(
-                r,
-                "rest_client_requests",
-                "Requests to the API server by code, method and host",
-            ),
-            features: gauges(r, "kubernetes_feature_enabled", "Feature gates: 1 is on"),
-            virtual_servers: gauges(
-                r,
-                "kube_ipvs_virtual_servers",
-                "Virtual servers of ours in the kernel",
-            ),
-            real_servers: gauges(
-                r,
-                "kube_ipvs_real_servers",
-                "Real servers of ours in the kernel, draining ones among them",
-            ),
-            draining: gauges(
-                r,
-                "kube_ipvs_draining_real_servers",
-                "Real servers that keep connections and get no new ones",
-            ),
-            vips: gauges(r, "kube_ipvs_vips", "VIPs bound to our link"),
-            nft_elements: gauges(
-                r,
-                "kube_ipvs_nft_elements",
-                "Elements of our nftables sets and maps",
-            ),
-            operations: counters(
-                r,
-                "kube_ipvs_plan_operations",
-                "Operations carried out in the kernel by kind",
-            ),
-            refusals: counters(
-                r,
-                "kube_ipvs_refusals",
-                "Operations the kernel refused by kind",
-            ),
-            drift: counters(
-                r,
-                "kube_ipvs_drift",
-                "Differences that somebody else made in the kernel, by kind",
-            ),
-            netlink: histograms(
-                r,
-                "kube_ipvs_kernel_duration_seconds",
-                "Time spent in the kernel by step (observe, ipvs, vip, nft)",
-                powers_of_two,
-            ),
-            source_age: gauges(
-                r,
-                "kube_ipvs_source_age_seconds",
-                "Seconds since the source of Services last proved to be up to date",
-            ),
-            api_requests: counters(
-                r,
-                "kube_ipvs_api_requests",
-                "Requests to the API server by verb and resource",
-            ),
-            warnings: gauges(
-                r,
-                "kube_ipvs_object_warnings",
-                "Objects that are served differently from what they ask for",
-            ),
-            not_ready: gauges(
-                r,
-                "kube_ipvs_not_ready",
-                "Reasons for which /readyz is red: 1 for each",
-            ),
-            source_seen: Mutex::new(None),
-            registry: Mutex::new(Registry::default()),
-        };
-        build_info(r);
-        r.register_collector(Box::new(process::Process));
-        *lock(&inner.registry) = registry;
+        let mut names = Names::default();
+        let series = Series::new(&mut names);
+        names
+            .registry
+            .register_collector(Box::new(process::Process));
         Self {
-            inner: Arc::new(inner),
+            inner: Arc::new(Inner {
+                series,
+                registry: Mutex::new(names.registry),
+                names: names.names,
+                source_seen: Mutex::new(None),
+            }),
         }
     }
 
@@ -275,41 +104,57 @@ impl Metrics {
 
     /// A sync was asked for.
     pub fn sync_queued(&self, family: Family) {
-        set(&self.inner.sync_last_queued, ip_family(family), unix_now());
+        set(
+            &self.inner.series.sync_last_queued,
+            ip_family(family),
+            unix_now(),
+        );
     }
 
     /// A sync ended; the last good one is remembered only when nothing failed.
     pub fn sync_finished(&self, family: Family, took: Duration, complete: bool) {
-        observe(&self.inner.sync_duration, ip_family(family), took);
+        observe(&self.inner.series.sync_duration, ip_family(family), took);
         if complete {
-            set(&self.inner.sync_last, ip_family(family), unix_now());
+            set(&self.inner.series.sync_last, ip_family(family), unix_now());
         }
     }
 
     /// Time from a change's trigger (`endpoints.kubernetes.io/last-change-trigger-time`)
     /// to its end of sync.
     pub fn programming_latency(&self, family: Family, took: Duration) {
-        observe(&self.inner.programming_duration, ip_family(family), took);
+        observe(
+            &self.inner.series.programming_duration,
+            ip_family(family),
+            took,
+        );
     }
 
     /// Events of EndpointSlices arrived.
     pub fn endpoint_changes(&self, n: u64) {
-        add(&self.inner.endpoint_changes, Vec::new(), n);
+        add(&self.inner.series.endpoint_changes, Vec::new(), n);
     }
 
     /// EndpointSlices that changed and wait for a sync.
     pub fn endpoint_changes_pending(&self, n: usize) {
-        set(&self.inner.endpoint_changes_pending, Vec::new(), n as f64);
+        set(
+            &self.inner.series.endpoint_changes_pending,
+            Vec::new(),
+            n as f64,
+        );
     }
 
     /// Events of Services arrived.
     pub fn service_changes(&self, n: u64) {
-        add(&self.inner.service_changes, Vec::new(), n);
+        add(&self.inner.series.service_changes, Vec::new(), n);
     }
 
     /// Services that changed and wait for a sync.
     pub fn service_changes_pending(&self, n: usize) {
-        set(&self.inner.service_changes_pending, Vec::new(), n as f64);
+        set(
+            &self.inner.series.service_changes_pending,
+            Vec::new(),
+            n as f64,
+        );
     }
 
     /// How many Services have a `Local` policy and no endpoint here.
@@ -320,27 +165,35 @@ impl Metrics {
         };
         let mut labels = ip_family(family);
         labels.insert(0, ("traffic_policy", policy.into()));
-        set(&self.inner.no_local_endpoints, labels, n as f64);
+        set(&self.inner.series.no_local_endpoints, labels, n as f64);
     }
 
     /// A health path was answered with a status code.
     pub fn health_answered(&self, path: HealthPath, code: u16) {
         let counters = match path {
-            HealthPath::Healthz => &self.inner.healthz,
-            HealthPath::Livez => &self.inner.livez,
+            HealthPath::Healthz => &self.inner.series.healthz,
+            HealthPath::Livez => &self.inner.series.livez,
         };
         add(counters, vec![("code", code.to_string())], 1);
     }
 
     /// An nftables transaction was refused.
     pub fn nft_failed(&self, family: Family) {
-        add(&self.inner.nft_failures, ip_family(family), 1);
+        add(&self.inner.series.nft_failures, ip_family(family), 1);
     }
 
     /// Conntrack entries were cleaned.
     pub fn conntrack_cleaned(&self, family: Family, took: Duration, deleted: u64) {
-        observe(&self.inner.conntrack_duration, ip_family(family), took);
-        add(&self.inner.conntrack_deleted, ip_family(family), deleted);
+        observe(
+            &self.inner.series.conntrack_duration,
+            ip_family(family),
+            took,
+        );
+        add(
+            &self.inner.series.conntrack_deleted,
+            ip_family(family),
+            deleted,
+        );
     }
 
     /// The API server answered: `code` is the status, or `<error>` when there was none.
@@ -350,24 +203,28 @@ impl Metrics {
             ("host", host.to_owned()),
             ("method", method.to_owned()),
         ];
-        add(&self.inner.rest_requests, labels, 1);
+        add(&self.inner.series.rest_requests, labels, 1);
     }
 
     /// The API server was asked: `list`, `watch`, ... of `services`, ...
     pub fn api_request(&self, verb: &str, resource: &str) {
         let labels = vec![("verb", verb.to_owned()), ("resource", resource.to_owned())];
-        add(&self.inner.api_requests, labels, 1);
+        add(&self.inner.series.api_requests, labels, 1);
     }
 
     /// State of a feature gate; `stage` is `ALPHA`, `BETA` or empty when it is GA.
     pub fn feature(&self, name: &str, stage: &str, enabled: bool) {
         let labels = vec![("name", name.to_owned()), ("stage", stage.to_owned())];
-        set(&self.inner.features, labels, f64::from(u8::from(enabled)));
+        set(
+            &self.inner.series.features,
+            labels,
+            f64::from(u8::from(enabled)),
+        );
     }
 
     /// What the kernel holds for us.
     pub fn set_tables(&self, family: Family, tables: Tables) {
-        let inner = &self.inner;
+        let series = &self.inner.series;
         let Tables {
             virtual_servers,
             real_servers,
@@ -376,11 +233,11 @@ impl Metrics {
             nft_elements,
         } = tables;
         for (gauge, n) in [
-            (&inner.virtual_servers, virtual_servers),
-            (&inner.real_servers, real_servers),
-            (&inner.draining, draining),
-            (&inner.vips, vips),
-            (&inner.nft_elements, nft_elements),
+            (&series.virtual_servers, virtual_servers),
+            (&series.real_servers, real_servers),
+            (&series.draining, draining),
+            (&series.vips, vips),
+            (&series.nft_elements, nft_elements),
         ] {
             set(gauge, ip_family(family), n as f64);
         }
@@ -389,23 +246,35 @@ impl Metrics {
     /// Operations of a plan were carried out: `add-virtual-server`, 3.
     pub fn plan_applied<'a>(&self, kinds: impl IntoIterator<Item = (&'a str, u64)>) {
         for (kind, n) in kinds {
-            add(&self.inner.operations, vec![("kind", kind.to_owned())], n);
+            add(
+                &self.inner.series.operations,
+                vec![("kind", kind.to_owned())],
+                n,
+            );
         }
     }
 
     /// The kernel refused an operation.
     pub fn refusal(&self, kind: &str) {
-        add(&self.inner.refusals, vec![("kind", kind.to_owned())], 1);
+        add(
+            &self.inner.series.refusals,
+            vec![("kind", kind.to_owned())],
+            1,
+        );
     }
 
     /// Somebody else changed the kernel: the audit found `n` differences of a kind.
     pub fn drift(&self, kind: &str, n: u64) {
-        add(&self.inner.drift, vec![("kind", kind.to_owned())], n);
+        add(&self.inner.series.drift, vec![("kind", kind.to_owned())], n);
     }
 
     /// A step of observing or applying took its time in the kernel.
     pub fn netlink_time(&self, step: &str, took: Duration) {
-        observe(&self.inner.netlink, vec![("step", step.to_owned())], took);
+        observe(
+            &self.inner.series.netlink,
+            vec![("step", step.to_owned())],
+            took,
+        );
     }
 
     /// The source proved to be up to date (an event, a bookmark, a fresh list).
@@ -415,15 +284,15 @@ impl Metrics {
 
     /// How many objects have a warning.
     pub fn object_warnings(&self, n: usize) {
-        set(&self.inner.warnings, Vec::new(), n as f64);
+        set(&self.inner.series.warnings, Vec::new(), n as f64);
     }
 
     /// Why `/readyz` is red; no reason is green.
     pub fn not_ready<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) {
-        self.inner.not_ready.clear();
+        self.inner.series.not_ready.clear();
         for reason in reasons {
             set(
-                &self.inner.not_ready,
+                &self.inner.series.not_ready,
                 vec![("reason", reason.to_owned())],
                 1.0,
             );
@@ -434,65 +303,21 @@ impl Metrics {
     pub fn render(&self, now: Instant) -> String {
         if let Some(seen) = *lock(&self.inner.source_seen) {
             let age = now.saturating_duration_since(seen);
-            set(&self.inner.source_age, Vec::new(), age.as_secs_f64());
+            set(&self.inner.series.source_age, Vec::new(), age.as_secs_f64());
         }
         text::render(&lock(&self.inner.registry))
+    }
+
+    /// Name and type of every metric there can be, as they are shown, without
+    /// those of the process and of traffic.
+    pub fn names(&self) -> &[(String, &'static str)] {
+        &self.inner.names
     }
 }
 
 /// A mutex whose holder cannot have left it half-written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn build_info(registry: &mut Registry) {
-    let info = gauges(
-        registry,
-        "kube_ipvs_build_info",
-        "Version of this program, always 1",
-    );
-    set(
-        &info,
-        vec![("version", env!("CARGO_PKG_VERSION").into())],
-        1.0,
-    );
-}
-
-fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
-    registered(registry, name, help, Counters::default())
-}
-
-fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {
-    registered(registry, name, help, Gauges::default())
-}
-
-fn histograms(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    new: fn() -> Histogram,
-) -> Histograms {
-    registered(registry, name, help, Histograms::new_with_constructor(new))
-}
-
-fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-/// 1 ms, doubled up to 16.384 s: kube-proxy's buckets of sync times.
-fn powers_of_two() -> Histogram {
-    Histogram::new((0..15).map(|n| 0.001 * f64::from(1 << n)))
-}
-
-/// kube-proxy's buckets of the programming latency: fine up to a minute, up to five.
-fn programming_buckets() -> Histogram {
-    let seconds = [0.25, 0.5]
-        .into_iter()
-        .chain((1..60).map(f64::from))
-        .chain((60..120).step_by(5).map(f64::from))
-        .chain((120..=300).step_by(30).map(f64::from));
-    Histogram::new(seconds)
 }
 
 /// The family as kube-proxy labels it.

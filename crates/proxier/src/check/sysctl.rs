@@ -4,21 +4,16 @@ use std::fs::OpenOptions;
 
 use super::finding::Finding;
 use super::host::Host;
-
-/// What must be 1. Below `/proc/sys`.
-const NEEDED: [&str; 5] = [
-    "net/ipv4/ip_forward",
-    "net/ipv6/conf/all/forwarding",
-    "net/ipv4/vs/conntrack",
-    "net/ipv4/vs/expire_nodest_conn",
-    "net/ipv4/vs/expire_quiescent_template",
-];
+use crate::dataplane::sysctl::{Options, Sysctls, Wanted};
 
 pub(super) fn check(host: &Host) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = NEEDED
+    let wanted = Sysctls::wanted(Options {
+        ipv6: true,
+        strict_arp: false,
+    });
+    let mut findings: Vec<Finding> = wanted
         .iter()
-        .filter_map(|sysctl| needed(host, sysctl))
-        .filter(|finding| !finding.remedy.is_empty())
+        .filter_map(|wanted| unwritable(host, wanted))
         .collect();
     if findings.is_empty() {
         findings.push(Finding::ok("sysctls", "set, or to be set"));
@@ -27,24 +22,29 @@ pub(super) fn check(host: &Host) -> Vec<Finding> {
     findings
 }
 
-/// None where the sysctl does not exist: no IPv6, or no IPVS (said elsewhere).
-fn needed(host: &Host, sysctl: &str) -> Option<Finding> {
-    let path = format!("/proc/sys/{sysctl}");
-    let name = format!("sysctl {}", sysctl.replace('/', "."));
-    let value = host.read(&path).ok()?;
-    if value == "1" {
-        return Some(Finding::ok(&name, value));
+/// None too where the sysctl does not exist: no IPv6, or no IPVS (said elsewhere).
+fn unwritable(host: &Host, wanted: &Wanted) -> Option<Finding> {
+    let Wanted {
+        path,
+        value,
+        reason,
+    } = wanted;
+    let file = format!("/proc/sys/{path}");
+    let now = host.read(&file).ok()?;
+    if now == *value {
+        return None;
     }
     // Opening tells a read-only mount, a missing right and AppArmor without a write.
-    match OpenOptions::new().write(true).open(host.path(&path)) {
-        Ok(_) => Some(Finding::ok(&name, format!("{value}, will be 1"))),
-        Err(error) => Some(Finding::fail(
-            &name,
-            format!("is {value}, must be 1, cannot be written: {error}"),
-            "run `kube-ipvs run --init-only` once in a privileged init container, \
-             or set it on the node",
-        )),
-    }
+    let error = OpenOptions::new()
+        .write(true)
+        .open(host.path(&file))
+        .err()?;
+    Some(Finding::fail(
+        &format!("sysctl {}", path.replace('/', ".")),
+        format!("is {now}, must be {value} ({reason}), cannot be written: {error}"),
+        "run `kube-ipvs run --init-only` once in a privileged init container, \
+         or set it on the node",
+    ))
 }
 
 /// 0 keeps clients that re-use a port with a real server that is gone.
@@ -95,7 +95,7 @@ mod tests {
         assert!(
             finding
                 .detail
-                .starts_with("is 65536, must be 1, cannot be written: "),
+                .starts_with("is 65536, must be 1 (IPv4 traffic is forwarded"),
             "{finding:?}"
         );
         assert!(finding.remedy.contains("--init-only"));

@@ -12,7 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::Labels;
+use super::series::Labels;
 
 /// A virtual server, or one of its real servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

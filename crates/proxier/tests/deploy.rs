@@ -1,0 +1,289 @@
+//! What stands in `deploy/` is what Kubernetes and the program take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::config::Kubeconfig;
+use kube_ipvs::metrics::Metrics;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Every call the program makes to the API server: group, resource, verbs.
+const API_CALLS: [(&str, &str, &[&str]); 5] = [
+    ("", "services", &["list", "watch"]),
+    ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
+    ("networking.k8s.io", "servicecidrs", &["list", "watch"]),
+    ("", "nodes", &["get", "list", "watch"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../deploy")
+        .join(path)
+}
+
+fn read(path: &str) -> String {
+    let path = deploy(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The documents of a file.
+fn documents(path: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The document of a kind, as its Kubernetes type. A field the type does not
+/// know would be lost on the way back.
+fn object<T: DeserializeOwned + Serialize>(path: &str, kind: &str) -> T {
+    let document = documents(path)
+        .into_iter()
+        .find(|document| document["kind"] == kind)
+        .unwrap_or_else(|| panic!("{path}: no {kind}"));
+    let object: T = serde_json::from_value(document.clone())
+        .unwrap_or_else(|error| panic!("{path}: {kind}: {error}"));
+    let back = serde_json::to_value(&object).expect("JSON");
+    assert_eq!(back, document, "{path}: {kind} has a field that is none");
+    object
+}
+
+fn daemon_set() -> DaemonSet {
+    object("base/daemon-set.yaml", "DaemonSet")
+}
+
+fn pod() -> PodSpec {
+    daemon_set().spec.template.spec.expect("a pod")
+}
+
+/// The init container and the daemon.
+fn containers() -> Vec<Container> {
+    let pod = pod();
+    let init = pod.init_containers.unwrap_or_default();
+    init.into_iter().chain(pod.containers).collect()
+}
+
+#[test]
+fn every_resource_of_the_base_is_of_its_type() {
+    let kustomization = &documents("base/kustomization.yaml")[0];
+    let listed: BTreeSet<&str> = kustomization["resources"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let there: BTreeSet<String> = std::fs::read_dir(deploy("base"))
+        .expect("deploy/base")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+        })
+        .filter(|name| name != "kustomization.yaml")
+        .collect();
+    assert_eq!(listed, there.iter().map(String::as_str).collect());
+
+    object::<ServiceAccount>("base/service-account.yaml", "ServiceAccount");
+    object::<ConfigMap>("base/config-map.yaml", "ConfigMap");
+    object::<ClusterRole>("base/rbac.yaml", "ClusterRole");
+    daemon_set();
+}
+
+#[test]
+fn the_role_allows_what_the_program_calls_and_no_more() {
+    let role: ClusterRole = object("base/rbac.yaml", "ClusterRole");
+
+    let mut allowed = BTreeMap::new();
+    for rule in role.rules.unwrap_or_default() {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                allowed.insert((group.clone(), resource.clone()), rule.verbs.clone());
+            }
+        }
+    }
+    let called = API_CALLS.map(|(group, resource, verbs)| {
+        let verbs: Vec<String> = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+        ((group.to_owned(), resource.to_owned()), verbs)
+    });
+    assert_eq!(allowed, BTreeMap::from(called));
+}
+
+#[test]
+fn the_role_is_bound_to_the_account_of_the_pods() {
+    let binding: ClusterRoleBinding = object("base/rbac.yaml", "ClusterRoleBinding");
+    let role: ClusterRole = object("base/rbac.yaml", "ClusterRole");
+    let account: ServiceAccount = object("base/service-account.yaml", "ServiceAccount");
+
+    assert_eq!(Some(binding.role_ref.name), role.metadata.name);
+    let subject = &binding.subjects.expect("a subject")[0];
+    assert_eq!(Some(&subject.name), account.metadata.name.as_ref());
+    assert_eq!(subject.namespace, account.metadata.namespace);
+    assert_eq!(pod().service_account_name, account.metadata.name);
+}
+
+#[test]
+fn the_pod_runs_on_every_node_in_its_network() {
+    let pod = pod();
+
+    assert_eq!(pod.host_network, Some(true));
+    assert_eq!(
+        pod.priority_class_name.as_deref(),
+        Some("system-node-critical")
+    );
+    let tolerations = pod.tolerations.expect("tolerations");
+    assert_eq!(tolerations.len(), 1);
+    assert_eq!(tolerations[0].operator.as_deref(), Some("Exists"));
+    assert_eq!(tolerations[0].key, None);
+}
+
+#[test]
+fn the_daemon_has_net_admin_and_nothing_else() {
+    let context = pod().containers[0].security_context.clone();
+    let context = context.expect("a security context");
+
+    let capabilities = context.capabilities.expect("capabilities");
+    assert_eq!(capabilities.add, Some(vec!["NET_ADMIN".to_owned()]));
+    assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
+    assert_eq!(context.privileged, None);
+    assert_eq!(context.allow_privilege_escalation, Some(false));
+    assert_eq!(context.read_only_root_filesystem, Some(true));
+}
+
+#[test]
+fn only_the_init_container_is_privileged_and_it_ends() {
+    for container in containers() {
+        let context = container.security_context.expect("a security context");
+        let args = container.args.unwrap_or_default();
+        assert_eq!(
+            context.privileged == Some(true),
+            args.contains(&"--init-only".to_owned()),
+            "{}",
+            container.name
+        );
+    }
+}
+
+#[test]
+fn every_mount_has_its_volume() {
+    let pod = pod();
+    let volumes: BTreeSet<String> = pod.volumes.into_iter().flatten().map(|v| v.name).collect();
+
+    for container in containers() {
+        let mounts = container.volume_mounts.into_iter().flatten();
+        let mounted: BTreeSet<String> = mounts.map(|mount| mount.name).collect();
+        assert_eq!(mounted, volumes, "{}", container.name);
+    }
+}
+
+#[test]
+fn probes_ask_the_health_port_of_the_configuration() {
+    let config = config_file("config.conf");
+    let daemon = &pod().containers[0];
+    let port = &daemon.ports.as_ref().expect("ports")[0];
+
+    let bound = config["healthzBindAddress"].as_str().expect("an address");
+    assert!(
+        bound.ends_with(&format!(":{}", port.container_port)),
+        "{bound}"
+    );
+    let probes = [
+        (&daemon.startup_probe, "/livez"),
+        (&daemon.liveness_probe, "/livez"),
+        (&daemon.readiness_probe, "/readyz"),
+    ];
+    for (probe, path) in probes {
+        let get = probe.as_ref().and_then(|probe| probe.http_get.as_ref());
+        let get = get.expect("an HTTP probe");
+        assert_eq!(get.path.as_deref(), Some(path));
+        assert_eq!(json!(get.port), json!(port.name));
+    }
+}
+
+/// A file out of the ConfigMap.
+fn config_file(key: &str) -> Value {
+    let text = config_text(key);
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{key}: {error}"))
+}
+
+fn config_text(key: &str) -> String {
+    let map: ConfigMap = object("base/config-map.yaml", "ConfigMap");
+    let mut data = map.data.expect("data");
+    data.remove(key).unwrap_or_else(|| panic!("no {key}"))
+}
+
+#[test]
+fn the_configuration_is_where_the_flags_look_for_it() {
+    let config = config_file("config.conf");
+    assert_eq!(config["mode"], "ipvs");
+    let mounts = pod().containers[0]
+        .volume_mounts
+        .clone()
+        .unwrap_or_default();
+    let mount = mounts.iter().find(|mount| mount.name == "config");
+    let folder = &mount.expect("a mount of the configuration").mount_path;
+
+    assert_eq!(
+        config["clientConnection"]["kubeconfig"],
+        format!("{folder}/kubeconfig.conf")
+    );
+    for container in containers() {
+        let args = container.args.unwrap_or_default();
+        assert!(
+            args.contains(&format!("--config={folder}/config.conf")),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn the_kubeconfig_is_one_and_holds_no_secret() {
+    let text = config_text("kubeconfig.conf");
+
+    let kubeconfig = Kubeconfig::from_yaml(&text).expect("a kubeconfig");
+
+    let user = kubeconfig.auth_infos[0].auth_info.as_ref().expect("a user");
+    assert_eq!(
+        user.token_file.as_deref(),
+        Some("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    );
+    assert!(user.token.is_none());
+}
+
+#[test]
+fn the_kubeadm_overlay_replaces_what_is_there() {
+    let overlay = &documents("kubeadm/kustomization.yaml")[0];
+    let patches = overlay["patches"].as_array().expect("patches");
+    let operations: Value =
+        serde_saphyr::from_str(patches[1]["patch"].as_str().expect("a patch")).expect("YAML");
+
+    let daemon_set = serde_json::to_value(daemon_set()).expect("JSON");
+    let path = operations[0]["path"].as_str().expect("a path");
+    assert_eq!(daemon_set.pointer(path), Some(&json!("kube-ipvs")));
+}
+
+#[test]
+fn alerts_ask_for_metrics_there_are() {
+    let metrics = Metrics::new();
+    let names: BTreeSet<&str> = metrics
+        .names()
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let rules = &documents("prometheus/alerts.yaml")[0]["groups"][0]["rules"];
+
+    let mut asked = 0;
+    for rule in rules.as_array().expect("rules") {
+        let expression = rule["expr"].as_str().expect("an expression");
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.starts_with("kube")) {
+            asked += 1;
+            assert!(names.contains(word), "{}: no metric {word}", rule["alert"]);
+        }
+    }
+    assert!(asked >= 6, "{asked}");
+}
