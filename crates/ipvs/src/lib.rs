@@ -43,6 +43,7 @@ mod stats;
 mod tests;
 mod transport;
 mod tunnel;
+mod window;
 mod wire;
 
 pub use client::Client;
