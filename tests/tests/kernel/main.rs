@@ -2,6 +2,7 @@
 //! them in a VM, `--native` on this machine. Each brings its own namespaces.
 
 mod client;
+mod conntrack;
 mod daemon;
 mod harness;
 mod inspect;
