@@ -10,6 +10,7 @@
 
 mod process;
 mod series;
+mod source;
 mod text;
 mod traffic;
 
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube_ipvs_core::state::Family;
 use prometheus_client::registry::Registry;
+
+use crate::source::kube::SourceStatus;
 
 use series::{Counters, Gauges, Histograms, Labels, Names, Series};
 pub use text::CONTENT_TYPE;
@@ -67,8 +70,9 @@ struct Inner {
     series: Series,
     registry: Mutex<Registry>,
     names: Vec<(String, &'static str)>,
-    /// When the source last proved to be up to date.
+    /// When the source last proved to be up to date, for one without a status.
     source_seen: Mutex<Option<Instant>>,
+    source: Mutex<Option<Arc<SourceStatus>>>,
 }
 
 impl Default for Metrics {
@@ -91,6 +95,7 @@ impl Metrics {
                 registry: Mutex::new(names.registry),
                 names: names.names,
                 source_seen: Mutex::new(None),
+                source: Mutex::new(None),
             }),
         }
     }
@@ -100,6 +105,15 @@ impl Metrics {
     /// Call once: costs a dump of the table a scrape, and a few series a real server.
     pub fn show_traffic(&self, traffic: Traffic) {
         lock(&self.inner.registry).register_collector(Box::new(traffic));
+    }
+
+    /// Shows how the watches of the API server at `host` are doing, at each
+    /// scrape; the age of the source too, for which [`Self::source_seen`] stands
+    /// in otherwise. Call once.
+    pub fn show_source(&self, host: &str, status: Arc<SourceStatus>) {
+        let source = source::Source::new(host, status.clone());
+        lock(&self.inner.registry).register_collector(Box::new(source));
+        *lock(&self.inner.source) = Some(status);
     }
 
     /// A sync was asked for.
@@ -196,22 +210,6 @@ impl Metrics {
         );
     }
 
-    /// The API server answered: `code` is the status, or `<error>` when there was none.
-    pub fn rest_request(&self, method: &str, host: &str, code: &str) {
-        let labels = vec![
-            ("code", code.to_owned()),
-            ("host", host.to_owned()),
-            ("method", method.to_owned()),
-        ];
-        add(&self.inner.series.rest_requests, labels, 1);
-    }
-
-    /// The API server was asked: `list`, `watch`, ... of `services`, ...
-    pub fn api_request(&self, verb: &str, resource: &str) {
-        let labels = vec![("verb", verb.to_owned()), ("resource", resource.to_owned())];
-        add(&self.inner.series.api_requests, labels, 1);
-    }
-
     /// State of a feature gate; `stage` is `ALPHA`, `BETA` or empty when it is GA.
     pub fn feature(&self, name: &str, stage: &str, enabled: bool) {
         let labels = vec![("name", name.to_owned()), ("stage", stage.to_owned())];
@@ -301,15 +299,22 @@ impl Metrics {
 
     /// The Prometheus text format, version 0.0.4: see [`CONTENT_TYPE`].
     pub fn render(&self, now: Instant) -> String {
-        if let Some(seen) = *lock(&self.inner.source_seen) {
-            let age = now.saturating_duration_since(seen);
+        if let Some(age) = self.source_age(now) {
             set(&self.inner.series.source_age, Vec::new(), age.as_secs_f64());
         }
         text::render(&lock(&self.inner.registry))
     }
 
+    fn source_age(&self, now: Instant) -> Option<Duration> {
+        if let Some(source) = &*lock(&self.inner.source) {
+            return source.age(now);
+        }
+        let seen = *lock(&self.inner.source_seen);
+        seen.map(|seen| now.saturating_duration_since(seen))
+    }
+
     /// Name and type of every metric there can be, as they are shown, without
-    /// those of the process and of traffic.
+    /// those of the process, of traffic and of the source.
     pub fn names(&self) -> &[(String, &'static str)] {
         &self.inner.names
     }

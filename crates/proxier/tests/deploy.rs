@@ -17,8 +17,8 @@ const API_CALLS: [(&str, &str, &[&str]); 5] = [
     ("", "services", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
     ("networking.k8s.io", "servicecidrs", &["list", "watch"]),
-    ("", "nodes", &["get", "list", "watch"]),
-    ("events.k8s.io", "events", &["create", "patch"]),
+    ("", "nodes", &["list", "watch"]),
+    ("events.k8s.io", "events", &["create"]),
 ];
 
 fn deploy(path: &str) -> PathBuf {

@@ -3,7 +3,7 @@
 //! IPVS takes packets at the input hook, so a host firewall that lets nothing
 //! in stops Services too, and no rule in a table of ours can overrule it.
 
-use kube_ipvs_nft::{DEFAULT_ACCEPT_BIT, ForeignChain, Hook, Nft, render_foreign_accept};
+use kube_ipvs_nft::{ForeignChain, Hook, Nft};
 
 use super::finding::Finding;
 use super::host::Host;
@@ -44,16 +44,10 @@ fn judge_one(chain: &ForeignChain) -> Finding {
         Hook::Input => "traffic to VIPs is lost",
         Hook::Forward => "answers of endpoints are lost",
     };
-    let rule = render_foreign_accept(chain, DEFAULT_ACCEPT_BIT);
-    let remedy = rule.map_or_else(
-        |_| "let Service traffic pass in it".to_owned(),
-        |rule| {
-            format!(
-                "let Service traffic pass in it, or let it pass what we mark: nft '{}'",
-                rule.trim()
-            )
-        },
-    );
+    let remedy = match chain.is_reachable() {
+        true => "let Service traffic pass in it, or run with --accept-in-foreign-chains",
+        false => "let Service traffic pass in it; its priority is out of our reach",
+    };
     Finding::warn(
         NAME,
         format!("{chain}: {lost} unless a rule lets it pass"),
@@ -107,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_policy_of_drop_is_warned_of_with_the_rule_that_helps() {
+    fn an_input_policy_of_drop_is_warned_of_with_the_flag_that_helps() {
         let [finding] = &judge(&[input()])[..] else {
             panic!("one finding");
         };
@@ -115,9 +109,7 @@ mod tests {
         assert_eq!(finding.verdict, Verdict::Warn);
         assert!(finding.detail.contains("chain INPUT"), "{finding:?}");
         assert!(
-            finding
-                .remedy
-                .contains("insert rule ip filter INPUT meta mark"),
+            finding.remedy.contains("--accept-in-foreign-chains"),
             "{finding:?}"
         );
     }

@@ -32,7 +32,6 @@ pub(super) struct Series {
     pub(super) nft_failures: Counters,
     pub(super) conntrack_duration: Histograms,
     pub(super) conntrack_deleted: Counters,
-    pub(super) rest_requests: Counters,
     pub(super) features: Gauges,
 
     // Ours.
@@ -46,7 +45,6 @@ pub(super) struct Series {
     pub(super) drift: Counters,
     pub(super) netlink: Histograms,
     pub(super) source_age: Gauges,
-    pub(super) api_requests: Counters,
     pub(super) warnings: Gauges,
     pub(super) not_ready: Gauges,
 }
@@ -109,10 +107,6 @@ impl Series {
                 "kubeproxy_conntrack_reconciler_deleted_entries",
                 "Conntrack entries deleted",
             ),
-            rest_requests: names.counters(
-                "rest_client_requests",
-                "Requests to the API server by code, method and host",
-            ),
             features: names.gauges("kubernetes_feature_enabled", "Feature gates: 1 is on"),
             virtual_servers: names.gauges(
                 "kube_ipvs_virtual_servers",
@@ -151,10 +145,6 @@ impl Series {
             source_age: names.gauges(
                 "kube_ipvs_source_age_seconds",
                 "Seconds since the source of Services last proved to be up to date",
-            ),
-            api_requests: names.counters(
-                "kube_ipvs_api_requests",
-                "Requests to the API server by verb and resource",
             ),
             warnings: names.gauges(
                 "kube_ipvs_object_warnings",
