@@ -1,16 +1,27 @@
 //! Harness for the kernel, traffic and daemon tests.
 //!
 //! A test brings its own network: [`Namespace::enter`] puts the test's thread
-//! into a fresh one, [`Namespace::child`] makes more of them (pods, clients).
-//! Everything is taken down on drop.
+//! into a fresh one, [`Namespace::child`] makes more of them, and [`Topology`]
+//! lays out a small cluster. [`Server`] and [`Client`] make traffic, [`Verdict`]
+//! says how it went, [`Daemon`] is the real program. All is taken down on drop.
 //!
 //! Run the tests with `cargo xtask kernel-test`: they need root and IPVS.
 
 pub mod apiserver;
+pub mod client;
 pub mod command;
+pub mod daemon;
 pub mod netns;
+pub mod protocol;
+pub mod server;
+pub mod topology;
 pub mod wait;
 
+pub use client::{Client, Connection, Verdict};
 pub use command::{output_of, require_ipvs, run, run_with_input};
-pub use netns::{Entered, Namespace};
+pub use daemon::{Daemon, kube_ipvs};
+pub use netns::{Entered, Inside, Namespace};
+pub use protocol::Protocol;
+pub use server::Server;
+pub use topology::{Node, Outside, Pod, Small, Topology};
 pub use wait::wait_until;

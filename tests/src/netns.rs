@@ -31,7 +31,11 @@ impl Namespace {
     /// dropped. Fails loudly when the machine cannot run the test at all.
     pub fn enter() -> Entered {
         require_ipvs();
-        Entered::new(Self::child("test"))
+        let namespace = Self::child("test");
+        Entered {
+            _inside: namespace.inside(),
+            namespace,
+        }
     }
 
     /// A fresh namespace with `lo` up; its name is `prefix` and a number.
@@ -78,6 +82,13 @@ impl Namespace {
         }
     }
 
+    /// Moves this thread into the namespace until the guard is dropped.
+    pub fn inside(&self) -> Inside {
+        let before = File::open("/proc/thread-self/ns/net").expect("open this thread's namespace");
+        join(&self.path());
+        Inside { before }
+    }
+
     /// Starts `work` on a thread inside the namespace and does not wait.
     pub fn spawn<T: Send + 'static>(
         &self,
@@ -99,7 +110,7 @@ impl Namespace {
         command
     }
 
-    /// Runs `program` inside, as [`run`] does.
+    /// Runs a shell script inside and gives what it printed; as [`run`] does.
     pub fn sh(&self, script: &str) -> String {
         self.run(|| run("sh", ["-ec", script]))
     }
@@ -119,24 +130,12 @@ impl Drop for Namespace {
     }
 }
 
-/// This thread is in a namespace of its own; the one before comes back on drop.
+/// This thread is in a fresh namespace; the one before comes back on drop.
 #[derive(Debug)]
 pub struct Entered {
-    before: File,
+    // Declared first: we leave before the namespace goes.
+    _inside: Inside,
     namespace: Namespace,
-}
-
-impl Entered {
-    fn new(namespace: Namespace) -> Self {
-        let before = File::open("/proc/thread-self/ns/net").expect("open this thread's namespace");
-        join(&namespace.path());
-        Self { before, namespace }
-    }
-
-    /// The namespace we are in.
-    pub fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
 }
 
 impl std::ops::Deref for Entered {
@@ -147,7 +146,13 @@ impl std::ops::Deref for Entered {
     }
 }
 
-impl Drop for Entered {
+/// This thread is in another namespace until this is dropped.
+#[derive(Debug)]
+pub struct Inside {
+    before: File,
+}
+
+impl Drop for Inside {
     fn drop(&mut self) {
         setns(self.before.as_fd(), CloneFlags::CLONE_NEWNET)
             .expect("go back to the namespace before");
