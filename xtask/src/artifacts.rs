@@ -32,21 +32,17 @@ struct BuiltTarget {
     kind: Vec<String>,
 }
 
-/// `kube-ipvs` itself and `targets` of the tests, statically linked.
+/// `kube-ipvs` itself and `targets` of the tests, statically linked. Always both
+/// packages in one call: the features of what they share are then the same each
+/// time, and it is compiled once.
 pub(crate) fn build(paths: &Paths, targets: &[Target]) -> Result<Vec<Program>> {
-    let mut programs = cargo_build(paths, &["-p", "kube-ipvs", "--bin", "kube-ipvs"])?;
+    let mut wanted = vec!["--bin", "kube-ipvs"];
     for target in targets {
-        let (flag, name) = match target {
-            Target::Bin(name) => ("--bin", *name),
-            Target::Test(name) => ("--test", *name),
-        };
-        let built = cargo_build(paths, &["-p", "kube-ipvs-tests", flag, name])?;
-        programs.extend(built.into_iter().filter(|program| program.name == name));
+        wanted.extend(match target {
+            Target::Bin(name) => ["--bin", name],
+            Target::Test(name) => ["--test", name],
+        });
     }
-    Ok(programs)
-}
-
-fn cargo_build(paths: &Paths, what: &[&str]) -> Result<Vec<Program>> {
     let mut command = cargo();
     command
         .current_dir(&paths.root)
@@ -59,7 +55,8 @@ fn cargo_build(paths: &Paths, what: &[&str]) -> Result<Vec<Program>> {
         ])
         .args(["--target", TRIPLE, "--target-dir"])
         .arg(paths.vm_build())
-        .args(what)
+        .args(["-p", "kube-ipvs", "-p", "kube-ipvs-tests"])
+        .args(&wanted)
         // With --target these flags leave build scripts and macros alone.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .stdout(Stdio::piped());
@@ -84,7 +81,7 @@ fn cargo_build(paths: &Paths, what: &[&str]) -> Result<Vec<Program>> {
     }
     let status = child.wait()?;
     if !status.success() {
-        bail!("cargo build {}: {status}", what.join(" "));
+        bail!("cargo build {}: {status}", wanted.join(" "));
     }
     Ok(programs)
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -115,7 +116,9 @@ fn quote(word: &str) -> String {
 struct Guest {
     kernel: Kernel,
     initramfs: tempfile::NamedTempFile,
-    kernel_log: std::path::PathBuf,
+    kernel_log: tempfile::NamedTempFile,
+    /// Where the log stays afterwards.
+    kept_log: PathBuf,
 }
 
 impl Guest {
@@ -137,11 +140,12 @@ impl Guest {
         initramfs
             .write_all(&content)
             .context("write the initramfs")?;
-        let kernel_log = paths.vm()?.join("kernel.log");
+        let kernel_log = tempfile::NamedTempFile::new_in(paths.vm()?)?;
         Ok(Self {
             kernel,
             initramfs,
             kernel_log,
+            kept_log: paths.vm()?.join("kernel.log"),
         })
     }
 
@@ -149,8 +153,9 @@ impl Guest {
         Emulator {
             kernel: &self.kernel.image,
             initramfs: self.initramfs.path(),
-            kernel_log: self.kernel_log.clone(),
+            kernel_log: self.kernel_log.path(),
             cpus: machine.cpus,
+            kept_log: &self.kept_log,
             memory: machine.memory,
             clock,
         }

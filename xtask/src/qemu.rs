@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -31,7 +31,9 @@ pub(crate) struct Emulator<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
     /// Where the kernel's messages go.
-    pub(crate) kernel_log: PathBuf,
+    pub(crate) kernel_log: &'a Path,
+    /// Where they are copied to at the end: guests may run side by side.
+    pub(crate) kept_log: &'a Path,
     pub(crate) cpus: u32,
     /// MiB.
     pub(crate) memory: u32,
@@ -52,7 +54,8 @@ impl Emulator<'_> {
         let lines = follow(&mut child)?;
         let end = watch(&lines, started, limit);
         stop(&mut child, end)?;
-        let log = fs::read(&self.kernel_log).unwrap_or_default();
+        let _ = fs::copy(self.kernel_log, self.kept_log);
+        let log = fs::read(self.kernel_log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         self.report(&log);
         let outcome = console::outcome(end, &log);
@@ -130,7 +133,7 @@ impl Emulator<'_> {
         }
         eprintln!(
             "xtask: the guest's kernel warned ({}):",
-            self.kernel_log.display()
+            self.kept_log.display()
         );
         for warning in warnings.iter().take(10) {
             eprintln!("  {warning}");

@@ -1,0 +1,40 @@
+//! Benchmarks, to be run by `cargo xtask bench`: there guest time follows the
+//! executed instructions and the figures are the same in every run.
+//!
+//! `bench [NAME]...` runs those named, or all. Each ends with one line of
+//! figures; the exit code is 1 when one is beyond its bound.
+
+mod programming;
+mod replay;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+/// A name and what it runs; the latter says whether the bound was kept.
+const BENCHMARKS: &[(&str, fn() -> Result<bool>)] = &[("programming", programming::run)];
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(6)
+        }
+    }
+}
+
+fn run(names: Vec<String>) -> Result<bool> {
+    let known: Vec<&str> = BENCHMARKS.iter().map(|(name, _)| *name).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no benchmark {name:?}; there are: {}", known.join(", "));
+    }
+    let mut kept = true;
+    for (name, benchmark) in BENCHMARKS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            kept &= benchmark()?;
+        }
+    }
+    Ok(kept)
+}
