@@ -252,3 +252,32 @@ impl fmt::Display for RealServerOutput {
         write!(f, "-> {socket} {state}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::*;
+
+    #[test]
+    fn the_json_is_as_documented() {
+        let dns = bare("kube-dns", &["10.96.0.10"]).port("dns", "UDP", 53);
+        let dns = dns.with(|s| s.metadata.namespace = "kube-system".to_owned());
+        let sticky = web()
+            .load_balancer("203.0.113.5")
+            .external_local()
+            .with(|s| {
+                s.spec.session_affinity = Some("ClientIP".to_owned());
+                s.spec.health_check_node_port = Some(32000);
+                s.spec.external_ips.push("198.51.100.5".to_owned());
+            });
+        let sticky = sticky.annotation("ipvs.kube-ipvs.dev/scheduler", "mh");
+        let mut cluster = cluster();
+        cluster
+            .add(dns.clone())
+            .endpoints(&dns, [ep("10.244.0.16")]);
+        cluster.add(sticky.clone());
+        cluster.endpoints(&sticky, [ep("10.244.1.7").here(), ep("10.244.2.9")]);
+        cluster.compile();
+        insta::assert_snapshot!(Output::of(&cluster).to_json());
+    }
+}
