@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base64::Engine;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::fault::{Fault, Strike};
 use super::request::Request;
 use super::serve::{self, Shared};
+use super::tls::Tls;
 
 /// How the server behaves when nothing is wrong.
 #[derive(Debug, Clone)]
@@ -20,8 +22,10 @@ pub struct Options {
     pub streaming_lists: bool,
     /// How often a watch gets a bookmark; a real server takes a minute.
     pub bookmark_every: Duration,
-    /// The token that every request must bear.
+    /// The token that every request must bear at first.
     pub bearer_token: Option<String>,
+    /// Whether to speak TLS, and so HTTP/2.
+    pub tls: bool,
 }
 
 impl Default for Options {
@@ -30,6 +34,7 @@ impl Default for Options {
             streaming_lists: true,
             bookmark_every: Duration::from_secs(1),
             bearer_token: None,
+            tls: false,
         }
     }
 }
@@ -60,7 +65,10 @@ impl ApiServer {
     ///
     /// When the address cannot be listened on: there is no test without it.
     pub fn start_with(address: SocketAddr, options: Options) -> Self {
-        let shared = Arc::new(Shared::new(options));
+        let tls = options
+            .tls
+            .then(|| Tls::new(address.ip()).expect("a certificate can be made"));
+        let shared = Arc::new(Shared::new(options, tls));
         let (up, watching) = watch::channel(true);
         let (ready, started) = std::sync::mpsc::channel();
         let serving = shared.clone();
@@ -105,19 +113,29 @@ impl ApiServer {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.shared.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.address)
     }
 
     /// A kubeconfig that leads to it.
     pub fn kubeconfig(&self) -> String {
-        let user = match &self.shared.options.bearer_token {
+        let user = match &*self.shared.token() {
             Some(token) => json!({"token": token}),
             None => json!({}),
         };
+        let mut cluster = json!({"server": self.url()});
+        if let Some(tls) = &self.shared.tls {
+            let authority = base64::engine::general_purpose::STANDARD.encode(&tls.authority);
+            cluster["certificate-authority-data"] = json!(authority);
+        }
         // JSON is YAML.
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "fake",
-            "clusters": [{"name": "fake", "cluster": {"server": self.url()}}],
+            "clusters": [{"name": "fake", "cluster": cluster}],
             "users": [{"name": "fake", "user": user}],
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
         })
@@ -235,6 +253,11 @@ impl ApiServer {
     /// Takes [`ApiServer::deny`] back.
     pub fn allow(&self, verb: &str, resource: &str) {
         self.shared.faults().allow(verb, resource);
+    }
+
+    /// Accepts another token from now on, and only that.
+    pub fn set_bearer_token(&self, token: &str) {
+        *self.shared.token() = Some(token.to_owned());
     }
 
     /// Cuts every connection and refuses new ones until [`ApiServer::resume`].

@@ -15,6 +15,7 @@ mod request;
 mod selector;
 mod serve;
 mod store;
+mod tls;
 mod watch;
 
 pub use fault::Fault;

@@ -23,6 +23,8 @@ pub struct Request {
     pub name: String,
     /// The query's parameters, decoded.
     pub query: BTreeMap<String, String>,
+    /// The HTTP version it came by.
+    pub http: http::Version,
     /// When it came.
     pub at: Instant,
     /// What it was answered with; 0 while it is not yet answered.
@@ -69,6 +71,7 @@ impl Request {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             query,
+            http: http::Version::HTTP_11,
             at: Instant::now(),
             status: 0,
         })

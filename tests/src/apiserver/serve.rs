@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
@@ -23,11 +24,14 @@ use super::reply::{self, Body};
 use super::request::Request;
 use super::selector::Selector;
 use super::store::Store;
+use super::tls::Tls;
 use super::watch as watching;
 
 /// What the handle and the connections share.
 pub(super) struct Shared {
     pub(super) options: Options,
+    pub(super) tls: Option<Tls>,
+    token: Mutex<Option<String>>,
     store: Mutex<Store>,
     faults: Mutex<Faults>,
     requests: Mutex<Vec<Request>>,
@@ -38,8 +42,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options, tls: Option<Tls>) -> Self {
         Self {
+            tls,
+            token: Mutex::new(options.bearer_token.clone()),
             options,
             store: Mutex::default(),
             faults: Mutex::default(),
@@ -52,6 +58,10 @@ impl Shared {
 
     pub(super) fn store(&self) -> MutexGuard<'_, Store> {
         lock(&self.store)
+    }
+
+    pub(super) fn token(&self) -> MutexGuard<'_, Option<String>> {
+        lock(&self.token)
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -143,6 +153,18 @@ pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
+    match &shared.tls {
+        None => converse(shared, stream).await,
+        Some(tls) => {
+            // A client that does not trust us finds out by itself.
+            if let Ok(stream) = tls.acceptor.clone().accept(stream).await {
+                converse(shared, stream).await;
+            }
+        }
+    }
+}
+
+async fn converse(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     let service = service_fn(move |request| {
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(answer(&shared, request).await) }
@@ -154,9 +176,10 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
 }
 
 async fn answer(shared: &Arc<Shared>, incoming: http::Request<Incoming>) -> Response<Body> {
-    let Some(request) = Request::read(incoming.method(), incoming.uri()) else {
+    let Some(mut request) = Request::read(incoming.method(), incoming.uri()) else {
         return reply::failure(404, "the server could not find the requested resource");
     };
+    request.http = incoming.version();
     let index = {
         let mut requests = shared.requests();
         requests.push(request.clone());
@@ -185,7 +208,7 @@ fn refusal(
     request: &Request,
     headers: &header::HeaderMap,
 ) -> Option<Response<Body>> {
-    if let Some(token) = shared.options.bearer_token.as_deref() {
+    if let Some(token) = shared.token().as_deref() {
         let presented = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::selector::Selector;
 
 /// Changes kept for watches that start from an old resource version.
-const HISTORY: usize = 200_000;
+const HISTORY: usize = 20_000;
 
 /// Resource, namespace, name.
 pub(super) type Key = (String, String, String);

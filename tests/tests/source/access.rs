@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
 use kube_ipvs_core::event::Kind;
-use kube_ipvs_tests::apiserver::{ApiServer, Options};
+use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, service};
 
 use crate::replica::{Replica, populate, server};
 
@@ -41,11 +41,7 @@ async fn missing_permission_is_named() {
 #[tokio::test]
 async fn permission_taken_away_keeps_the_state() {
     let server = server();
-    server.upsert(kube_ipvs_tests::apiserver::service(
-        "default",
-        "web",
-        "10.96.0.10",
-    ));
+    server.upsert(service("default", "web", "10.96.0.10"));
     let mut replica = Replica::of(&server).await;
     replica.synced().await;
     replica
@@ -54,7 +50,7 @@ async fn permission_taken_away_keeps_the_state() {
 
     server.deny("watch", "services");
     server.deny("list", "services");
-    server.fault_at("services", kube_ipvs_tests::apiserver::Fault::Gone);
+    server.fault_at("services", Fault::Gone);
     replica
         .until("it is refused", |replica| {
             failure(replica, Kind::Service).contains("(403)")
@@ -126,4 +122,74 @@ async fn right_token_is_sent() {
             .iter()
             .all(|request| request.status == 200)
     );
+}
+
+#[tokio::test]
+async fn tls_brings_http2() {
+    let options = Options {
+        tls: true,
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let mut replica = Replica::of(&server).await;
+
+    replica.synced().await;
+
+    // What carries pings, and so finds a dead server behind a load balancer.
+    assert!(
+        server
+            .requests()
+            .iter()
+            .all(|request| request.http == http::Version::HTTP_2)
+    );
+    server.upsert(service("default", "web", "10.96.0.10"));
+    replica.equals(&server).await;
+}
+
+#[tokio::test]
+async fn server_with_another_authority_is_not_trusted() {
+    let options = Options {
+        tls: true,
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(
+        ([127, 0, 0, 1], 0).into(),
+        options.clone(),
+    ));
+    let other = ApiServer::start_with(([127, 0, 0, 1], 0).into(), options);
+    let kubeconfig = server.kubeconfig().replace(&server.url(), &other.url());
+    let mut replica = Replica::through(&kubeconfig, crate::replica::hasty()).await;
+
+    replica
+        .until("it is refused", |replica| {
+            failure(replica, Kind::Service).contains("certificate")
+        })
+        .await;
+
+    assert!(other.requests().is_empty());
+}
+
+#[tokio::test]
+async fn token_that_changes_in_the_file_is_taken_up() {
+    let options = Options {
+        bearer_token: Some("first".into()),
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+
+    server.set_bearer_token("second");
+    server.fault(Fault::Reset);
+    replica
+        .until("it is refused", |replica| {
+            failure(replica, Kind::Service).contains("(401)")
+        })
+        .await;
+    server
+        .write_kubeconfig(&replica.kubeconfig())
+        .expect("write the kubeconfig");
+    server.upsert(service("default", "web", "10.96.0.10"));
+
+    replica.equals(&server).await;
 }

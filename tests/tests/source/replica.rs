@@ -36,7 +36,7 @@ pub(crate) struct Replica {
     running: BTreeMap<Kind, BTreeSet<ObjectRef>>,
     events: mpsc::Receiver<Event>,
     _tasks: JoinSet<()>,
-    _kubeconfig: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// A server that knows node-1 and one ServiceCIDR.
@@ -70,11 +70,14 @@ impl Replica {
     }
 
     pub(crate) async fn with(server: &ApiServer, settings: Settings) -> Self {
-        let kubeconfig = tempfile::tempdir().expect("a temporary directory");
-        let path = kubeconfig.path().join("kubeconfig");
-        server
-            .write_kubeconfig(&path)
-            .expect("write the kubeconfig");
+        Self::through(&server.kubeconfig(), settings).await
+    }
+
+    /// By the text of a kubeconfig.
+    pub(crate) async fn through(text: &str, settings: Settings) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("kubeconfig");
+        std::fs::write(&path, text).expect("write the kubeconfig");
         let status = Arc::new(SourceStatus::default());
         let config = KubeConfig {
             path: Some(path),
@@ -92,7 +95,7 @@ impl Replica {
             running: BTreeMap::new(),
             events,
             _tasks: tasks,
-            _kubeconfig: kubeconfig,
+            directory,
         }
     }
 
@@ -118,6 +121,11 @@ impl Replica {
                 self.names()
             );
         }
+    }
+
+    /// The kubeconfig's file.
+    pub(crate) fn kubeconfig(&self) -> std::path::PathBuf {
+        self.directory.path().join("kubeconfig")
     }
 
     /// Until all kinds have been listed.

@@ -32,7 +32,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often files are looked at, and how often credentials that were refused
 /// are read again.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Marks a request that must not use a connection that exists: the last one
 /// went silent.
