@@ -10,6 +10,7 @@
 mod fault;
 mod handle;
 mod objects;
+pub mod replica;
 mod reply;
 mod request;
 mod selector;

@@ -6,7 +6,7 @@ use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
 use kube_ipvs_core::event::Kind;
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, service};
 
-use crate::replica::{Replica, populate, server};
+use kube_ipvs_tests::apiserver::replica::{Replica, populate, server};
 
 fn failure(replica: &Replica, kind: Kind) -> String {
     replica.status.kind(kind).failure.unwrap_or_default()
@@ -82,8 +82,12 @@ async fn token_that_is_not_accepted_is_named() {
     .await
     .expect("a client asks nothing yet");
     let (events, _listening) = tokio::sync::mpsc::channel(64);
-    let _tasks =
-        kube_ipvs::source::kube::spawn(&client, &crate::replica::hasty(), &events, &status);
+    let _tasks = kube_ipvs::source::kube::spawn(
+        &client,
+        &kube_ipvs_tests::apiserver::replica::hasty(),
+        &events,
+        &status,
+    );
 
     let refused = || {
         status
@@ -91,7 +95,7 @@ async fn token_that_is_not_accepted_is_named() {
             .failure
             .is_some_and(|failure| failure.contains("(401)"))
     };
-    let waited = tokio::time::timeout(crate::replica::SOON, async {
+    let waited = tokio::time::timeout(kube_ipvs_tests::apiserver::replica::SOON, async {
         while !refused() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
@@ -158,7 +162,8 @@ async fn server_with_another_authority_is_not_trusted() {
     ));
     let other = ApiServer::start_with(([127, 0, 0, 1], 0).into(), options);
     let kubeconfig = server.kubeconfig().replace(&server.url(), &other.url());
-    let mut replica = Replica::through(&kubeconfig, crate::replica::hasty()).await;
+    let mut replica =
+        Replica::through(&kubeconfig, kube_ipvs_tests::apiserver::replica::hasty()).await;
 
     replica
         .until("it is refused", |replica| {

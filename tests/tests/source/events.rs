@@ -9,7 +9,7 @@ use kube_ipvs_core::event::{Kind, ObjectRef};
 use kube_ipvs_tests::apiserver::{ApiServer, Fault};
 use tokio::time::{sleep, timeout};
 
-use crate::replica::SOON;
+use kube_ipvs_tests::apiserver::replica::SOON;
 
 fn fact(note: &str) -> Fact {
     Fact {

@@ -7,7 +7,8 @@ use kube_ipvs::source::kube::Settings;
 use kube_ipvs_core::event::Kind;
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, endpoint_slice, service};
 
-use crate::replica::{Replica, hasty, populate, server};
+use crate::relay::Relay;
+use kube_ipvs_tests::apiserver::replica::{Replica, hasty, populate, server};
 
 fn web(number: usize) -> serde_json::Value {
     service(
@@ -138,6 +139,44 @@ async fn half_open_watch_is_left_within_15_seconds() {
         stalled.elapsed() < Duration::from_secs(15),
         "{:?}",
         stalled.elapsed()
+    );
+    assert_eq!(
+        replica.lists[&Kind::Service],
+        1,
+        "the new watch goes on where the dead one stopped"
+    );
+}
+
+/// PROBLEMS.md I5: the load balancer acknowledges, its backend is gone.
+#[tokio::test]
+async fn backend_lost_behind_a_load_balancer_is_left_within_15_seconds() {
+    let options = Options {
+        tls: true,
+        ..Options::default()
+    };
+    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let relay = Relay::to(server.address()).await;
+    let kubeconfig = server
+        .kubeconfig()
+        .replace(&server.address().to_string(), &relay.address.to_string());
+    // Bookmarks are no help in time: a real server sends one a minute.
+    let patient = Settings {
+        progress_timeout: Duration::from_secs(150),
+        ..hasty()
+    };
+    let mut replica = Replica::through(&kubeconfig, patient).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+
+    relay.freeze();
+    server.upsert(web(1));
+    let frozen = Instant::now();
+
+    replica.equals(&server).await;
+    assert!(
+        frozen.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        frozen.elapsed()
     );
     assert_eq!(
         replica.lists[&Kind::Service],

@@ -4,7 +4,7 @@ use kube_ipvs_core::event::Kind;
 use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, service};
 use serde_json::json;
 
-use crate::replica::{KINDS, Replica, hasty, populate, server};
+use kube_ipvs_tests::apiserver::replica::{KINDS, Replica, hasty, populate, server};
 
 fn without_streaming() -> ApiServer {
     let options = Options {

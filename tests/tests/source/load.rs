@@ -2,7 +2,7 @@
 
 use kube_ipvs_tests::apiserver::{Fault, service};
 
-use crate::replica::{Replica, server};
+use kube_ipvs_tests::apiserver::replica::{Replica, server};
 
 #[tokio::test]
 async fn load_does_not_grow_with_changes() {
@@ -28,7 +28,7 @@ async fn storm_of_410_is_answered_slower_and_slower() {
         first_pause: std::time::Duration::from_millis(100),
         longest_pause: std::time::Duration::from_secs(30),
         settled_after: std::time::Duration::from_secs(60),
-        ..crate::replica::hasty()
+        ..kube_ipvs_tests::apiserver::replica::hasty()
     };
     let mut replica = Replica::with(&server, settings).await;
     replica.synced().await;

@@ -7,4 +7,4 @@ mod faults;
 mod listing;
 mod load;
 mod protected;
-mod replica;
+mod relay;

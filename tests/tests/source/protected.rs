@@ -13,7 +13,7 @@ use kube_ipvs_tests::apiserver::{ApiServer, Fault, api_server_slice, node};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::replica::SOON;
+use kube_ipvs_tests::apiserver::replica::SOON;
 
 struct Watchman {
     server: ApiServer,

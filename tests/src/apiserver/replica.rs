@@ -6,18 +6,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{ApiServer, node, service_cidr};
 use kube_ipvs::source::kube::{KubeConfig, Settings, SourceStatus, connect, spawn};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
-use kube_ipvs_tests::apiserver::{ApiServer, node, service_cidr};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Time for anything that should happen to happen.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
 
-pub(crate) const KINDS: [Kind; 4] = [
+/// The kinds a source watches.
+pub const KINDS: [Kind; 4] = [
     Kind::Service,
     Kind::EndpointSlice,
     Kind::ServiceCidr,
@@ -25,14 +26,17 @@ pub(crate) const KINDS: [Kind; 4] = [
 ];
 
 /// A source and what it has told.
-pub(crate) struct Replica {
-    pub(crate) status: Arc<SourceStatus>,
-    pub(crate) objects: BTreeMap<ObjectRef, Object>,
-    pub(crate) protected: Option<BTreeSet<IpAddr>>,
+pub struct Replica {
+    /// The source's own account.
+    pub status: Arc<SourceStatus>,
+    /// The copy.
+    pub objects: BTreeMap<ObjectRef, Object>,
+    /// The last protected addresses told.
+    pub protected: Option<BTreeSet<IpAddr>>,
     /// Lists completed.
-    pub(crate) lists: BTreeMap<Kind, usize>,
+    pub lists: BTreeMap<Kind, usize>,
     /// Upserts and deletions since the start.
-    pub(crate) changes: usize,
+    pub changes: usize,
     running: BTreeMap<Kind, BTreeSet<ObjectRef>>,
     events: mpsc::Receiver<Event>,
     _tasks: JoinSet<()>,
@@ -40,18 +44,19 @@ pub(crate) struct Replica {
 }
 
 /// A server that knows node-1 and one ServiceCIDR.
-pub(crate) fn server() -> ApiServer {
+pub fn server() -> ApiServer {
     populate(ApiServer::local())
 }
 
-pub(crate) fn populate(server: ApiServer) -> ApiServer {
+/// Gives a server node-1 and one ServiceCIDR.
+pub fn populate(server: ApiServer) -> ApiServer {
     server.upsert(node("node-1", &["192.0.2.1"]));
     server.upsert(service_cidr("kubernetes", &["10.96.0.0/16"]));
     server
 }
 
 /// Settings whose times are for a test.
-pub(crate) fn hasty() -> Settings {
+pub fn hasty() -> Settings {
     Settings {
         watch_timeout: Duration::from_secs(60),
         progress_timeout: Duration::from_secs(3),
@@ -65,16 +70,18 @@ pub(crate) fn hasty() -> Settings {
 }
 
 impl Replica {
-    pub(crate) async fn of(server: &ApiServer) -> Self {
+    /// With [`hasty`] settings.
+    pub async fn of(server: &ApiServer) -> Self {
         Self::with(server, hasty()).await
     }
 
-    pub(crate) async fn with(server: &ApiServer, settings: Settings) -> Self {
+    /// With settings of its own.
+    pub async fn with(server: &ApiServer, settings: Settings) -> Self {
         Self::through(&server.kubeconfig(), settings).await
     }
 
     /// By the text of a kubeconfig.
-    pub(crate) async fn through(text: &str, settings: Settings) -> Self {
+    pub async fn through(text: &str, settings: Settings) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("kubeconfig");
         std::fs::write(&path, text).expect("write the kubeconfig");
@@ -102,7 +109,7 @@ impl Replica {
     /// Takes events in until the condition holds.
     ///
     /// Panics with what is wrong when it does not hold soon.
-    pub(crate) async fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub async fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let waited = timeout(SOON, async {
             while !holds(self) {
                 // The condition may be about the server or the status: look
@@ -124,12 +131,12 @@ impl Replica {
     }
 
     /// The kubeconfig's file.
-    pub(crate) fn kubeconfig(&self) -> std::path::PathBuf {
+    pub fn kubeconfig(&self) -> std::path::PathBuf {
         self.directory.path().join("kubeconfig")
     }
 
     /// Until all kinds have been listed.
-    pub(crate) async fn synced(&mut self) {
+    pub async fn synced(&mut self) {
         self.until("all kinds are listed", |replica| {
             KINDS.iter().all(|kind| replica.lists.contains_key(kind))
         })
@@ -137,7 +144,7 @@ impl Replica {
     }
 
     /// Until the copy equals what the server has.
-    pub(crate) async fn equals(&mut self, server: &ApiServer) {
+    pub async fn equals(&mut self, server: &ApiServer) {
         self.until("the copy equals the server's objects", |replica| {
             replica.versions() == stored(server)
         })
@@ -145,7 +152,7 @@ impl Replica {
     }
 
     /// The names of the objects of a kind.
-    pub(crate) fn names_of(&self, kind: Kind) -> Vec<&str> {
+    pub fn names_of(&self, kind: Kind) -> Vec<&str> {
         self.objects
             .keys()
             .filter(|object| object.kind == kind)
