@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ipvs_netlink::{Client, Errno, Service, ServiceId};
+use ipvs_netlink::{Client, Errno, Error, Service, ServiceId};
 use kube_ipvs_core::options::SCHEDULERS;
 
 use super::finding::Finding;
@@ -17,21 +17,20 @@ use super::scratch::scratch;
 #[derive(Debug)]
 pub(super) struct Probe {
     /// Whether IPVS answers; the error and what to do about it otherwise.
-    pub(super) open: Result<(), (String, String)>,
+    pub(super) open: Tried,
     /// Rows of the connection table.
     pub(super) conn_tab_size: Option<u32>,
-    /// Schedulers by name; the error of those that cannot be had.
-    pub(super) schedulers: BTreeMap<String, Result<(), String>>,
+    /// Schedulers by name; of those that cannot be had the error and what to do.
+    pub(super) schedulers: BTreeMap<String, Tried>,
 }
+
+type Tried = Result<(), (String, String)>;
 
 /// Tries IPVS in this thread's network namespace, and schedulers in another.
 pub(super) fn probe(wanted: &str) -> Probe {
     let mut client = match Client::open() {
         Ok(client) => client,
-        Err(error) => {
-            let hint = error.hint().unwrap_or_default();
-            return Probe::without_ipvs(error.to_string(), hint);
-        }
+        Err(error) => return Probe::without_ipvs(told(&error)),
     };
     let conn_tab_size = client.info().ok().map(|info| info.conn_tab_size);
     let mut names: Vec<String> = SCHEDULERS.map(String::from).into();
@@ -50,30 +49,43 @@ pub(super) fn probe(wanted: &str) -> Probe {
     }
 }
 
-fn try_all(client: &mut Client, names: &[String]) -> BTreeMap<String, Result<(), String>> {
+fn try_all(client: &mut Client, names: &[String]) -> BTreeMap<String, Tried> {
     let tried = names
         .iter()
         .map(|name| (name.clone(), try_one(client, name)));
     tried.collect()
 }
 
-fn try_one(client: &mut Client, scheduler: &str) -> Result<(), String> {
+fn try_one(client: &mut Client, scheduler: &str) -> Tried {
     // TEST-NET-2: nobody's traffic goes there. kube-proxy tries it at the same place.
     let id = ServiceId::tcp(Ipv4Addr::new(198, 51, 100, 0), 20000);
     match client.add_service(&Service::new(id, scheduler.into())) {
-        Ok(()) => client
-            .remove_service(&id)
-            .map_err(|error| error.to_string()),
+        Ok(()) => client.remove_service(&id).map_err(|error| told(&error)),
         // Somebody's virtual server stands there: it stays, and says nothing.
         Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(()),
-        Err(error) => Err(error.to_string()),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => {
+            Err((error.to_string(), module(scheduler)))
+        }
+        Err(error) => Err(told(&error)),
     }
 }
 
+fn told(error: &Error) -> (String, String) {
+    let hint = error.hint().unwrap_or_else(|| "look at dmesg".to_owned());
+    (error.to_string(), hint)
+}
+
+fn module(scheduler: &str) -> String {
+    format!(
+        "install the kernel's extra modules (ip_vs_{scheduler}), \
+         or choose another --ipvs-scheduler"
+    )
+}
+
 impl Probe {
-    fn without_ipvs(error: String, remedy: String) -> Self {
+    fn without_ipvs(error: (String, String)) -> Self {
         Self {
-            open: Err((error, remedy)),
+            open: Err(error),
             conn_tab_size: None,
             schedulers: BTreeMap::new(),
         }
@@ -93,15 +105,8 @@ impl Probe {
 
     fn scheduler_finding(&self, wanted: &str) -> Finding {
         let name = "ipvs schedulers";
-        if let Some(Err(error)) = self.schedulers.get(wanted) {
-            return Finding::fail(
-                name,
-                error,
-                format!(
-                    "install the kernel's extra modules (ip_vs_{wanted}), \
-                     or choose another --ipvs-scheduler"
-                ),
-            );
+        if let Some(Err((error, remedy))) = self.schedulers.get(wanted) {
+            return Finding::fail(name, error, remedy);
         }
         let (there, missing): (Vec<_>, Vec<_>) =
             self.schedulers.iter().partition(|(_, tried)| tried.is_ok());
@@ -125,7 +130,7 @@ mod tests {
     fn probe(schedulers: &[(&str, bool)]) -> Probe {
         let tried = |there: &bool| match there {
             true => Ok(()),
-            false => Err("add 198.51.100.0:20000/TCP: no such scheduler (ENOENT)".to_owned()),
+            false => Err(("no such scheduler (ENOENT)".to_owned(), module("twos"))),
         };
         Probe {
             open: Ok(()),
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_ipvs_fails_with_what_to_do() {
-        let probe = Probe::without_ipvs("no IPVS".into(), "load it".into());
+        let probe = Probe::without_ipvs(("no IPVS".into(), "load it".into()));
 
         assert_eq!(
             probe.findings("rr"),
@@ -158,6 +163,8 @@ mod tests {
                 Finding::ok("ipvs schedulers", "mh rr; not to be had: twos"),
             ]
         );
-        assert_eq!(probe.findings("twos")[1].verdict, Verdict::Fail);
+        let wanted = &probe.findings("twos")[1];
+        assert_eq!(wanted.verdict, Verdict::Fail);
+        assert!(wanted.remedy.contains("ip_vs_twos"), "{wanted:?}");
     }
 }

@@ -3,7 +3,8 @@
 //! Each part looks at one thing and says findings; what it judges is pure, so
 //! that tests can make the node up. Kernel features are tried, not looked up by
 //! module name: a built-in feature has no module, and a module that is there may
-//! be forbidden. Nothing on the node is changed.
+//! be forbidden. Nothing on the node is changed, except that the kernel loads
+//! the modules it is asked for.
 
 mod bridge;
 mod capabilities;
@@ -65,8 +66,8 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// All checks of this node, in the network namespace of this thread. Blocks for
-/// up to a few seconds.
+/// All checks of this node, in the network namespace of this thread. Blocks: a
+/// daemon runs it on a thread of its own, which inherits the namespace.
 ///
 /// `scheduler` is the one that must be there.
 pub fn preflight(scheduler: &str) -> Vec<Finding> {
