@@ -85,6 +85,23 @@ pub fn preflight(scheduler: &str) -> Vec<Finding> {
     findings
 }
 
+/// Says in the log what is not as it should be.
+pub fn log(findings: &[Finding]) {
+    for finding in findings {
+        let Finding {
+            name,
+            verdict,
+            detail,
+            remedy,
+        } = finding;
+        match verdict {
+            Verdict::Ok => tracing::debug!(check = name, "{detail}"),
+            Verdict::Warn => tracing::warn!(check = name, remedy, "{detail}"),
+            Verdict::Fail => tracing::error!(check = name, remedy, "{detail}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
