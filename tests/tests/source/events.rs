@@ -6,7 +6,8 @@ use std::time::Duration;
 use kube_ipvs::events::{About, Counts, Fact, Pace, Recorder, Severity};
 use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
 use kube_ipvs_core::event::{Kind, ObjectRef};
-use kube_ipvs_tests::apiserver::{ApiServer, Fault};
+use kube_ipvs_core::names::Warning;
+use kube_ipvs_tests::apiserver::{ApiServer, Fault, service};
 use tokio::time::{sleep, timeout};
 
 use kube_ipvs_tests::apiserver::replica::SOON;
@@ -155,4 +156,50 @@ async fn missing_permission_is_not_insisted_on() {
 
     until(&recorder, "it is given up", |counts| counts.failed == 1).await;
     assert_eq!(server.count("create", "events"), 1);
+}
+
+#[tokio::test]
+async fn warning_of_the_compiler_finds_its_service() {
+    let server = ApiServer::local();
+    server.upsert(service("default", "web", "10.96.0.10"));
+    let recorder = recorder(&server, "node-1", hasty()).await;
+    let warning = Warning {
+        object: "Service default/web".into(),
+        message: "203.0.113.80 is a Node's".into(),
+    };
+
+    recorder.record(Fact::of_warning(&warning).expect("a Service has an owner"));
+    recorder.record(Fact::of_warning(&warning).expect("a Service has an owner"));
+
+    until(&recorder, "one is written, one known", |counts| {
+        counts.written + counts.known == 2
+    })
+    .await;
+    let uid = server
+        .object("Service", "default", "web")
+        .expect("it is there")["metadata"]["uid"]
+        .clone();
+    assert_eq!(server.objects("Event")[0]["regarding"]["uid"], uid);
+    assert_eq!(
+        (
+            server.count("list", "services"),
+            server.count("create", "events")
+        ),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn warning_about_a_service_that_has_gone_is_dropped() {
+    let server = ApiServer::local();
+    let recorder = recorder(&server, "node-1", hasty()).await;
+    let warning = Warning {
+        object: "Service default/web".into(),
+        message: "late".into(),
+    };
+
+    recorder.record(Fact::of_warning(&warning).expect("a Service has an owner"));
+
+    until(&recorder, "it is given up", |counts| counts.failed == 1).await;
+    assert!(server.objects("Event").is_empty());
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use kube_ipvs_core::event::{Kind, ObjectRef};
+use kube_ipvs_core::names::Warning;
 use serde_json::{Value, json};
 
 /// The API takes no more bytes in a note.
@@ -15,7 +16,7 @@ pub struct About {
     /// Kind, namespace and name.
     pub object: ObjectRef,
     /// Its uid; `kubectl describe` shows no Event with another one. Empty if
-    /// it is not known.
+    /// it is not known: then the API server is asked.
     pub uid: String,
 }
 
@@ -47,6 +48,33 @@ pub struct Fact {
 }
 
 impl Fact {
+    /// A compile-time warning, for the owner of its object; none if the object
+    /// is of a kind that has no owner to tell. The uid is left to the
+    /// [`Recorder`](super::Recorder).
+    pub fn of_warning(warning: &Warning) -> Option<Self> {
+        let (kind, path) = warning.object.split_once(' ')?;
+        let (namespace, name) = path.split_once('/')?;
+        let kind = match kind {
+            "Service" => Kind::Service,
+            "EndpointSlice" => Kind::EndpointSlice,
+            _ => return None,
+        };
+        Some(Self {
+            about: About {
+                object: ObjectRef {
+                    kind,
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                },
+                uid: String::new(),
+            },
+            severity: Severity::Warning,
+            reason: "ProxyWarning".to_owned(),
+            action: "Compile".to_owned(),
+            note: warning.message.clone(),
+        })
+    }
+
     /// The Event's name: the object's, and a hash over all that is said. The
     /// hash is fixed: every node and every version must find the same one.
     pub fn event_name(&self) -> String {
@@ -199,6 +227,21 @@ mod tests {
                 "note": "203.0.113.80:80/TCP belongs to default/older", "type": "Warning",
             })
         );
+    }
+
+    #[test]
+    fn warning_about_a_service_is_a_fact_for_its_owner() {
+        let warning = |object: &str| Warning {
+            object: object.into(),
+            message: "clusterIPs: 10.96.0.300 is no address".into(),
+        };
+
+        let fact =
+            Fact::of_warning(&warning("Service default/web")).expect("a Service has an owner");
+
+        assert_eq!(fact.about.object.to_string(), "Service default/web");
+        assert_eq!(fact.note, "clusterIPs: 10.96.0.300 is no address");
+        assert_eq!(Fact::of_warning(&warning("Node node-1")), None);
     }
 
     #[test]

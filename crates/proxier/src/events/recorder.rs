@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use ::kube::Client;
 use http::Request;
 use jiff::Timestamp;
+use kube_ipvs_core::event::ObjectRef;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::body::Fact;
+use super::body::{About, Fact};
 use super::limiter::Limiter;
-use crate::source::kube::{Failure, answer};
+use crate::source::kube::{As, Failure, Requests, Resource, answer};
 
 /// Facts that wait.
 const QUEUE: usize = 256;
@@ -134,15 +135,16 @@ struct Writer {
     node_name: String,
     pace: Pace,
     limiter: Limiter,
-    /// Names of Events that exist, with when that was found.
+    /// What has been said, by its name before the uid was known, with when that was found.
     written: HashMap<String, Instant>,
     counters: Arc<Counters>,
 }
 
 impl Writer {
     async fn run(mut self, mut facts: mpsc::Receiver<Fact>) {
-        while let Some(fact) = facts.recv().await {
-            if self.remembers(&fact.event_name(), Instant::now()) {
+        while let Some(mut fact) = facts.recv().await {
+            let said = fact.event_name();
+            if self.remembers(&said, Instant::now()) {
                 count(&self.counters.known);
                 continue;
             }
@@ -150,40 +152,67 @@ impl Writer {
             while let Err(wait) = self.limiter.take(Instant::now()) {
                 sleep(wait).await;
             }
-            self.write(&fact).await;
+            if self.write(&mut fact).await {
+                self.remember(said, Instant::now());
+            }
         }
     }
 
-    async fn write(&mut self, fact: &Fact) {
-        let name = fact.event_name();
+    /// Writes an Event; says whether it exists now.
+    async fn write(&self, fact: &mut Fact) -> bool {
         let mut pause = self.pace.pause;
         for attempt in 1..=self.pace.attempts.max(1) {
             let failure = match self.create(fact).await {
                 Ok(()) => {
                     count(&self.counters.written);
-                    return self.remember(name, Instant::now());
+                    return true;
                 }
                 Err(failure) if failure.code() == Some(409) => {
                     count(&self.counters.known);
-                    return self.remember(name, Instant::now());
+                    return true;
                 }
                 Err(failure) => failure,
             };
-            if refused_for_good(&failure) || attempt == self.pace.attempts {
-                tracing::warn!(
-                    event = name,
-                    reason = fact.reason,
-                    "create Event: {failure}"
-                );
+            if refused_for_good(&failure) || attempt >= self.pace.attempts {
+                tracing::warn!(object = %fact.about.object, reason = fact.reason, "create Event: {failure}");
                 break;
             }
             sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
             pause *= 2;
         }
         count(&self.counters.failed);
+        false
     }
 
-    async fn create(&self, fact: &Fact) -> Result<(), Failure> {
+    /// The uid of an object, by a list of one: a proxier's role may list
+    /// Services, but not get them.
+    async fn uid(&self, about: &About) -> Result<String, Failure> {
+        let ObjectRef {
+            kind,
+            namespace,
+            name,
+        } = &about.object;
+        let fields = match namespace.as_str() {
+            "" => format!("metadata.name={name}"),
+            namespace => format!("metadata.namespace={namespace},metadata.name={name}"),
+        };
+        let requests = Requests::new(self.client.clone(), Resource::new(*kind, "", &fields));
+        let page = requests.first_page(1, &As::Cached).await?;
+        let uid = page
+            .into_items()
+            .first()
+            .and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
+        uid.ok_or_else(|| Failure::Refused {
+            code: 404,
+            message: format!("{} has gone", about.object),
+            retry_after: None,
+        })
+    }
+
+    async fn create(&self, fact: &mut Fact) -> Result<(), Failure> {
+        if fact.about.uid.is_empty() {
+            fact.about.uid = self.uid(&fact.about).await?;
+        }
         let uri = format!(
             "/apis/events.k8s.io/v1/namespaces/{}/events",
             fact.event_namespace()

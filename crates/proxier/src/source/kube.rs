@@ -36,9 +36,8 @@ pub use connect::connect;
 pub use status::{KindStatus, SourceStatus};
 
 pub(crate) use failure::Failure;
-pub(crate) use requests::answer;
-pub(super) use requests::{As, Requests};
-pub(super) use resources::Resource;
+pub(crate) use requests::{As, Requests, answer};
+pub(crate) use resources::Resource;
 
 /// Whose objects to watch, and how patiently.
 #[derive(Debug, Clone)]

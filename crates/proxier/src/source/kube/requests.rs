@@ -21,7 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One page of a list.
 #[derive(Debug, Deserialize)]
-pub(in crate::source) struct Page {
+pub(crate) struct Page {
     metadata: PageMeta,
     /// The objects; `null` is none.
     items: Option<Vec<Value>>,
@@ -37,26 +37,26 @@ struct PageMeta {
 }
 
 impl Page {
-    pub(in crate::source) fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         &self.metadata.resource_version
     }
 
     /// The token for the next page; none at the last one.
-    pub(in crate::source) fn next(&self) -> Option<String> {
+    pub(crate) fn next(&self) -> Option<String> {
         self.metadata
             .r#continue
             .clone()
             .filter(|token| !token.is_empty())
     }
 
-    pub(in crate::source) fn into_items(self) -> Vec<Value> {
+    pub(crate) fn into_items(self) -> Vec<Value> {
         self.items.unwrap_or_default()
     }
 }
 
 /// How a list is to be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::source) enum As {
+pub(crate) enum As {
     /// From the server's cache, however old.
     Cached,
     /// Not older than a version.
@@ -81,13 +81,13 @@ impl As {
 }
 
 /// Lists and watches one resource.
-pub(in crate::source) struct Requests {
+pub(crate) struct Requests {
     client: Client,
     resource: Resource,
 }
 
 impl Requests {
-    pub(in crate::source) fn new(client: Client, resource: Resource) -> Self {
+    pub(crate) fn new(client: Client, resource: Resource) -> Self {
         Self { client, resource }
     }
 
@@ -96,22 +96,14 @@ impl Requests {
     }
 
     /// The first page of a list.
-    pub(in crate::source) async fn first_page(
-        &self,
-        limit: u32,
-        version: &As,
-    ) -> Result<Page, Failure> {
+    pub(crate) async fn first_page(&self, limit: u32, version: &As) -> Result<Page, Failure> {
         let [at, matching] = version.parameters();
         self.page(&[("limit", &limit.to_string()), at, matching])
             .await
     }
 
     /// A further page.
-    pub(in crate::source) async fn further_page(
-        &self,
-        limit: u32,
-        token: &str,
-    ) -> Result<Page, Failure> {
+    pub(crate) async fn further_page(&self, limit: u32, token: &str) -> Result<Page, Failure> {
         self.page(&[("limit", &limit.to_string()), ("continue", token)])
             .await
     }

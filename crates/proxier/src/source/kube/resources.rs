@@ -8,15 +8,15 @@ use super::Settings;
 
 /// A collection and the selectors we look at it through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::source) struct Resource {
-    pub(in crate::source) kind: Kind,
+pub(crate) struct Resource {
+    pub(crate) kind: Kind,
     path: &'static str,
     labels: String,
     fields: String,
 }
 
 impl Resource {
-    pub(in crate::source) fn new(kind: Kind, labels: &str, fields: &str) -> Self {
+    pub(crate) fn new(kind: Kind, labels: &str, fields: &str) -> Self {
         let path = match kind {
             Kind::Service => "/api/v1/services",
             Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
