@@ -114,6 +114,7 @@ impl Service {
     }
 
     fn accept(&self, socket: &Socket) {
+        let mut connections = Vec::new();
         while !self.stopped() {
             let Ok((connection, peer)) = socket.accept() else {
                 continue;
@@ -122,7 +123,10 @@ impl Service {
                 continue;
             };
             let service = self.clone();
-            thread::spawn(move || service.serve(&connection, peer));
+            connections.push(thread::spawn(move || service.serve(&connection, peer)));
+        }
+        for connection in connections {
+            let _ = connection.join();
         }
     }
 

@@ -27,7 +27,8 @@ pub struct Topology {
     outsiders: Cell<u8>,
 }
 
-/// A machine that runs pods.
+/// A machine that runs pods. Its namespace ends with it, and so do the links of
+/// its pods: keep it.
 #[derive(Debug)]
 pub struct Node {
     /// Where it lives.

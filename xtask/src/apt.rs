@@ -37,8 +37,8 @@ pub(crate) const GUEST: &[Need] = &[
     Need("nft", "nftables"),
     Need("conntrack", "conntrack"),
     Need("curl", "curl"),
-    Need("iptables-nft", "iptables"),
-    Need("iptables-legacy", "iptables"),
+    Need("xtables-nft-multi", "iptables"),
+    Need("xtables-legacy-multi", "iptables"),
     Need("ipset", "ipset"),
 ];
 
