@@ -1,5 +1,5 @@
 //! Addresses of other Nodes and of the API server: listed when needed, never
-//! watched.
+//! watched, and known before a Service that could take one of them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
-use kube_ipvs::source::protected::{Inputs, ProtectedSource, Timing};
-use kube_ipvs_core::event::Event;
+use kube_ipvs::source::protected::{Guard, Timing, guard};
+use kube_ipvs_core::event::{Event, Kind, ObjectRef};
+use kube_ipvs_core::k8s::{Object, Service};
+use kube_ipvs_tests::apiserver::replica::SOON;
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, api_server_slice, node};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use kube_ipvs_tests::apiserver::replica::SOON;
+const LONG: Duration = Duration::from_secs(3600);
 
-struct Watchman {
+/// A guard between a test that plays source and loop.
+struct Post {
     server: ApiServer,
-    claimed: watch::Sender<BTreeSet<IpAddr>>,
-    fixed: watch::Sender<BTreeSet<IpAddr>>,
+    source: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
-    source: ProtectedSource,
+    guard: Guard,
     _kubeconfig: tempfile::TempDir,
 }
 
@@ -31,13 +33,42 @@ fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-impl Watchman {
-    async fn new(every: Duration) -> Self {
+fn others(more: &[&str]) -> Event {
+    let mut all = addresses(&[
+        "192.0.2.2",
+        "192.0.2.3",
+        "2001:db8::2",
+        "2001:db8::3",
+        "198.51.100.1",
+    ]);
+    all.extend(addresses(more));
+    Event::Protected(all)
+}
+
+fn service(name: &str, external: &[&str]) -> Event {
+    let mut service = Service::default();
+    service.metadata.name = name.to_owned();
+    service.spec.external_ips = external.iter().map(|text| (*text).to_owned()).collect();
+    Event::Upsert(Object::from(service))
+}
+
+fn patient() -> Timing {
+    Timing {
+        every: LONG,
+        fresh: Duration::ZERO,
+        jitter: Duration::from_millis(20),
+        retry: Duration::from_millis(200),
+    }
+}
+
+impl Post {
+    async fn new(timing: Timing) -> Self {
         let server = ApiServer::local();
         for number in 1..=3 {
+            let addresses = [format!("192.0.2.{number}"), format!("2001:db8::{number}")];
             server.upsert(node(
                 &format!("node-{number}"),
-                &[&format!("192.0.2.{number}"), &format!("2001:db8::{number}")],
+                &[&addresses[0], &addresses[1]],
             ));
         }
         server.upsert(api_server_slice(&["198.51.100.1"], 6443));
@@ -53,47 +84,26 @@ impl Watchman {
         let client = connect(&config, &Arc::new(SourceStatus::default()))
             .await
             .expect("a client");
-        let (claimed, claims) = watch::channel(BTreeSet::new());
-        let (fixed, gateways) = watch::channel(addresses(&["192.0.2.254"]));
         let (sender, events) = mpsc::channel(64);
-        let inputs = Inputs {
-            node_name: "node-1".into(),
-            claimed: claims,
-            fixed: gateways,
-        };
-        let timing = Timing {
-            every,
-            jitter: Duration::from_millis(20),
-            retry: Duration::from_millis(50),
-        };
-        let source = ProtectedSource::spawn(&client, inputs, timing, sender);
+        let (source, guard) = guard(&client, "node-1", BTreeSet::new(), timing, sender);
         Self {
             server,
-            claimed,
-            fixed,
-            events,
             source,
+            events,
+            guard,
             _kubeconfig: kubeconfig,
         }
     }
 
-    async fn told(&mut self) -> BTreeSet<IpAddr> {
-        match timeout(SOON, self.events.recv()).await {
-            Ok(Some(Event::Protected(addresses))) => addresses,
-            other => panic!("protected addresses were expected, not {other:?}"),
-        }
+    async fn comes(&self, event: Event) {
+        self.source.send(event).await.expect("the guard lives");
     }
 
-    async fn checked(&mut self, texts: &[&str]) {
-        let wanted = addresses(texts);
-        let waited = self
-            .source
-            .checked
-            .wait_for(|checked| checked.addresses == wanted && checked.failure.is_none());
-        timeout(SOON, waited)
+    async fn passes(&mut self) -> Event {
+        timeout(SOON, self.events.recv())
             .await
-            .expect("checked soon")
-            .expect("the source lives");
+            .expect("an event passes soon")
+            .expect("the guard lives")
     }
 
     fn lists(&self) -> (usize, usize) {
@@ -104,42 +114,40 @@ impl Watchman {
     }
 }
 
-const LONG: Duration = Duration::from_secs(3600);
-
 #[tokio::test]
 async fn nothing_is_listed_while_nothing_is_claimed() {
-    let mut watchman = Watchman::new(Duration::from_millis(10)).await;
+    let mut post = Post::new(Timing {
+        every: Duration::from_millis(10),
+        ..patient()
+    })
+    .await;
 
-    assert_eq!(watchman.told().await, addresses(&["192.0.2.254"]));
-    watchman.fixed.send_replace(addresses(&["192.0.2.253"]));
-    assert_eq!(watchman.told().await, addresses(&["192.0.2.253"]));
+    for event in [
+        Event::ListStarted(Kind::Service),
+        service("web", &[]),
+        Event::ListCompleted(Kind::Service),
+    ] {
+        post.comes(event).await;
+    }
 
-    assert_eq!(watchman.server.requests().len(), 0);
+    assert_eq!(post.passes().await, Event::ListStarted(Kind::Service));
+    assert_eq!(post.passes().await, Event::Protected(BTreeSet::new()));
+    assert_eq!(post.passes().await, service("web", &[]));
+    assert_eq!(post.passes().await, Event::ListCompleted(Kind::Service));
+    assert_eq!(post.server.requests().len(), 0);
 }
 
 #[tokio::test]
-async fn claim_brings_the_addresses_of_others() {
-    let mut watchman = Watchman::new(LONG).await;
-    watchman.told().await;
+async fn addresses_of_others_go_before_the_claim() {
+    let mut post = Post::new(patient()).await;
 
-    watchman.claimed.send_replace(addresses(&["203.0.113.80"]));
+    post.comes(service("edge", &["192.0.2.2"])).await;
 
-    let others = [
-        "192.0.2.254",
-        "192.0.2.2",
-        "192.0.2.3",
-        "2001:db8::2",
-        "2001:db8::3",
-        "198.51.100.1",
-    ];
-    assert_eq!(
-        watchman.told().await,
-        addresses(&others),
-        "node-1 is this host"
-    );
-    watchman.checked(&["203.0.113.80"]).await;
-    assert_eq!(watchman.lists(), (1, 1));
-    let requests = watchman.server.requests();
+    assert_eq!(post.passes().await, Event::Protected(BTreeSet::new()));
+    assert_eq!(post.passes().await, others(&[]), "node-1 is this host");
+    assert_eq!(post.passes().await, service("edge", &["192.0.2.2"]));
+    assert_eq!(post.lists(), (1, 1));
+    let requests = post.server.requests();
     assert!(
         requests.iter().all(|request| request.verb == "list"),
         "never watched"
@@ -153,81 +161,142 @@ async fn claim_brings_the_addresses_of_others() {
 }
 
 #[tokio::test]
-async fn claims_are_listed_for_once_each() {
-    let mut watchman = Watchman::new(LONG).await;
-    watchman.claimed.send_replace(addresses(&["203.0.113.80"]));
-    watchman.checked(&["203.0.113.80"]).await;
+async fn list_is_complete_only_after_the_claims() {
+    let mut post = Post::new(patient()).await;
 
-    watchman
-        .claimed
-        .send_replace(addresses(&["203.0.113.80", "203.0.113.81"]));
-    watchman.checked(&["203.0.113.80", "203.0.113.81"]).await;
-    watchman.claimed.send_replace(addresses(&["203.0.113.81"]));
-    watchman.fixed.send_replace(addresses(&["192.0.2.253"]));
-    while !watchman
-        .told()
-        .await
-        .contains(&"192.0.2.253".parse().expect("an address"))
-    {}
+    for event in [
+        Event::ListStarted(Kind::Service),
+        service("edge", &["203.0.113.80"]),
+        service("web", &[]),
+        Event::ListCompleted(Kind::Service),
+    ] {
+        post.comes(event).await;
+    }
 
-    assert_eq!(watchman.lists(), (2, 2), "a claim that goes needs no list");
+    let mut passed = Vec::new();
+    while passed.last() != Some(&Event::ListCompleted(Kind::Service)) {
+        passed.push(post.passes().await);
+    }
+    passed.retain(|event| !matches!(event, Event::Protected(_)));
+    assert_eq!(
+        passed,
+        [
+            Event::ListStarted(Kind::Service),
+            service("web", &[]),
+            service("edge", &["203.0.113.80"]),
+            Event::ListCompleted(Kind::Service),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn known_claims_and_other_kinds_need_no_list() {
+    let mut post = Post::new(patient()).await;
+    post.comes(service("edge", &["203.0.113.80"])).await;
+    while post.passes().await != service("edge", &["203.0.113.80"]) {}
+
+    let deletion = Event::Delete(ObjectRef {
+        kind: Kind::EndpointSlice,
+        namespace: "default".into(),
+        name: "edge".into(),
+    });
+    for event in [
+        service("more", &["203.0.113.80"]),
+        deletion,
+        service("edge", &[]),
+    ] {
+        post.comes(event.clone()).await;
+        assert_eq!(post.passes().await, event);
+    }
+
+    assert_eq!(post.lists(), (1, 1));
+}
+
+#[tokio::test]
+async fn fresh_list_is_good_for_new_claims() {
+    let mut post = Post::new(Timing {
+        fresh: LONG,
+        ..patient()
+    })
+    .await;
+
+    for number in 1..=50 {
+        let claim = format!("203.0.113.{number}");
+        let edge = service(&format!("edge-{number}"), &[&claim]);
+        post.comes(edge.clone()).await;
+        while post.passes().await != edge {}
+    }
+
+    assert_eq!(post.lists(), (1, 1));
+}
+
+#[tokio::test]
+async fn new_claim_asks_anew_when_the_list_is_old() {
+    let mut post = Post::new(patient()).await;
+    post.comes(service("edge", &["203.0.113.80"])).await;
+    while post.passes().await != service("edge", &["203.0.113.80"]) {}
+
+    post.server.upsert(node("node-4", &["192.0.2.4"]));
+    post.comes(service("other", &["192.0.2.4"])).await;
+
+    assert_eq!(post.passes().await, others(&["192.0.2.4"]));
+    assert_eq!(post.passes().await, service("other", &["192.0.2.4"]));
+    assert_eq!(post.lists(), (2, 2));
 }
 
 #[tokio::test]
 async fn new_node_is_found_by_the_next_list() {
-    let mut watchman = Watchman::new(Duration::from_millis(100)).await;
-    watchman.claimed.send_replace(addresses(&["203.0.113.80"]));
-    watchman.checked(&["203.0.113.80"]).await;
+    let mut post = Post::new(Timing {
+        every: Duration::from_millis(100),
+        ..patient()
+    })
+    .await;
+    post.comes(service("edge", &["203.0.113.80"])).await;
+    while post.passes().await != service("edge", &["203.0.113.80"]) {}
 
-    watchman.server.upsert(node("node-4", &["192.0.2.4"]));
+    post.server.upsert(node("node-4", &["192.0.2.4"]));
 
-    while !watchman
-        .told()
-        .await
-        .contains(&"192.0.2.4".parse().expect("an address"))
-    {}
+    assert_eq!(post.passes().await, others(&["192.0.2.4"]));
 }
 
 #[tokio::test]
 async fn all_nodes_are_listed_page_by_page() {
-    let mut watchman = Watchman::new(LONG).await;
-    watchman.server.upsert_all((10..1210).map(|number| {
+    let mut post = Post::new(patient()).await;
+    post.server.upsert_all((10..1210).map(|number| {
         node(
             &format!("node-{number}"),
             &[&format!("10.0.{}.{}", number / 250, number % 250)],
         )
     }));
-    watchman.told().await;
 
-    watchman.claimed.send_replace(addresses(&["203.0.113.80"]));
+    post.comes(service("edge", &["203.0.113.80"])).await;
+    while post.passes().await != service("edge", &["203.0.113.80"]) {}
 
-    assert_eq!(watchman.told().await.len(), 1200 + 6);
-    assert_eq!(watchman.lists().0, 3);
+    assert_eq!(post.guard.checked.borrow().others.len(), 1200 + 5);
+    assert_eq!(post.lists().0, 3);
 }
 
 #[tokio::test]
-async fn failure_leaves_a_claim_unchecked_and_is_tried_again() {
-    let mut watchman = Watchman::new(LONG).await;
-    watchman.server.fault_at(
+async fn claim_that_cannot_be_checked_is_protected_itself() {
+    let mut post = Post::new(patient()).await;
+    post.server.fault_at(
         "nodes",
         Fault::Status {
             code: 403,
-            times: 2,
+            times: 1,
             retry_after: None,
         },
     );
 
-    watchman.claimed.send_replace(addresses(&["203.0.113.80"]));
-    let failed = watchman
-        .source
-        .checked
-        .wait_for(|checked| checked.failure.is_some());
-    let checked = timeout(SOON, failed)
-        .await
-        .expect("it fails soon")
-        .expect("the source lives")
-        .clone();
-    assert!(checked.addresses.is_empty());
+    post.comes(service("edge", &["203.0.113.80"])).await;
 
-    watchman.checked(&["203.0.113.80"]).await;
+    assert_eq!(post.passes().await, Event::Protected(BTreeSet::new()));
+    assert_eq!(
+        post.passes().await,
+        Event::Protected(addresses(&["203.0.113.80"]))
+    );
+    assert_eq!(post.passes().await, service("edge", &["203.0.113.80"]));
+    // Tried again, it works.
+    assert_eq!(post.passes().await, others(&[]));
+    assert_eq!(post.guard.checked.borrow().failure, None);
 }

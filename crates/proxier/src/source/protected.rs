@@ -1,10 +1,14 @@
-//! Addresses that must never become VIPs here: those of other Nodes, of the
-//! API server and of gateways.
+//! Addresses that must never become VIPs here: those of other Nodes and of the
+//! API server.
 //!
 //! They are listed, never watched: a watch over all Nodes on every node costs
-//! the square of the cluster. They are asked for only while a Service has an
-//! address from outside the cluster's own ranges, when a new one of those
-//! appears, and every ten minutes or more.
+//! the square of the cluster. They are asked for only while a Service claims an
+//! address from outside the cluster's own ranges: when a new one of those
+//! appears and the last list is not fresh, and every ten minutes or more. Until
+//! a claim has been checked its Service is held back, so that no address of a
+//! Node is bound even for a moment.
+
+mod gate;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,20 +20,27 @@ use kube_ipvs_core::k8s::{Object, SERVICE_NAME_LABEL};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use self::gate::Gate;
 use super::kube::{As, Failure, Requests, Resource};
 
 /// Objects a page.
 const PAGE: u32 = 500;
+/// Events that may wait before the gate.
+const QUEUE: usize = 64;
+/// Time for all pages: Services wait for it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often to list.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// Time between lists while they are needed; a random half is added.
     pub every: Duration,
-    /// Longest wait before a list that a new VIP asks for: several VIPs share
-    /// one list, and nodes do not all ask at once.
+    /// A list is good for new claims for so long.
+    pub fresh: Duration,
+    /// Longest random wait before a list that a new claim asks for: several
+    /// claims share one list, and nodes do not all ask at once.
     pub jitter: Duration,
     /// Pause after a failure; a random half is added.
     pub retry: Duration,
@@ -39,171 +50,180 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             every: Duration::from_secs(600),
-            jitter: Duration::from_secs(1),
+            fresh: Duration::from_secs(60),
+            jitter: Duration::from_millis(400),
             retry: Duration::from_secs(15),
         }
     }
 }
 
-/// What the task needs to know from others.
-#[derive(Debug, Clone)]
-pub struct Inputs {
-    /// This node's name: its own addresses are the host's, not protected here.
-    pub node_name: String,
-    /// Addresses that Services claim from outside the cluster's own ranges
-    /// (external, load balancer). While there are none, nothing is listed.
-    pub claimed: watch::Receiver<BTreeSet<IpAddr>>,
-    /// Addresses protected in any case: gateways, the API server's from the
-    /// kubeconfig.
-    pub fixed: watch::Receiver<BTreeSet<IpAddr>>,
-}
-
-/// How far the claimed addresses have been checked.
+/// How far the claims have been checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Claimed addresses that a list has been held against. One that is not in
-    /// here may be a Node's.
+    /// Claims that a list has been held against.
     pub addresses: BTreeSet<IpAddr>,
+    /// Addresses of other Nodes and of API servers, as last listed.
+    pub others: BTreeSet<IpAddr>,
     /// Why the last list failed.
     pub failure: Option<String>,
 }
 
-/// The task, and how far it is.
+/// Two tasks between a source and the loop: one lets events through, one lists.
 #[derive(Debug)]
-pub struct ProtectedSource {
-    /// Changes after each list.
+pub struct Guard {
+    /// How far the claims have been checked; changes after each list.
     pub checked: watch::Receiver<Checked>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
-impl ProtectedSource {
-    /// Starts the task. It sends [`Event::Protected`] with all protected
-    /// addresses whenever they changed, and ends when the channel's receiver
-    /// or the senders of the inputs are dropped, or with this.
-    pub fn spawn(
-        client: &Client,
-        inputs: Inputs,
-        timing: Timing,
-        events: mpsc::Sender<Event>,
-    ) -> Self {
-        let (progress, checked) = watch::channel(Checked::default());
-        let kubernetes = format!("{SERVICE_NAME_LABEL}=kubernetes");
-        let lister = Lister {
-            nodes: Requests::new(client.clone(), Resource::new(Kind::Node, "", "")),
-            api_servers: Requests::new(
-                client.clone(),
-                Resource::new(
-                    Kind::EndpointSlice,
-                    &kubernetes,
-                    "metadata.namespace=default",
-                ),
-            ),
-            inputs,
-            timing,
-            events,
-            progress,
-            listed: None,
-            sent: None,
-        };
-        Self {
-            checked,
-            task: tokio::spawn(lister.run()),
-        }
+/// Stands between a source, which sends to the returned channel, and the loop,
+/// which listens at `events`. Services with claims pass when these have been
+/// checked, [`Event::Protected`] goes before them; everything else passes at
+/// once. When addresses cannot be listed, claims not checked are protected.
+///
+/// `always` is protected whatever is listed: the API server's address in the
+/// kubeconfig, say. This node's own addresses are the host's and not protected here. Both tasks
+/// end with the loop's end of the channel, or when the guard is dropped.
+pub fn guard(
+    client: &Client,
+    node_name: &str,
+    always: BTreeSet<IpAddr>,
+    timing: Timing,
+    events: mpsc::Sender<Event>,
+) -> (mpsc::Sender<Event>, Guard) {
+    let (sender, incoming) = mpsc::channel(QUEUE);
+    let (claims, claimed) = watch::channel(BTreeSet::new());
+    let (progress, checked) = watch::channel(Checked::default());
+    let kubernetes = format!("{SERVICE_NAME_LABEL}=kubernetes");
+    let slices = Resource::new(
+        Kind::EndpointSlice,
+        &kubernetes,
+        "metadata.namespace=default",
+    );
+    let lister = Lister {
+        nodes: Requests::new(client.clone(), Resource::new(Kind::Node, "", "")),
+        api_servers: Requests::new(client.clone(), slices),
+        node_name: node_name.to_owned(),
+        timing,
+        claimed,
+        progress,
+        listed: None,
+    };
+    let passage = pass(Gate::new(always), incoming, events, claims, checked.clone());
+    let tasks = [tokio::spawn(passage), tokio::spawn(lister.run())];
+    (sender, Guard { checked, tasks })
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-impl Drop for ProtectedSource {
-    fn drop(&mut self) {
-        self.task.abort();
+/// Lets events through the gate until one of its ends is gone.
+async fn pass(
+    mut gate: Gate,
+    mut incoming: mpsc::Receiver<Event>,
+    events: mpsc::Sender<Event>,
+    claims: watch::Sender<BTreeSet<IpAddr>>,
+    mut checked: watch::Receiver<Checked>,
+) {
+    loop {
+        let passing = tokio::select! {
+            event = incoming.recv() => match event {
+                Some(event) => gate.event(event),
+                None => return,
+            },
+            changed = checked.changed() => match changed {
+                Ok(()) => gate.checked(checked.borrow_and_update().clone()),
+                Err(_) => return,
+            },
+            () = events.closed() => return,
+        };
+        claims.send_if_modified(|before| {
+            let now = gate.claimed();
+            std::mem::replace(before, now) != *before
+        });
+        for event in passing {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
 struct Lister {
     nodes: Requests,
     api_servers: Requests,
-    inputs: Inputs,
+    node_name: String,
     timing: Timing,
-    events: mpsc::Sender<Event>,
+    claimed: watch::Receiver<BTreeSet<IpAddr>>,
     progress: watch::Sender<Checked>,
-    /// What the last list said.
-    listed: Option<BTreeSet<IpAddr>>,
-    /// What was sent last.
-    sent: Option<BTreeSet<IpAddr>>,
+    /// When the last list began that did not fail.
+    listed: Option<Instant>,
 }
 
-/// The other side has gone.
-struct Unheard;
-
 impl Lister {
+    /// Runs until nobody claims any more, the gate being gone.
     async fn run(mut self) {
-        // The channel's other end is gone: nobody needs us any more.
-        let Err(Unheard) = self.rounds().await;
-    }
-
-    async fn rounds(&mut self) -> Result<std::convert::Infallible, Unheard> {
         let mut due = None;
         loop {
-            self.send().await?;
             due = self.due(due);
             tokio::select! {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     due = Some(Instant::now() + self.list().await);
                 }
-                changed = self.inputs.claimed.changed() => changed.map_err(|_| Unheard)?,
-                changed = self.inputs.fixed.changed() => changed.map_err(|_| Unheard)?,
-                () = self.events.closed() => return Err(Unheard),
+                changed = self.claimed.changed() => if changed.is_err() { return },
             }
         }
     }
 
     /// When to list next, if it was `planned` before: never while nothing is
-    /// claimed, soon when a claim is new.
+    /// claimed, soon when a claim is new and the last list is not fresh.
     fn due(&mut self, planned: Option<Instant>) -> Option<Instant> {
-        let claimed = self.inputs.claimed.borrow_and_update().clone();
+        let claimed = self.claimed.borrow_and_update().clone();
         if claimed.is_empty() {
             // What is claimed later must be held against a list of its time.
             self.progress
-                .send_if_modified(|checked| std::mem::take(checked) != Checked::default());
+                .send_if_modified(|checked| !std::mem::take(&mut checked.addresses).is_empty());
             return None;
         }
+        let (failed, unchecked) = {
+            let checked = self.progress.borrow();
+            (
+                checked.failure.is_some(),
+                !claimed.is_subset(&checked.addresses),
+            )
+        };
+        let fresh = self
+            .listed
+            .is_some_and(|listed| listed.elapsed() < self.timing.fresh);
+        if unchecked && fresh && !failed {
+            self.progress
+                .send_modify(|checked| checked.addresses = claimed);
+            return planned.or(Some(Instant::now() + self.timing.every));
+        }
         let soon = Instant::now() + self.timing.jitter.mul_f64(rand::random());
-        let checked = self.progress.borrow();
         match planned {
             None => Some(soon),
-            Some(planned) if checked.failure.is_some() || claimed.is_subset(&checked.addresses) => {
-                Some(planned)
-            }
+            Some(planned) if failed || !unchecked => Some(planned),
             Some(planned) => Some(planned.min(soon)),
         }
-    }
-
-    /// Sends the protected addresses if they changed.
-    async fn send(&mut self) -> Result<(), Unheard> {
-        let mut all = self.inputs.fixed.borrow_and_update().clone();
-        all.extend(self.listed.iter().flatten());
-        if self.sent.as_ref() != Some(&all) {
-            self.sent = Some(all.clone());
-            self.events
-                .send(Event::Protected(all))
-                .await
-                .map_err(|_| Unheard)?;
-        }
-        Ok(())
     }
 
     /// Lists once; says when to do so again.
     async fn list(&mut self) -> Duration {
         // Claims that come while the list runs are not held against it.
-        let claimed = self.inputs.claimed.borrow().clone();
+        let claimed = self.claimed.borrow().clone();
+        let begun = Instant::now();
         let around = 1.0 + rand::random::<f64>() / 2.0;
-        match self.addresses().await {
-            Ok(addresses) => {
-                self.listed = Some(addresses);
-                // The event goes first: who sees an address checked finds the
-                // protected ones in the channel already.
-                let _ = self.send().await;
+        let listed = timeout(PATIENCE, self.addresses()).await;
+        match listed.unwrap_or(Err(Failure::Silent(PATIENCE))) {
+            Ok(others) => {
+                self.listed = Some(begun);
                 self.progress.send_replace(Checked {
                     addresses: claimed,
+                    others,
                     failure: None,
                 });
                 self.timing.every.mul_f64(around)
@@ -222,7 +242,7 @@ impl Lister {
         let mut addresses = BTreeSet::new();
         for object in all(&self.nodes, Kind::Node).await? {
             if let Object::Node(node) = object
-                && node.metadata.name != self.inputs.node_name
+                && node.metadata.name != self.node_name
             {
                 addresses.extend(
                     node.status

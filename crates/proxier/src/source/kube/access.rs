@@ -17,6 +17,20 @@ pub struct KubeConfig {
 }
 
 impl KubeConfig {
+    /// Host and port of the API server, as in its URL: `10.0.0.1:6443`.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is missing, unreadable or wrong.
+    pub async fn authority(&self) -> anyhow::Result<String> {
+        let config = self.read().await?;
+        Ok(config
+            .cluster_url
+            .authority()
+            .map(ToString::to_string)
+            .unwrap_or_default())
+    }
+
     /// The client's configuration, read anew.
     pub(super) async fn read(&self) -> anyhow::Result<Config> {
         let mut config = match &self.path {
