@@ -187,13 +187,7 @@ impl Nft {
     /// # Errors
     /// nft failed, or the kernel said no.
     pub fn remove_accepts(&self) -> Result<usize, NftError> {
-        let chains = self.list("list foreign nft chains", &["-j", "list", "chains"])?;
-        let mut text = String::new();
-        for base in foreign::base_chains(&chains) {
-            for rule in self.rules_of(&base)?.iter().flat_map(foreign::our_rules) {
-                text += &foreign::render_delete_rule(&base, rule.handle)?;
-            }
-        }
+        let text = self.removal_of_accepts()?;
         if !text.is_empty() {
             self.run(
                 "remove accept rules from foreign nft chains",
@@ -202,6 +196,25 @@ impl Nft {
             )?;
         }
         Ok(text.lines().count())
+    }
+
+    /// How many accept rules [`remove_accepts`](Self::remove_accepts) would remove.
+    ///
+    /// # Errors
+    /// nft failed, or its answer cannot be read.
+    pub fn accepts(&self) -> Result<usize, NftError> {
+        Ok(self.removal_of_accepts()?.lines().count())
+    }
+
+    fn removal_of_accepts(&self) -> Result<String, NftError> {
+        let chains = self.list("list foreign nft chains", &["-j", "list", "chains"])?;
+        let mut text = String::new();
+        for base in foreign::base_chains(&chains) {
+            for rule in self.rules_of(&base)?.iter().flat_map(foreign::our_rules) {
+                text += &foreign::render_delete_rule(&base, rule.handle)?;
+            }
+        }
+        Ok(text)
     }
 
     /// The rules of a chain; none when it vanished meanwhile.

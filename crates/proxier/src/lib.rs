@@ -5,6 +5,7 @@
 //! command line.
 
 pub mod check;
+pub mod cleanup;
 pub mod cli;
 pub mod config;
 pub mod dataplane;

@@ -2,6 +2,7 @@
 
 pub mod conntrack;
 pub mod linux;
+pub mod lock;
 pub mod record;
 pub mod sysctl;
 
@@ -71,6 +72,8 @@ pub trait Dataplane {
 pub struct Prepared {
     /// Sysctls that had another value before.
     pub sysctls: Vec<sysctl::Changed>,
+    /// IPVS time-outs, when they were others before.
+    pub timeouts: Option<record::ChangedTimeouts>,
 }
 
 /// What the kernel holds.

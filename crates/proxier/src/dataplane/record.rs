@@ -27,6 +27,18 @@ pub struct Record {
     /// Sysctls that we changed, with the values they had.
     #[serde(default)]
     pub sysctls: Vec<Changed>,
+    /// IPVS time-outs, when we changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<ChangedTimeouts>,
+}
+
+/// IPVS time-outs before and after us, in seconds: TCP, TCP after FIN, UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedTimeouts {
+    /// What they were.
+    pub old: [u32; 3],
+    /// What we set.
+    pub new: [u32; 3],
 }
 
 /// A record and the file it is kept in.
@@ -100,6 +112,25 @@ impl RecordFile {
                 self.dirty = true;
             }
         }
+    }
+
+    /// Notes that IPVS time-outs were changed. The first values seen are kept.
+    pub fn add_timeouts(&mut self, changed: ChangedTimeouts) {
+        let old = self.record.timeouts.map_or(changed.old, |known| known.old);
+        let next = Some(ChangedTimeouts { old, ..changed });
+        self.dirty |= self.record.timeouts != next;
+        self.record.timeouts = next;
+    }
+
+    /// Forgets the sysctls: they were put back, or are left for good.
+    pub fn forget_sysctls(&mut self) {
+        self.dirty |= !self.record.sysctls.is_empty();
+        self.record.sysctls.clear();
+    }
+
+    /// Forgets the IPVS time-outs: they were put back, or are left for good.
+    pub fn forget_timeouts(&mut self) {
+        self.dirty |= self.record.timeouts.take().is_some();
     }
 
     /// Replaces the file in one step, if the record changed.
@@ -178,6 +209,27 @@ mod tests {
         file.remove(&"FWM 7 IPv6".parse().unwrap());
         file.flush().unwrap();
         assert_ne!(std::fs::read_to_string(file.path()).unwrap(), "marker");
+    }
+
+    #[test]
+    fn the_first_values_seen_are_those_to_put_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = RecordFile::open(directory.path()).unwrap();
+        let first = ChangedTimeouts {
+            old: [900, 120, 300],
+            new: [7800, 120, 300],
+        };
+        file.add_timeouts(first);
+        file.add_timeouts(ChangedTimeouts {
+            old: first.new,
+            new: [60, 120, 300],
+        });
+        file.flush().unwrap();
+
+        let record = RecordFile::open(directory.path()).unwrap().record;
+        let timeouts = record.timeouts.unwrap();
+        assert_eq!(timeouts.old, [900, 120, 300]);
+        assert_eq!(timeouts.new, [60, 120, 300]);
     }
 
     #[test]

@@ -141,43 +141,60 @@ pub fn ensure(root: &Path, wanted: &[Wanted]) -> Report {
         reason,
     } in wanted
     {
-        match set(root, path, value) {
-            Ok(None) => {}
-            Ok(Some(old)) => report.changed.push(Changed {
-                path: (*path).into(),
-                old,
-                new: (*value).into(),
-                reason: (*reason).into(),
-            }),
+        match write(root, path, value, reason) {
+            Ok(changed) => report.changed.extend(changed),
             Err(failed) => report.failed.push(failed),
         }
     }
     report
 }
 
+/// Gives one sysctl a value; says what was changed, if anything was.
+///
+/// # Errors
+/// It cannot be read or set.
+pub fn write(
+    root: &Path,
+    path: &str,
+    value: &str,
+    reason: &str,
+) -> Result<Option<Changed>, Failed> {
+    let old = set(root, path, value)?;
+    Ok(old.map(|old| Changed {
+        path: path.into(),
+        old,
+        new: value.into(),
+        reason: reason.into(),
+    }))
+}
+
 /// Gives back the values from before, last change first. A sysctl that
 /// somebody has set to another value since is left alone, and one that is gone
 /// with its module is no failure.
 pub fn restore(root: &Path, changes: &[Changed]) -> Report {
+    let mut report = would_restore(root, changes);
+    for back in std::mem::take(&mut report.changed) {
+        match write(root, &back.path, &back.new, &back.reason) {
+            Ok(changed) => report.changed.extend(changed),
+            Err(failed) => report.failed.push(failed),
+        }
+    }
+    report
+}
+
+/// What [`restore`] would do, without doing it.
+pub fn would_restore(root: &Path, changes: &[Changed]) -> Report {
     let mut report = Report::default();
     for change in changes.iter().rev() {
         match read(root, &change.path) {
-            Ok(now) if now == change.new => {}
-            Ok(_) => continue,
-            Err(failed) if failed.source.kind() == io::ErrorKind::NotFound => continue,
-            Err(failed) => {
-                report.failed.push(failed);
-                continue;
-            }
-        }
-        match set(root, &change.path, &change.old) {
-            Ok(None) => {}
-            Ok(Some(old)) => report.changed.push(Changed {
+            Ok(now) if now == change.new => report.changed.push(Changed {
                 path: change.path.clone(),
-                old,
+                old: now,
                 new: change.old.clone(),
                 reason: "restored".into(),
             }),
+            Ok(_) => {}
+            Err(failed) if failed.source.kind() == io::ErrorKind::NotFound => {}
             Err(failed) => report.failed.push(failed),
         }
     }

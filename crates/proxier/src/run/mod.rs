@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::dataplane::linux::{Linux, Setup};
+use crate::dataplane::lock::StateLock;
 use crate::dataplane::record::RecordFile;
 use crate::health::Health;
 use crate::health::node_ports::HealthCheckPorts;
@@ -91,6 +92,7 @@ impl Program {
 /// When something needed is missing at the start. Later errors are logged,
 /// shown on `/readyz`, and tried again.
 pub fn run(program: Program) -> anyhow::Result<ExitCode> {
+    let _lock = StateLock::acquire(&program.state_dir)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -173,6 +175,7 @@ async fn until_signal(kernel: &std::thread::JoinHandle<anyhow::Result<()>>) -> a
 /// # Errors
 /// When something needed is missing, or the kernel refused anything.
 pub fn once(program: &Program) -> anyhow::Result<ExitCode> {
+    let _lock = StateLock::acquire(&program.state_dir)?;
     let mut syncer = prepared(program)?;
     let mut round = syncer
         .sync(0)?

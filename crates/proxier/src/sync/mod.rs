@@ -168,6 +168,7 @@ impl<D: Dataplane> Syncer<D> {
         self.look_at_drain(now, &observed);
         let terms = self.terms(self.owned());
         let plan = diff(self.cluster.desired(), &observed.state, &terms);
+        self.settle_record(&observed.state);
         self.known = Some(Model::new(observed.state));
         self.carry_out(plan, trigger)
     }
@@ -219,6 +220,9 @@ impl<D: Dataplane> Syncer<D> {
             .context("read the kernel's state")?;
         let prepared = self.dataplane.prepare(&observed)?;
         self.record.add_sysctls(prepared.sysctls);
+        if let Some(changed) = prepared.timeouts {
+            self.record.add_timeouts(changed);
+        }
         self.record.flush()?;
         Ok(observed)
     }
@@ -308,6 +312,23 @@ impl<D: Dataplane> Syncer<D> {
             self.record.add(*key, service.unwrap_or_default());
         }
         self.record.flush()
+    }
+
+    /// Records whatever we want, also what was found as it should be: a virtual
+    /// server that was there before us is ours from now on. Strikes out what is
+    /// neither wanted nor there, so that it is nobody's if it comes up again.
+    fn settle_record(&mut self, observed: &KernelState) {
+        let desired = &self.cluster.desired().virtual_servers;
+        for key in desired.keys() {
+            let service = self.cluster.service_of(key).map(|name| name.to_string());
+            self.record.add(*key, service.unwrap_or_default());
+        }
+        let ours = self.record.record().virtual_servers.keys();
+        let gone: Vec<_> = ours
+            .filter(|key| !desired.contains_key(key) && !observed.virtual_servers.contains_key(key))
+            .copied()
+            .collect();
+        gone.iter().for_each(|key| self.record.remove(key));
     }
 
     /// Strikes out what is gone; what could not be removed stays ours.

@@ -13,7 +13,7 @@ use kube_ipvs_nft as nft;
 use nix::errno::Errno;
 
 /// The kernel's name for a virtual server.
-pub(super) fn service_id(key: &VirtualServerKey) -> ipvs::ServiceId {
+pub(crate) fn service_id(key: &VirtualServerKey) -> ipvs::ServiceId {
     match *key {
         VirtualServerKey::Front(Front {
             address,
@@ -35,7 +35,7 @@ pub(super) fn service_id(key: &VirtualServerKey) -> ipvs::ServiceId {
 
 /// Ours for the kernel's name. None for a protocol that no Service has: such a
 /// service is foreign by nature.
-pub(super) fn key(id: &ipvs::ServiceId) -> Option<VirtualServerKey> {
+pub(crate) fn key(id: &ipvs::ServiceId) -> Option<VirtualServerKey> {
     Some(match *id {
         ipvs::ServiceId::Address {
             address,
@@ -89,7 +89,7 @@ pub(super) fn service(key: &VirtualServerKey, settings: &Settings) -> ipvs::Serv
 }
 
 /// A virtual server, without real servers, for what the kernel reported.
-pub(super) fn virtual_server(service: &ipvs::Service) -> VirtualServer {
+pub(crate) fn virtual_server(service: &ipvs::Service) -> VirtualServer {
     let has = |flag| service.flags.contains(flag);
     let hashes = matches!(service.scheduler.as_str(), "sh" | "mh");
     let persistence = has(ipvs::ServiceFlags::PERSISTENT).then(|| Persistence {
@@ -152,7 +152,7 @@ pub(super) fn real_server(destination: &ipvs::Destination) -> (RealServerKey, Re
 }
 
 /// What was asked for is not there: ESRCH for a service, ENOENT for a destination.
-pub(super) fn is_not_found(error: &ipvs::Error) -> bool {
+pub(crate) fn is_not_found(error: &ipvs::Error) -> bool {
     matches!(error.errno(), Some(Errno::ESRCH | Errno::ENOENT))
 }
 

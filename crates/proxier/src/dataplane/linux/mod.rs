@@ -4,7 +4,7 @@
 //! opened in.
 
 mod apply;
-mod convert;
+pub(crate) mod convert;
 mod observe;
 mod table;
 
@@ -21,6 +21,7 @@ use kube_ipvs_core::state::{Family, Front, RealServerKey, VirtualServerKey};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::conntrack::Conntrack;
+use super::record::ChangedTimeouts;
 use super::{ApplyReport, Dataplane, Observed, Prepared, sysctl};
 use table::Table;
 
@@ -94,7 +95,7 @@ impl Linux {
 }
 
 /// The error with what to do about it, where that is known.
-fn with_hint(error: ipvs::Error) -> anyhow::Error {
+pub(crate) fn with_hint(error: ipvs::Error) -> anyhow::Error {
     match error.hint() {
         Some(hint) => anyhow::anyhow!("{error}; {hint}"),
         None => error.into(),
@@ -114,7 +115,7 @@ impl Dataplane for Linux {
         for change in &report.changed {
             tracing::info!(path = %change.path, from = %change.old, to = %change.new, reason = %change.reason, "sysctl set");
         }
-        self.set_timeouts()?;
+        let timeouts = self.set_timeouts()?;
         let ensured = self.binder.ensure_link().context("prepare the VIP link")?;
         if ensured != kube_ipvs_vip::Ensured::Unchanged {
             tracing::info!(link = self.binder.link_name(), ?ensured, "link prepared");
@@ -124,6 +125,7 @@ impl Dataplane for Linux {
         }
         Ok(Prepared {
             sysctls: report.changed,
+            timeouts,
         })
     }
 
@@ -173,21 +175,34 @@ impl Dataplane for Linux {
 }
 
 impl Linux {
-    fn set_timeouts(&mut self) -> anyhow::Result<()> {
-        let wanted = self.setup.timeouts;
-        let now = self.client.timeouts().context("read IPVS time-outs")?;
-        let keep = |wanted: u32, now: u32| if wanted == 0 { now } else { wanted };
-        let target = ipvs::Timeouts {
-            tcp: keep(wanted.tcp, now.tcp),
-            tcp_fin: keep(wanted.tcp_fin, now.tcp_fin),
-            udp: keep(wanted.udp, now.udp),
-        };
-        if target != now {
-            self.client
-                .set_timeouts(&target)
-                .context("set IPVS time-outs")?;
-            tracing::info!(from = ?now, to = ?target, "IPVS time-outs set");
-        }
-        Ok(())
+    fn set_timeouts(&mut self) -> anyhow::Result<Option<ChangedTimeouts>> {
+        set_timeouts(&mut self.client, self.setup.timeouts)
     }
+}
+
+/// Sets IPVS time-outs; a 0 keeps that one. Says what they were, when they changed.
+///
+/// # Errors
+/// They cannot be read or set.
+pub fn set_timeouts(
+    client: &mut ipvs::Client,
+    wanted: ipvs::Timeouts,
+) -> anyhow::Result<Option<ChangedTimeouts>> {
+    let now = client.timeouts().context("read IPVS time-outs")?;
+    let keep = |wanted: u32, now: u32| if wanted == 0 { now } else { wanted };
+    let target = ipvs::Timeouts {
+        tcp: keep(wanted.tcp, now.tcp),
+        tcp_fin: keep(wanted.tcp_fin, now.tcp_fin),
+        udp: keep(wanted.udp, now.udp),
+    };
+    if target == now {
+        return Ok(None);
+    }
+    client.set_timeouts(&target).context("set IPVS time-outs")?;
+    tracing::info!(from = ?now, to = ?target, "IPVS time-outs set");
+    let seconds = |timeouts: ipvs::Timeouts| [timeouts.tcp, timeouts.tcp_fin, timeouts.udp];
+    Ok(Some(ChangedTimeouts {
+        old: seconds(now),
+        new: seconds(target),
+    }))
 }
