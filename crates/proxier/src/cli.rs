@@ -1,21 +1,17 @@
-//! The command line.
+//! The command line: which command, and what its arguments become.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use kube_ipvs_core::options::SCHEDULERS;
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use kube_ipvs_core::Cluster;
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{Cluster, Options};
-use kube_ipvs_vip::Binding;
 
-use crate::dataplane::linux::Setup;
-use crate::dataplane::sysctl::{self, Sysctls};
-use crate::run::{self, LogFormat, Program, Source};
+use crate::check;
+use crate::config::{self, Action, RunArgs, Settings};
+use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
-use crate::sync::driver::Times;
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -27,45 +23,31 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy on this node.
-    Run(RunArgs),
-    /// Show what a sync would change now: exit code 0 nothing, 2 something.
-    Plan(PlanArgs),
-    /// Compile manifests to the desired state; no kernel needed.
-    Compile(CompileArgs),
-}
-
-#[derive(Debug, Args)]
-struct RunArgs {
-    #[command(flatten)]
-    common: Common,
-    /// Sync once from --manifests and end.
-    #[arg(long, requires = "manifests")]
-    once: bool,
-    /// Address and port of /healthz, /livez and /readyz.
-    #[arg(long, default_value = "0.0.0.0:10256", value_name = "ADDRESS:PORT")]
-    healthz_bind_address: SocketAddr,
-    /// Address and port of /metrics.
-    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDRESS:PORT")]
-    metrics_bind_address: SocketAddr,
+    /// Run the proxy on this node
+    Run(Box<RunArgs>),
+    /// Show what a sync would change now; exit code 0 nothing, 2 something
+    Plan(Box<PlanArgs>),
+    /// Compile manifests to the desired state; no kernel needed
+    Compile(Box<PlanArgs>),
+    /// Say whether this node can run the proxy, and what stands in the way
+    Check(check::CheckArgs),
+    /// Write a completion script for a shell
+    Completion(CompletionArgs),
 }
 
 #[derive(Debug, Args)]
 struct PlanArgs {
     #[command(flatten)]
-    common: Common,
-    /// Text, or JSON for programs.
+    run: RunArgs,
+    /// Text, or JSON for programs
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 #[derive(Debug, Args)]
-struct CompileArgs {
-    #[command(flatten)]
-    common: Common,
-    /// Text, or JSON for programs.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+struct CompletionArgs {
+    /// bash, zsh, fish, elvish, powershell
+    shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,60 +56,23 @@ enum Output {
     Json,
 }
 
-#[derive(Debug, Args)]
-struct Common {
-    /// Directory, file, or - with Services, EndpointSlices, Nodes and ServiceCIDRs.
-    #[arg(long, value_name = "PATH")]
-    manifests: Option<PathBuf>,
-    /// Name of this node.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    hostname_override: String,
-    /// Addresses of this node, instead of the host's own.
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    node_addresses: Vec<IpAddr>,
-    /// Scheduler of Services that name none.
-    #[arg(long, default_value = "rr", value_parser = scheduler)]
-    ipvs_scheduler: String,
-    /// How VIPs are bound to kube-ipvs0.
-    #[arg(long, value_enum, default_value_t = VipBinding::Address)]
-    vip_binding: VipBinding,
-    /// Where the ownership record is kept.
-    #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs")]
-    state_dir: PathBuf,
-    /// How log lines look.
-    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
-    log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum VipBinding {
-    Address,
-    Route,
-}
-
-fn scheduler(name: &str) -> Result<String, String> {
-    if SCHEDULERS.contains(&name) {
-        return Ok(name.to_owned());
-    }
-    Err(format!("known schedulers are {}", SCHEDULERS.join(", ")))
-}
-
-/// Runs a command. Errors come out on standard error with exit code 1.
+/// Runs a command. Errors come out on standard error: exit code 1, or 2 for a
+/// command line that makes no sense.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(std::env::args_os().map(config::normalise));
     let result = match cli.command {
-        Command::Run(args) => {
-            run::start_logging(args.common.log_format, "info");
-            start(&args)
-        }
-        Command::Plan(args) => {
-            run::start_logging(args.common.log_format, "warn");
-            program(&args.common)
-                .and_then(|program| run::plan(&program, args.output == Output::Json))
-        }
-        Command::Compile(args) => {
-            run::start_logging(args.common.log_format, "warn");
-            compile(&args)
+        Command::Run(args) => start(&args),
+        Command::Plan(args) => plan(&args),
+        Command::Compile(args) => compile(&args),
+        Command::Check(args) => Ok(check::run(&args)),
+        Command::Completion(args) => {
+            clap_complete::generate(
+                args.shell,
+                &mut Cli::command(),
+                "kube-ipvs",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error: anyhow::Error| {
@@ -137,78 +82,70 @@ pub fn main() -> ExitCode {
 }
 
 fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let mut program = program(&args.common)?;
-    if args.once {
-        return run::once(&program);
+    let settings = settings(args, config::logging::level)?;
+    match &settings.action {
+        Action::Version { raw } => {
+            println!("{}", config::version(*raw));
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::WriteConfig(path) => write_config(&settings, path),
+        Action::Once => run::once(&program(&settings)?),
+        Action::Run => run::run(program(&settings)?, &settings),
+        Action::InitOnly | Action::Cleanup => {
+            anyhow::bail!("not built in yet")
+        }
     }
-    program.healthz = Some(args.healthz_bind_address);
-    program.metrics = Some(args.metrics_bind_address);
-    run::run(program)
 }
 
-fn program(args: &Common) -> anyhow::Result<Program> {
-    let Some(path) = &args.manifests else {
-        anyhow::bail!("--manifests is needed")
+/// The settings of the arguments, with logging started and warnings logged.
+fn settings(args: &RunArgs, level: fn(u32) -> tracing::Level) -> anyhow::Result<Settings> {
+    let settings = config::load(args)?;
+    run::start_logging(settings.log_format, level(settings.verbosity));
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(settings)
+}
+
+/// Commands that print a result log no more than warnings, unless asked.
+fn quiet(verbosity: u32) -> tracing::Level {
+    match verbosity {
+        0 => tracing::Level::WARN,
+        more => config::logging::level(more),
+    }
+}
+
+fn program(settings: &Settings) -> anyhow::Result<run::Program> {
+    let name = resolve::node_name(settings)?;
+    let node = match &settings.source {
+        config::Source::Manifests(path) => resolve::node_in_manifests(path, &name)?,
+        config::Source::Kubernetes => run::own_node(settings, &name)?,
     };
-    let families = vec![Family::V4, Family::V6];
-    Ok(Program {
-        source: Source::Manifests(path.clone()),
-        options: options(args),
-        setup: Setup {
-            link: "kube-ipvs0".to_owned(),
-            binding: match args.vip_binding {
-                VipBinding::Address => Binding::Address,
-                VipBinding::Route => Binding::Route {
-                    source_v4: None,
-                    source_v6: None,
-                },
-            },
-            tables: [kube_ipvs_nft::Family::Ip, kube_ipvs_nft::Family::Ip6]
-                .map(kube_ipvs_nft::Config::new)
-                .into(),
-            sysctls: Sysctls::wanted(sysctl::Options {
-                ipv6: families.contains(&Family::V6),
-                strict_arp: false,
-            }),
-            sysctl_root: "/proc/sys".into(),
-            timeouts: ipvs_netlink::Timeouts {
-                tcp: 7800,
-                tcp_fin: 0,
-                udp: 0,
-            },
-        },
-        times: Times {
-            min_sync_period: Duration::from_secs(1),
-            sync_period: Duration::from_secs(30),
-        },
-        drain_timeout: Duration::from_secs(900),
-        state_dir: args.state_dir.clone(),
-        healthz: None,
-        metrics: None,
-        bind_hard_fail: false,
-        configuration: serde_json::Value::Null,
-        events: false,
-    })
+    resolve::program(settings, node.as_ref())
 }
 
-fn options(args: &Common) -> Options {
-    Options {
-        node_name: args.hostname_override.clone(),
-        node_addresses: args.node_addresses.clone(),
-        scheduler: args.ipvs_scheduler.clone(),
-        ..Options::default()
-    }
+fn write_config(settings: &Settings, path: &PathBuf) -> anyhow::Result<ExitCode> {
+    std::fs::write(path, config::yaml(&settings.configuration))
+        .with_context(|| format!("write configuration {}", path.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn compile(args: &CompileArgs) -> anyhow::Result<ExitCode> {
-    let Some(path) = &args.common.manifests else {
-        anyhow::bail!("--manifests is needed")
+fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.run, quiet)?;
+    run::plan(&program(&settings)?, args.output == Output::Json)
+}
+
+fn compile(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.run, quiet)?;
+    let config::Source::Manifests(path) = &settings.source else {
+        anyhow::bail!("compile needs --manifests: a directory, a file, or - for standard input");
     };
     let reading = Manifests::at(path).read()?;
     for problem in &reading.problems {
         tracing::warn!("{problem}");
     }
-    let mut cluster = Cluster::new(options(&args.common));
+    let families = vec![Family::V4, Family::V6];
+    let mut cluster = Cluster::new(resolve::options(&settings, families)?);
     reading
         .events
         .into_iter()

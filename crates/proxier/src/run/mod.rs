@@ -1,8 +1,11 @@
 //! `kube-ipvs run`: sources, loop and servers put together.
 
 mod logging;
+mod node;
+pub(crate) mod resolve;
 mod servers;
 mod sources;
+mod watch_file;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,18 +20,22 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::check;
+use crate::config::Settings;
 use crate::dataplane::linux::{Linux, Setup};
 use crate::dataplane::lock::StateLock;
 use crate::dataplane::record::RecordFile;
 use crate::health::Health;
 use crate::health::node_ports::HealthCheckPorts;
 use crate::metrics::Metrics;
+use crate::source::kube::KubeConfig;
 use crate::source::manifests::Manifests;
 use crate::sync::driver::{Driver, Times};
 use crate::sync::reporter::Reporter;
 use crate::sync::{Round, Syncer, Trigger};
 
-pub use logging::{LogFormat, start_logging};
+pub use logging::start_logging;
+pub use node::own_node;
 
 /// Events that may wait between a source and the loop.
 const EVENT_QUEUE: usize = 1024;
@@ -39,7 +46,7 @@ pub enum Source {
     /// A directory or file of manifests.
     Manifests(PathBuf),
     /// The Kubernetes API.
-    Kubernetes,
+    Kubernetes(KubeConfig),
 }
 
 /// Everything a run needs to know, decided and checked.
@@ -57,6 +64,8 @@ pub struct Program {
     pub drain_timeout: Duration,
     /// Where the ownership record is kept.
     pub state_dir: PathBuf,
+    /// The program ends when this file changes, to be started anew.
+    pub config_file: Option<PathBuf>,
     /// Where `/healthz`, `/livez` and `/readyz` are served; none is nowhere.
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` and its neighbours are served; none is nowhere.
@@ -67,6 +76,8 @@ pub struct Program {
     pub configuration: serde_json::Value,
     /// Tell owners of Services by Kubernetes Events.
     pub events: bool,
+    /// Take over what a kube-proxy in ipvs mode left.
+    pub adopt: bool,
 }
 
 impl Program {
@@ -91,13 +102,14 @@ impl Program {
 /// # Errors
 /// When something needed is missing at the start. Later errors are logged,
 /// shown on `/readyz`, and tried again.
-pub fn run(program: Program) -> anyhow::Result<ExitCode> {
+pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let _lock = StateLock::acquire(&program.state_dir)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("start the runtime")?;
+    check::log(&check::preflight(&settings.scheduler));
     let syncer = program.syncer()?;
     let metrics = Metrics::new();
     let health = Health::new(
@@ -107,11 +119,10 @@ pub fn run(program: Program) -> anyhow::Result<ExitCode> {
     );
     servers::start(&runtime, &program, &health)?;
     let (events, received) = mpsc::channel(EVENT_QUEUE);
-    let sources = sources::start(&runtime, &program, events, &health, &metrics)?;
-    let checks = HealthCheckPorts::new(runtime.handle().clone(), health.clone());
-    let mut reporter =
-        Reporter::new(program.families(), metrics, health).with_health_checks(checks);
-    if let Some(sink) = sources.sink() {
+    let mut sources = sources::start(&runtime, &program, events, &health, &metrics)?;
+    let ports = HealthCheckPorts::new(runtime.handle().clone(), health.clone());
+    let mut reporter = Reporter::new(program.families(), metrics, health).with_health_checks(ports);
+    if let Some(sink) = sources.sink.take() {
         reporter = reporter.with_sink(sink);
     }
     let (stop, stopped) = watch::channel(false);
@@ -121,12 +132,17 @@ pub fn run(program: Program) -> anyhow::Result<ExitCode> {
         .name("kernel".to_owned())
         .spawn(move || keep(syncer, times, reporter, received, &link, stopped))
         .context("start the kernel's thread")?;
-    let finished = runtime.block_on(until_signal(&kernel));
+    let file = program
+        .config_file
+        .as_deref()
+        .map(watch_file::replaced)
+        .transpose()?;
+    let finished = runtime.block_on(until_signal(&kernel, file));
     let _ = stop.send(true);
     let result = kernel
         .join()
         .unwrap_or_else(|_| Err(anyhow::anyhow!("the kernel's thread panicked")));
-    drop(sources);
+    sources.stop();
     runtime.shutdown_background();
     result?;
     finished?;
@@ -156,8 +172,19 @@ fn keep(
     })
 }
 
-/// Waits for SIGTERM or SIGINT, or for the loop to end by itself.
-async fn until_signal(kernel: &std::thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Waits for SIGTERM or SIGINT, for another configuration file, or for the loop
+/// to end by itself.
+async fn until_signal(
+    kernel: &std::thread::JoinHandle<anyhow::Result<()>>,
+    file: Option<impl Future<Output = String>>,
+) -> anyhow::Result<()> {
+    let replaced = async {
+        match file {
+            Some(file) => file.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(replaced);
     let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut tick = tokio::time::interval(Duration::from_millis(500));
@@ -165,6 +192,7 @@ async fn until_signal(kernel: &std::thread::JoinHandle<anyhow::Result<()>>) -> a
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
+            why = &mut replaced => anyhow::bail!("{why}; ending, to be started anew"),
             _ = tick.tick() => if kernel.is_finished() { return Ok(()) },
         }
     }

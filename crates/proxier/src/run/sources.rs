@@ -1,26 +1,47 @@
 //! The sources of a run, each a task that sends events.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
+use kube::Client;
 use kube_ipvs_core::Event;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::{Program, Source};
+use crate::events::{Fact, Pace, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::source::kube::{self as api, KubeConfig, SourceStatus};
 use crate::source::manifests::{self, Manifests, Reading};
+use crate::source::protected::{self, Checked, Guard, Timing};
 use crate::sync::reporter::WarningSink;
 
-/// What keeps the sources going; they end when it is dropped.
+/// How often the state of the watches is written to `/readyz`.
+const STATUS_TICK: Duration = Duration::from_secs(1);
+
+/// A silence of the API server that `/readyz` speaks of.
+const STALE: Duration = Duration::from_secs(300);
+
+/// What the sources of a run need from the loop, and the loop from them.
+#[derive(Default)]
 pub(super) struct Sources {
-    sink: std::cell::RefCell<Option<WarningSink>>,
+    /// Where warnings for owners of Services go, if anywhere.
+    pub(super) sink: Option<WarningSink>,
+    tasks: JoinSet<()>,
+    guard: Option<Guard>,
 }
 
 impl Sources {
-    /// Where warnings for owners of Services go, if anywhere.
-    pub(super) fn sink(&self) -> Option<WarningSink> {
-        self.sink.take()
+    /// Ends them.
+    pub(super) fn stop(mut self) {
+        self.tasks.abort_all();
+        drop(self.guard.take());
     }
 }
 
@@ -29,29 +50,107 @@ pub(super) fn start(
     program: &Program,
     events: Sender<Event>,
     health: &Health,
-    _metrics: &Metrics,
+    metrics: &Metrics,
 ) -> anyhow::Result<Sources> {
+    let _inside = runtime.enter();
     match &program.source {
-        Source::Manifests(path) => from_manifests(runtime, path, events, health)?,
-        Source::Kubernetes => anyhow::bail!("the Kubernetes source is not built in yet"),
+        Source::Manifests(path) => from_manifests(path, events, health),
+        Source::Kubernetes(config) => {
+            let status = Arc::new(SourceStatus::default());
+            let client = runtime
+                .block_on(api::connect(config, &status))
+                .context("connect to the API server")?;
+            Ok(from_api(
+                &client, config, program, events, health, metrics, status,
+            ))
+        }
     }
-    Ok(Sources {
-        sink: std::cell::RefCell::new(None),
+}
+
+fn from_api(
+    client: &Client,
+    config: &KubeConfig,
+    program: &Program,
+    events: Sender<Event>,
+    health: &Health,
+    metrics: &Metrics,
+    status: Arc<SourceStatus>,
+) -> Sources {
+    let node = &program.options.node_name;
+    let settings = api::Settings {
+        service_proxy_name: program.options.service_proxy_name.clone(),
+        ..api::Settings::new(node)
+    };
+    metrics.show_source(
+        config.server.as_deref().unwrap_or("kubernetes"),
+        status.clone(),
+    );
+    // The loop adds gateways by itself.
+    let always = BTreeSet::new();
+    let (incoming, guard) = protected::guard(client, node, always, Timing::default(), events);
+    let mut tasks = api::spawn(client, &settings, &incoming, &status);
+    tasks.spawn(tell_status(status, health.clone()));
+    tasks.spawn(tell_checks(guard.checked.clone(), health.clone()));
+    Sources {
+        sink: program.events.then(|| sink(client, node)),
+        tasks,
+        guard: Some(guard),
+    }
+}
+
+fn sink(client: &Client, node: &str) -> WarningSink {
+    let recorder = Recorder::spawn(client, node, Pace::default());
+    Box::new(move |warning| {
+        if let Some(fact) = Fact::of_warning(warning) {
+            recorder.record(fact);
+        }
     })
 }
 
-fn from_manifests(
-    runtime: &Runtime,
-    path: &Path,
-    events: Sender<Event>,
-    health: &Health,
-) -> anyhow::Result<()> {
+/// Says on `/readyz` what the watches wait for, and how old the state is when
+/// the API server has been silent. What is known is served meanwhile.
+async fn tell_status(status: Arc<SourceStatus>, health: Health) {
+    let mut tick = tokio::time::interval(STATUS_TICK);
+    loop {
+        tick.tick().await;
+        let reasons = status.reasons();
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+        let stale = status
+            .age(Instant::now())
+            .filter(|age| *age > STALE)
+            .map(|age| {
+                format!(
+                    "no word from the API server for {} s; what is known is served",
+                    age.as_secs()
+                )
+            });
+        health.set_reason("api", reason.or(stale));
+    }
+}
+
+/// Says on `/readyz` when the addresses of other Nodes cannot be listed.
+async fn tell_checks(mut checked: watch::Receiver<Checked>, health: Health) {
+    while checked.changed().await.is_ok() {
+        let failure = checked.borrow_and_update().failure.clone();
+        health.set_reason(
+            "nodes",
+            failure.map(|why| {
+                format!(
+                    "the addresses of other Nodes are not known, new outside addresses wait: {why}"
+                )
+            }),
+        );
+    }
+}
+
+fn from_manifests(path: &Path, events: Sender<Event>, health: &Health) -> anyhow::Result<Sources> {
     // Watched before it is read: what changes in between is seen by either.
     let (watcher, mut changed) = manifests::watch(path)?;
     let mut manifests = Manifests::at(path);
     let first = manifests.read()?;
     let health = health.clone();
-    runtime.spawn(async move {
+    let mut sources = Sources::default();
+    sources.tasks.spawn(async move {
         let _watcher = watcher;
         let mut reading = first;
         loop {
@@ -64,7 +163,7 @@ fn from_manifests(
             };
         }
     });
-    Ok(())
+    Ok(sources)
 }
 
 /// Passes a reading on; false when nobody listens any more.

@@ -19,7 +19,7 @@ use kube_ipvs_core::drain::Drain;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{Front, KernelState, Protocol, RealServerKey, VirtualServerKey};
-use kube_ipvs_core::{Cluster, Event, HostAddress};
+use kube_ipvs_core::{Cluster, Event, HostAddress, ServiceName};
 
 use crate::dataplane::record::RecordFile;
 use crate::dataplane::{ApplyReport, Dataplane, Observed, Refusal};
@@ -27,6 +27,9 @@ use loads::Loads;
 
 pub use backoff::Backoff;
 pub use report::{Round, Trigger};
+
+/// Services that everything else on a node waits for: the API server, DNS.
+const FIRST: [(&str, &str); 2] = [("default", "kubernetes"), ("kube-system", "kube-dns")];
 
 /// Brings the kernel to what the cluster says and keeps it there.
 pub struct Syncer<D> {
@@ -163,8 +166,9 @@ impl<D: Dataplane> Syncer<D> {
     /// # Errors
     /// As [`Self::sync`].
     pub fn audit(&mut self, now: u64, trigger: Trigger) -> anyhow::Result<Round> {
-        self.cluster.compile();
         let observed = self.observe()?;
+        let observed = self.serve_first(observed)?;
+        self.cluster.compile();
         self.look_at_drain(now, &observed);
         let terms = self.terms(self.owned());
         let plan = diff(self.cluster.desired(), &observed.state, &terms);
@@ -225,6 +229,27 @@ impl<D: Dataplane> Syncer<D> {
         }
         self.record.flush()?;
         Ok(observed)
+    }
+
+    /// Carries out the Services that the rest of the node waits for, when they
+    /// changed, before thousands of others are compiled (a cold start).
+    fn serve_first(&mut self, observed: Observed) -> anyhow::Result<Observed> {
+        let mut touched = Touched::default();
+        for (namespace, name) in FIRST {
+            let changed = self
+                .cluster
+                .compile_first(&ServiceName::new(namespace, name));
+            touched.virtual_servers.extend(changed.virtual_servers);
+            touched.vips.extend(changed.vips);
+            touched.elements.extend(changed.elements);
+        }
+        let terms = self.terms(self.owned_among(&touched.virtual_servers));
+        let plan = diff_touched(self.cluster.desired(), &observed.state, &touched, &terms);
+        if plan.is_empty() {
+            return Ok(observed);
+        }
+        self.carry_out(plan, Trigger::Start)?.log();
+        self.observe()
     }
 
     /// Looks at draining real servers with the counts of a fresh observation.

@@ -1,0 +1,394 @@
+//! The flags of `kube-ipvs run`: kube-proxy's under their own names, and ours.
+//!
+//! Everything is optional here, so that "not given" stays visible; defaults
+//! come with `merge`. What each flag does stands in
+//! `table::SETTINGS`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::boolean;
+use super::duration::GoDuration;
+
+/// Flags of `kube-ipvs run`.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+#[command(args_override_self = true)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunArgs {
+    /// Configuration file (KubeProxyConfiguration v1alpha1); all flags of kube-proxy but --hostname-override, --master, the logging flags and the actions give way to it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Read Services, EndpointSlices, Nodes and ServiceCIDRs from YAML instead of an API server: a directory, a file, or - for standard input
+    #[arg(long, value_name = "PATH")]
+    pub manifests: Option<PathBuf>,
+    /// Make one sync and exit: 0 when everything was applied
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
+    pub once: Option<bool>,
+    /// How VIPs are bound to kube-ipvs0: an address each, or a local route each
+    #[arg(long, value_name = "HOW")]
+    pub vip_binding: Option<VipBinding>,
+    /// How long a terminating endpoint may keep its connections [default: 15m]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub drain_timeout: Option<GoDuration>,
+    /// Take over what a kube-proxy in ipvs mode left on this node
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
+    pub adopt_kube_proxy: Option<bool>,
+    /// Networks whose addresses are honoured as externalIPs [default: none]
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    pub allow_external_ips: Vec<String>,
+    /// Insert accept rules into other programs' nftables chains that would drop Service traffic
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
+    pub accept_in_foreign_chains: Option<bool>,
+    /// Write Kubernetes Events [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
+    pub events: Option<bool>,
+    /// Log lines for people or one JSON object a line; wins over --logging-format
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Metrics of every Service and real server, with Kubernetes names
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
+    pub service_metrics: Option<bool>,
+    /// Scheduler flags of Services that name none: sh-port, sh-fallback, mh-port, mh-fallback
+    #[arg(long, value_name = "FLAGS", value_delimiter = ',')]
+    pub ipvs_scheduler_flags: Vec<String>,
+    /// Where the ownership record is kept [default: /run/kube-ipvs]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Addresses of this node, instead of those of its Node object
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
+    pub node_addresses: Vec<IpAddr>,
+    /// Serve the Services labelled with this service.kubernetes.io/service-proxy-name instead of those without the label
+    #[arg(long, value_name = "NAME")]
+    pub service_proxy_name: Option<String>,
+
+    /// Address of the node, and the family it prefers
+    #[arg(long, value_name = "IP", help_heading = "kube-proxy's flags")]
+    pub bind_address: Option<String>,
+    /// Exit when the address for health or metrics cannot be bound
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub bind_address_hard_fail: Option<bool>,
+    /// No meaning here
+    #[arg(long, value_name = "FILES", help_heading = "kube-proxy's flags")]
+    pub boot_id_file: Option<String>,
+    /// Remove what is ours from this node and exit
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub cleanup: Option<bool>,
+    /// Networks of the pods, one or one a family
+    #[arg(long, value_name = "CIDRS", help_heading = "kube-proxy's flags")]
+    pub cluster_cidr: Option<String>,
+    /// No meaning here
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub config_sync_period: Option<GoDuration>,
+    /// nf_conntrack_max for each CPU; 0 leaves it alone
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub conntrack_max_per_core: Option<i32>,
+    /// Least nf_conntrack_max
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub conntrack_min: Option<i32>,
+    /// Let conntrack accept TCP packets outside the window
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub conntrack_tcp_be_liberal: Option<bool>,
+    /// Conntrack timeout of TCP connections in CLOSE_WAIT
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub conntrack_tcp_timeout_close_wait: Option<GoDuration>,
+    /// Conntrack timeout of established TCP connections; 0 leaves it alone
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub conntrack_tcp_timeout_established: Option<GoDuration>,
+    /// Conntrack timeout of UDP without answer; 0 leaves it alone
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub conntrack_udp_timeout: Option<GoDuration>,
+    /// Conntrack timeout of UDP streams; 0 leaves it alone
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub conntrack_udp_timeout_stream: Option<GoDuration>,
+    /// How local pods are known: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix
+    #[arg(long, value_name = "MODE", help_heading = "kube-proxy's flags")]
+    pub detect_local_mode: Option<String>,
+    /// Feature gates: NAME=true|false, ...
+    #[arg(
+        long,
+        value_name = "GATES",
+        value_delimiter = ',',
+        help_heading = "kube-proxy's flags"
+    )]
+    pub feature_gates: Vec<String>,
+    /// Address of /healthz, /livez and /readyz; empty disables them
+    #[arg(long, value_name = "ADDRESS", help_heading = "kube-proxy's flags")]
+    pub healthz_bind_address: Option<String>,
+    /// Port of the health address; 0 disables it (deprecated)
+    #[arg(long, value_name = "PORT", hide = true, allow_negative_numbers = true)]
+    pub healthz_port: Option<i32>,
+    /// Name of this node, when it is not the host's name
+    #[arg(long, value_name = "NAME", help_heading = "kube-proxy's flags")]
+    pub hostname_override: Option<String>,
+    /// Write sysctls and IPVS timeouts and exit
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub init_only: Option<bool>,
+    /// No meaning here
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub iptables_localhost_nodeports: Option<bool>,
+    /// Bit of the packet mark that asks for masquerading
+    #[arg(
+        long,
+        alias = "masquerade-bit",
+        value_name = "BIT",
+        allow_negative_numbers = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub iptables_masquerade_bit: Option<i32>,
+    /// No meaning here
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub iptables_min_sync_period: Option<GoDuration>,
+    /// No meaning here
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub iptables_sync_period: Option<GoDuration>,
+    /// Networks whose virtual servers are never touched
+    #[arg(
+        long,
+        value_name = "CIDRS",
+        value_delimiter = ',',
+        help_heading = "kube-proxy's flags"
+    )]
+    pub ipvs_exclude_cidrs: Vec<String>,
+    /// Least time between two syncs
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub ipvs_min_sync_period: Option<GoDuration>,
+    /// Scheduler of Services that name none [default: rr]
+    #[arg(long, value_name = "NAME", help_heading = "kube-proxy's flags")]
+    pub ipvs_scheduler: Option<String>,
+    /// Set arp_ignore to 1 and arp_announce to 2
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub ipvs_strict_arp: Option<bool>,
+    /// How often the kernel is compared with what it should hold
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub ipvs_sync_period: Option<GoDuration>,
+    /// IPVS timeout of idle TCP connections; 0 leaves it alone
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub ipvs_tcp_timeout: Option<GoDuration>,
+    /// IPVS timeout of TCP connections after FIN; 0 leaves it alone
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub ipvs_tcpfin_timeout: Option<GoDuration>,
+    /// IPVS timeout of UDP; 0 leaves it alone
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub ipvs_udp_timeout: Option<GoDuration>,
+    /// No meaning here
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub kube_api_burst: Option<i32>,
+    /// No meaning here
+    #[arg(long, value_name = "TYPE", help_heading = "kube-proxy's flags")]
+    pub kube_api_content_type: Option<String>,
+    /// No meaning here
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub kube_api_qps: Option<f32>,
+    /// Where the API server is and who we are; without it the pod's service account
+    #[arg(long, value_name = "FILE", help_heading = "kube-proxy's flags")]
+    pub kubeconfig: Option<PathBuf>,
+    /// No meaning here
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub log_flush_frequency: Option<GoDuration>,
+    /// No meaning here
+    #[arg(long, value_name = "QUANTITY", help_heading = "kube-proxy's flags")]
+    pub log_json_info_buffer_size: Option<String>,
+    /// No meaning here
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub log_json_split_stream: Option<bool>,
+    /// No meaning here
+    #[arg(long, value_name = "QUANTITY", help_heading = "kube-proxy's flags")]
+    pub log_text_info_buffer_size: Option<String>,
+    /// No meaning here
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub log_text_split_stream: Option<bool>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", help_heading = "kube-proxy's flags")]
+    pub logging_format: Option<String>,
+    /// No meaning here
+    #[arg(long, value_name = "FILES", help_heading = "kube-proxy's flags")]
+    pub machine_id_file: Option<String>,
+    /// Masquerade everything sent to a cluster address
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub masquerade_all: Option<bool>,
+    /// Address of the API server, instead of the kubeconfig's
+    #[arg(long, value_name = "URL", help_heading = "kube-proxy's flags")]
+    pub master: Option<String>,
+    /// Address of /metrics, /proxyMode and /configz; empty disables them
+    #[arg(long, value_name = "ADDRESS", help_heading = "kube-proxy's flags")]
+    pub metrics_bind_address: Option<String>,
+    /// Port of the metrics address; 0 disables it (deprecated)
+    #[arg(long, value_name = "PORT", hide = true, allow_negative_numbers = true)]
+    pub metrics_port: Option<i32>,
+    /// Addresses that take NodePorts: networks, or the word primary; without it all
+    #[arg(
+        long,
+        value_name = "CIDRS",
+        value_delimiter = ',',
+        help_heading = "kube-proxy's flags"
+    )]
+    pub nodeport_addresses: Vec<String>,
+    /// Score of this process for the kernel's out-of-memory killer
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub oom_score_adj: Option<i32>,
+    /// Bridge of the local pods, for detect-local-mode BridgeInterface
+    #[arg(long, value_name = "NAME", help_heading = "kube-proxy's flags")]
+    pub pod_bridge_interface: Option<String>,
+    /// Prefix of the local pods' links, for detect-local-mode InterfaceNamePrefix
+    #[arg(long, value_name = "PREFIX", help_heading = "kube-proxy's flags")]
+    pub pod_interface_name_prefix: Option<String>,
+    /// No meaning here
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    pub profiling: Option<bool>,
+    /// ipvs
+    #[arg(long, value_name = "MODE", help_heading = "kube-proxy's flags")]
+    pub proxy_mode: Option<String>,
+    /// No meaning here
+    #[arg(long, value_name = "VERSION", help_heading = "kube-proxy's flags")]
+    pub show_hidden_metrics_for_version: Option<String>,
+    /// How much is logged: 0 to 3 info, 4 and 5 debug, 6 and more trace
+    #[arg(
+        short = 'v',
+        long = "v",
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "kube-proxy's flags"
+    )]
+    pub v: Option<u32>,
+    /// Print the version and exit
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "kube-proxy's flags")]
+    pub version: Option<String>,
+    /// No meaning here
+    #[arg(long, value_name = "PATTERNS", help_heading = "kube-proxy's flags")]
+    pub vmodule: Option<String>,
+    /// Write the configuration that would be used to this file and exit
+    #[arg(long, value_name = "FILE", help_heading = "kube-proxy's flags")]
+    pub write_config_to: Option<PathBuf>,
+}
+
+/// How a VIP is bound to our link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VipBinding {
+    /// An address (/32 or /128) on the link.
+    #[default]
+    Address,
+    /// A local route through the link.
+    Route,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Rewrites `--some_flag` to `--some-flag`, as kube-proxy accepts both. For the
+/// program's arguments before clap sees them; values are left alone.
+pub fn normalise(argument: std::ffi::OsString) -> std::ffi::OsString {
+    let Some(text) = argument.to_str().filter(|x| x.starts_with("--")) else {
+        return argument;
+    };
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let name = name.replace('_', "-");
+    match value {
+        Some(value) => format!("{name}={value}").into(),
+        None => name.into(),
+    }
+}

@@ -1,0 +1,211 @@
+//! What the program works with: flags and file, merged, checked and typed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kube_ipvs_core::options::NodePortAddresses;
+use kube_ipvs_core::state::{Family, Flags};
+
+use super::conntrack::Conntrack;
+use super::file::KubeProxyConfiguration;
+use super::flags::{LogFormat, VipBinding};
+
+/// Everything `kube-ipvs run` is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The file, if one was given; when it changes the program exits.
+    pub config_file: Option<PathBuf>,
+    /// The whole configuration, for `/configz` and `--write-config-to`.
+    pub configuration: KubeProxyConfiguration,
+    /// What the operator should know, one line each: log them at WARN.
+    pub warnings: Vec<String>,
+    /// What to do.
+    pub action: Action,
+
+    /// Name of this node, trimmed and in lower case; none is the host's name.
+    pub hostname: Option<String>,
+    /// The node's address; unspecified unless told. Its family is preferred.
+    pub bind_address: IpAddr,
+    /// Addresses of this node instead of its Node object's; empty unless told.
+    pub node_addresses: Vec<IpAddr>,
+    /// Where objects come from.
+    pub source: Source,
+    /// The API server.
+    pub client: Client,
+
+    /// Health server; none is disabled.
+    pub healthz_bind_address: Option<SocketAddr>,
+    /// Metrics server; none is disabled.
+    pub metrics_bind_address: Option<SocketAddr>,
+    /// An address that cannot be bound is fatal.
+    pub bind_address_hard_fail: bool,
+    /// Metrics of each Service and real server.
+    pub service_metrics: bool,
+    /// Write Kubernetes Events.
+    pub events: bool,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// `--v`; see [`super::logging::level`].
+    pub verbosity: u32,
+    /// For `/proc/self/oom_score_adj`.
+    pub oom_score_adj: i32,
+
+    /// Least time between two syncs; zero is none.
+    pub min_sync_period: Duration,
+    /// All of the kernel is audited within this time.
+    pub sync_period: Duration,
+    /// How long a terminating endpoint may keep its connections.
+    pub drain_timeout: Duration,
+    /// Where the ownership record is kept.
+    pub state_dir: PathBuf,
+    /// Take over what a kube-proxy in ipvs mode left.
+    pub adopt_kube_proxy: bool,
+
+    /// Scheduler of Services that name none.
+    pub scheduler: String,
+    /// Scheduler flags of Services that name none.
+    pub scheduler_flags: Flags,
+    /// Virtual servers in these networks are never touched.
+    pub exclude_cidrs: Vec<IpNet>,
+    /// arp_ignore and arp_announce are set.
+    pub strict_arp: bool,
+    /// IPVS timeouts.
+    pub ipvs_timeouts: IpvsTimeouts,
+    /// Sizes and timeouts of conntrack.
+    pub conntrack: Conntrack,
+    /// How VIPs are bound.
+    pub vip_binding: VipBinding,
+
+    /// Bit of the packet mark that asks for masquerading, 0 to 31.
+    pub masquerade_bit: u8,
+    /// Masquerade everything sent to a cluster address.
+    pub masquerade_all: bool,
+    /// How local pods are known.
+    pub detect_local: DetectLocal,
+    /// Which addresses take NodePorts.
+    pub node_port_addresses: NodePortAddresses,
+    /// Networks from which externalIPs are honoured; empty ignores all.
+    pub allow_external_ips: Vec<IpNet>,
+    /// Value of the label `service.kubernetes.io/service-proxy-name` to serve.
+    pub service_proxy_name: Option<String>,
+    /// Insert accept rules into other programs' chains.
+    pub accept_in_foreign_chains: bool,
+}
+
+/// What `run` does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Action {
+    /// Serve until told to end.
+    #[default]
+    Run,
+    /// One sync (`--once`).
+    Once,
+    /// Sysctls and timeouts only (`--init-only`).
+    InitOnly,
+    /// Remove what is ours (`--cleanup`).
+    Cleanup,
+    /// Write the configuration to this file (`--write-config-to`).
+    WriteConfig(PathBuf),
+    /// Print the version; true is all there is to know (`--version=raw`).
+    Version {
+        /// `--version=raw`.
+        raw: bool,
+    },
+}
+
+/// Where objects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The API server.
+    Kubernetes,
+    /// YAML: a directory, a file, or `-`.
+    Manifests(PathBuf),
+}
+
+/// How the API server is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Client {
+    /// None (and no master): the pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// URL that wins over the kubeconfig's.
+    pub master: Option<String>,
+    /// Requests a second, as configured; not enforced.
+    pub qps: f32,
+    /// Requests at once, as configured; not enforced.
+    pub burst: u32,
+}
+
+/// Timeouts of `ipvsadm --set`, whole seconds; none leaves the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IpvsTimeouts {
+    /// Idle TCP connections.
+    pub tcp: Option<u32>,
+    /// TCP connections after FIN.
+    pub tcp_fin: Option<u32>,
+    /// UDP.
+    pub udp: Option<u32>,
+}
+
+/// How local pods are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DetectLocal {
+    /// Not at all.
+    Unknown,
+    /// By source address.
+    Cidrs(Vec<IpNet>),
+    /// By source address; the networks are the Node's `podCIDRs`.
+    NodeCidrs,
+    /// By the bridge they come in on.
+    Bridge(String),
+    /// By how the link they come in on is named.
+    InterfacePrefix(String),
+}
+
+impl Settings {
+    /// Whether the Node object must be known before anything is compiled:
+    /// its `podCIDRs` say which pods are local.
+    pub fn needs_node(&self) -> bool {
+        self.detect_local == DetectLocal::NodeCidrs
+    }
+
+    /// What decides compilation, for this node and these families.
+    pub fn options(&self, node_name: String, families: Vec<Family>) -> kube_ipvs_core::Options {
+        let mut node_addresses = self.node_addresses.clone();
+        if node_addresses.is_empty() && !self.bind_address.is_unspecified() {
+            node_addresses.push(self.bind_address);
+        }
+        kube_ipvs_core::Options {
+            node_name,
+            scheduler: self.scheduler.clone(),
+            flags: self.scheduler_flags,
+            node_port_addresses: self.node_port_addresses.clone(),
+            node_addresses,
+            allow_external_ips: self.allow_external_ips.clone(),
+            masquerade_all: self.masquerade_all,
+            detect_local: self.detect_local != DetectLocal::Unknown,
+            families,
+            masquerade_bit: self.masquerade_bit,
+            service_proxy_name: self.service_proxy_name.clone(),
+            ..kube_ipvs_core::Options::default()
+        }
+    }
+
+    /// How the nft table knows local pods, given the Node's `podCIDRs`.
+    pub fn local_pods(&self, pod_cidrs: &[IpNet]) -> kube_ipvs_nft::LocalPods {
+        use kube_ipvs_nft::LocalPods;
+        match &self.detect_local {
+            DetectLocal::Unknown => LocalPods::None,
+            DetectLocal::Cidrs(cidrs) => LocalPods::Cidrs(cidrs.clone()),
+            DetectLocal::NodeCidrs => LocalPods::Cidrs(pod_cidrs.to_vec()),
+            DetectLocal::Bridge(name) => LocalPods::Bridge(name.clone()),
+            DetectLocal::InterfacePrefix(prefix) => LocalPods::InterfacePrefix(prefix.clone()),
+        }
+    }
+
+    /// Whether a virtual server at this address is never to be touched.
+    pub fn excludes(&self, address: IpAddr) -> bool {
+        self.exclude_cidrs.iter().any(|x| x.contains(&address))
+    }
+}

@@ -1,0 +1,491 @@
+//! From a merged configuration to [`Settings`]: kube-proxy's rules and ours.
+//! Every problem is collected.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kube_ipvs_core::options::{NodePortAddresses, SCHEDULERS};
+use kube_ipvs_core::state::Flags;
+
+use super::conntrack::{Conntrack, seconds};
+use super::duration::GoDuration;
+use super::file::KubeProxyConfiguration;
+use super::flags::{LogFormat, RunArgs};
+use super::problem::Collector;
+use super::settings::{Action, Client, DetectLocal, IpvsTimeouts, Settings, Source};
+use super::table::{self, Class};
+
+/// The longest IPVS timeout the kernel takes: 31 days.
+const LONGEST_IPVS_TIMEOUT: u64 = 2_678_400;
+
+/// Checks and types a configuration. With problems in the collector the result
+/// is not to be used.
+pub(super) fn settings(
+    configuration: KubeProxyConfiguration,
+    mut warnings: Vec<String>,
+    args: &RunArgs,
+    collector: &mut Collector,
+) -> Settings {
+    let mut check = Check {
+        collector,
+        configuration: &configuration,
+        warnings: &mut warnings,
+    };
+    check.mode();
+    let (min_sync_period, sync_period) = check.periods();
+    let allow_external_ips = check.external_ips(args);
+    let source = check.source(args);
+    let scheduler = check.scheduler();
+    let mut settings = Settings {
+        config_file: args.config.clone(),
+        action: action(args),
+        hostname: check.hostname(),
+        bind_address: check.bind_address(),
+        node_addresses: args.node_addresses.clone(),
+        source,
+        client: check.client(args),
+        healthz_bind_address: check
+            .address("healthzBindAddress", &configuration.healthz_bind_address),
+        metrics_bind_address: check
+            .address("metricsBindAddress", &configuration.metrics_bind_address),
+        bind_address_hard_fail: configuration.bind_address_hard_fail,
+        service_metrics: args.service_metrics.unwrap_or(false),
+        events: args.events.unwrap_or(true),
+        log_format: check.log_format(args),
+        verbosity: configuration.logging.verbosity,
+        oom_score_adj: check.oom_score(),
+        min_sync_period,
+        sync_period,
+        drain_timeout: check.drain_timeout(args),
+        state_dir: args
+            .state_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/run/kube-ipvs")),
+        adopt_kube_proxy: args.adopt_kube_proxy.unwrap_or(false),
+        scheduler_flags: check.scheduler_flags(args, &scheduler),
+        scheduler,
+        exclude_cidrs: check.networks("ipvs.excludeCIDRs", &configuration.ipvs.exclude_cidrs),
+        strict_arp: configuration.ipvs.strict_arp,
+        ipvs_timeouts: check.ipvs_timeouts(),
+        conntrack: check.conntrack(),
+        vip_binding: args.vip_binding.unwrap_or_default(),
+        masquerade_bit: check.masquerade_bit(),
+        masquerade_all: configuration.iptables.masquerade_all,
+        detect_local: check.detect_local(),
+        node_port_addresses: check.node_ports(),
+        allow_external_ips,
+        service_proxy_name: args.service_proxy_name.clone(),
+        accept_in_foreign_chains: args.accept_in_foreign_chains.unwrap_or(false),
+        configuration: KubeProxyConfiguration::default(),
+        warnings: Vec::new(),
+    };
+    settings.configuration = configuration;
+    settings.warnings = warnings;
+    settings
+}
+
+fn action(args: &RunArgs) -> Action {
+    let is = |flag: Option<bool>| flag == Some(true);
+    match (&args.version, &args.write_config_to) {
+        (Some(version), _) if version != "false" => Action::Version {
+            raw: version == "raw",
+        },
+        (_, Some(path)) => Action::WriteConfig(path.clone()),
+        _ if is(args.cleanup) => Action::Cleanup,
+        _ if is(args.init_only) => Action::InitOnly,
+        _ if is(args.once) => Action::Once,
+        _ => Action::Run,
+    }
+}
+
+struct Check<'a> {
+    collector: &'a mut Collector,
+    configuration: &'a KubeProxyConfiguration,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Check<'_> {
+    fn mode(&mut self) {
+        let mode = &self.configuration.mode;
+        if mode.is_empty() || mode == "ipvs" {
+            return;
+        }
+        let why = match table::by_field("mode").map(|x| x.class) {
+            Some(Class::Refused(why)) => why,
+            _ => "",
+        };
+        self.collector.field(
+            "mode",
+            format!("{mode:?}"),
+            format!("allowed: \"ipvs\"; {why}"),
+        );
+    }
+
+    fn hostname(&mut self) -> Option<String> {
+        let name = &self.configuration.hostname_override;
+        if name.is_empty() {
+            return None;
+        }
+        let name = name.trim().to_lowercase();
+        if name.is_empty() {
+            self.collector
+                .field("hostnameOverride", "\" \"", "allowed: the name of a Node");
+        }
+        Some(name)
+    }
+
+    fn bind_address(&mut self) -> IpAddr {
+        let text = &self.configuration.bind_address;
+        text.parse().unwrap_or_else(|_| {
+            self.collector
+                .field("bindAddress", format!("{text:?}"), "allowed: an IP address");
+            IpAddr::from([0, 0, 0, 0])
+        })
+    }
+
+    fn address(&mut self, field: &str, text: &str) -> Option<SocketAddr> {
+        if text.is_empty() {
+            return None;
+        }
+        let address: Option<SocketAddr> = text.parse().ok().filter(|x: &SocketAddr| x.port() != 0);
+        if address.is_none() {
+            let allowed = "allowed: an IP address, or IP:PORT with a port from 1 to 65535";
+            self.collector.field(field, format!("{text:?}"), allowed);
+        }
+        address
+    }
+
+    fn source(&mut self, args: &RunArgs) -> Source {
+        match &args.manifests {
+            Some(path) => Source::Manifests(path.clone()),
+            None => Source::Kubernetes,
+        }
+    }
+
+    fn client(&mut self, args: &RunArgs) -> Client {
+        let client = &self.configuration.client_connection;
+        if client.burst < 0 {
+            self.collector
+                .field("clientConnection.burst", client.burst, "allowed: 0 or more");
+        }
+        let filled = |x: &String| (!x.is_empty()).then(|| x.clone());
+        Client {
+            kubeconfig: filled(&client.kubeconfig).map(PathBuf::from),
+            master: args.master.as_ref().and_then(filled),
+            qps: client.qps,
+            burst: u32::try_from(client.burst).unwrap_or(0),
+        }
+    }
+
+    fn log_format(&mut self, args: &RunArgs) -> LogFormat {
+        let format = match self.configuration.logging.format.as_str() {
+            "text" => LogFormat::Human,
+            "json" => LogFormat::Json,
+            other => {
+                self.collector.field(
+                    "logging.format",
+                    format!("{other:?}"),
+                    "allowed: text, json",
+                );
+                LogFormat::Human
+            }
+        };
+        args.log_format.unwrap_or(format)
+    }
+
+    fn oom_score(&mut self) -> i32 {
+        self.within(
+            "oomScoreAdj",
+            self.configuration.oom_score_adj.unwrap_or(-999),
+            -1000,
+            1000,
+        )
+    }
+
+    fn masquerade_bit(&mut self) -> u8 {
+        let bit = self.configuration.iptables.masquerade_bit.unwrap_or(14);
+        u8::try_from(self.within("iptables.masqueradeBit", bit, 0, 31)).unwrap_or(14)
+    }
+
+    fn within(&mut self, field: &str, value: i32, least: i32, most: i32) -> i32 {
+        if !(least..=most).contains(&value) {
+            self.collector
+                .field(field, value, format!("allowed: {least} to {most}"));
+        }
+        value
+    }
+
+    fn periods(&mut self) -> (Duration, Duration) {
+        let configuration = self.configuration;
+        self.positive("configSyncPeriod", configuration.config_sync_period);
+        let (least, most) = (
+            configuration.ipvs.min_sync_period,
+            configuration.ipvs.sync_period,
+        );
+        let sync = self.positive("ipvs.syncPeriod", most);
+        let min = self.not_negative("ipvs.minSyncPeriod", least);
+        if most > GoDuration::default() && least > most {
+            let reason = format!("allowed: at most ipvs.syncPeriod, which is {most}");
+            self.collector.field("ipvs.minSyncPeriod", least, reason);
+        }
+        (min, sync)
+    }
+
+    fn positive(&mut self, field: &str, value: GoDuration) -> Duration {
+        if value.is_zero() {
+            self.collector.field(field, value, "allowed: more than 0s");
+        }
+        self.at_least_zero(field, value, "more than 0s")
+    }
+
+    fn not_negative(&mut self, field: &str, value: GoDuration) -> Duration {
+        self.at_least_zero(field, value, "0s or more")
+    }
+
+    fn at_least_zero(&mut self, field: &str, value: GoDuration, allowed: &str) -> Duration {
+        value.duration().unwrap_or_else(|| {
+            self.collector
+                .field(field, value, format!("allowed: {allowed}"));
+            Duration::ZERO
+        })
+    }
+
+    fn drain_timeout(&mut self, args: &RunArgs) -> Duration {
+        let Some(value) = args.drain_timeout else {
+            return Duration::from_secs(15 * 60);
+        };
+        value.duration().unwrap_or_else(|| {
+            self.collector
+                .flag("drain-timeout", value, "allowed: 0s or more");
+            Duration::ZERO
+        })
+    }
+
+    fn scheduler(&mut self) -> String {
+        let name = &self.configuration.ipvs.scheduler;
+        if name.is_empty() {
+            return "rr".to_owned();
+        }
+        if !SCHEDULERS.contains(&name.as_str()) {
+            let allowed = format!("allowed: {}", SCHEDULERS.join(", "));
+            self.collector
+                .field("ipvs.scheduler", format!("{name:?}"), allowed);
+        }
+        name.clone()
+    }
+
+    fn scheduler_flags(&mut self, args: &RunArgs, scheduler: &str) -> Flags {
+        let mut flags = Flags::default();
+        for word in args.ipvs_scheduler_flags.iter().filter(|x| !x.is_empty()) {
+            match word.split_once('-') {
+                Some((of, "port")) if of == scheduler && is_hashing(of) => flags.port = true,
+                Some((of, "fallback")) if of == scheduler && is_hashing(of) => {
+                    flags.fallback = true
+                }
+                _ => self.collector.flag(
+                    "ipvs-scheduler-flags",
+                    format!("{word:?}"),
+                    flags_allowed(scheduler),
+                ),
+            }
+        }
+        flags
+    }
+
+    fn ipvs_timeouts(&mut self) -> IpvsTimeouts {
+        let ipvs = &self.configuration.ipvs;
+        IpvsTimeouts {
+            tcp: self.ipvs_timeout("ipvs.tcpTimeout", ipvs.tcp_timeout),
+            tcp_fin: self.ipvs_timeout("ipvs.tcpFinTimeout", ipvs.tcp_fin_timeout),
+            udp: self.ipvs_timeout("ipvs.udpTimeout", ipvs.udp_timeout),
+        }
+    }
+
+    fn ipvs_timeout(&mut self, field: &str, value: GoDuration) -> Option<u32> {
+        self.not_negative(field, value);
+        let whole = seconds(value)?;
+        if whole > LONGEST_IPVS_TIMEOUT {
+            let allowed =
+                format!("allowed: at most {LONGEST_IPVS_TIMEOUT}s (31 days), the kernel's limit");
+            self.collector.field(field, value, allowed);
+        }
+        u32::try_from(whole).ok()
+    }
+
+    fn conntrack(&mut self) -> Conntrack {
+        let conntrack = &self.configuration.conntrack;
+        let established = conntrack.tcp_established_timeout.unwrap_or_default();
+        let close_wait = conntrack.tcp_close_wait_timeout.unwrap_or_default();
+        let max_per_core = self.count("conntrack.maxPerCore", conntrack.max_per_core.unwrap_or(0));
+        Conntrack {
+            max_per_core: Some(max_per_core).filter(|x| *x > 0),
+            min: self.count("conntrack.min", conntrack.min.unwrap_or(0)),
+            tcp_established_timeout: self.timeout("conntrack.tcpEstablishedTimeout", established),
+            tcp_close_wait_timeout: self.timeout("conntrack.tcpCloseWaitTimeout", close_wait),
+            tcp_be_liberal: conntrack.tcp_be_liberal,
+            udp_timeout: self.timeout("conntrack.udpTimeout", conntrack.udp_timeout),
+            udp_stream_timeout: self
+                .timeout("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout),
+        }
+    }
+
+    fn count(&mut self, field: &str, value: i32) -> u32 {
+        u32::try_from(value).unwrap_or_else(|_| {
+            self.collector.field(field, value, "allowed: 0 or more");
+            0
+        })
+    }
+
+    fn timeout(&mut self, field: &str, value: GoDuration) -> Option<u64> {
+        self.not_negative(field, value);
+        seconds(value)
+    }
+
+    fn networks(&mut self, field: &str, texts: &[String]) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for text in texts {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(_) => self.collector.field(field, format!("{text:?}"), NETWORKS),
+            }
+        }
+        networks
+    }
+
+    fn node_ports(&mut self) -> NodePortAddresses {
+        let texts = &self.configuration.node_port_addresses;
+        if texts.is_empty() {
+            return NodePortAddresses::All;
+        }
+        if texts.iter().any(|x| x == "primary") {
+            if texts.len() > 1 {
+                let reason =
+                    "\"primary\" stands alone; allowed: networks, or the single word primary";
+                self.collector
+                    .field("nodePortAddresses", texts.join(","), reason);
+            }
+            return NodePortAddresses::Primary;
+        }
+        NodePortAddresses::Cidrs(self.networks("nodePortAddresses", texts))
+    }
+
+    fn detect_local(&mut self) -> DetectLocal {
+        let configuration = self.configuration;
+        let details = &configuration.detect_local;
+        match configuration.detect_local_mode.as_str() {
+            "ClusterCIDR" => self.cluster_cidr(),
+            "NodeCIDR" => DetectLocal::NodeCidrs,
+            "BridgeInterface" => DetectLocal::Bridge(
+                self.link("detectLocal.bridgeInterface", &details.bridge_interface),
+            ),
+            "InterfaceNamePrefix" => DetectLocal::InterfacePrefix(self.link(
+                "detectLocal.interfaceNamePrefix",
+                &details.interface_name_prefix,
+            )),
+            other => {
+                let allowed =
+                    "allowed: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix";
+                self.collector
+                    .field("detectLocalMode", format!("{other:?}"), allowed);
+                DetectLocal::Unknown
+            }
+        }
+    }
+
+    fn link(&mut self, field: &str, name: &str) -> String {
+        let fits = |x: char| x.is_ascii_graphic() && !matches!(x, '/' | '"' | '*' | '\\');
+        if name.is_empty() || name.len() > 15 || !name.chars().all(fits) {
+            let allowed =
+                "this detectLocalMode needs it; allowed: 1 to 15 characters of a link's name";
+            self.collector.field(field, format!("{name:?}"), allowed);
+        }
+        name.to_owned()
+    }
+
+    fn cluster_cidr(&mut self) -> DetectLocal {
+        let text = &self.configuration.cluster_cidr;
+        if text.is_empty() {
+            self.warnings.push(
+                "clusterCIDR is not set: local pods are not known, so traffic from outside the cluster to a cluster address is not masqueraded".to_owned(),
+            );
+            return DetectLocal::Unknown;
+        }
+        let parts: Vec<_> = text.split(',').map(|x| x.trim().to_owned()).collect();
+        let networks = self.networks("clusterCIDR", &parts);
+        let families = |v4: bool| networks.iter().filter(|x| x.addr().is_ipv4() == v4).count();
+        if parts.len() > 2 || families(true) > 1 || families(false) > 1 {
+            let allowed = "allowed: one network, or one of each family";
+            self.collector
+                .field("clusterCIDR", format!("{text:?}"), allowed);
+        }
+        DetectLocal::Cidrs(networks)
+    }
+
+    /// By the gate `AllowServiceExternalIPs` and our list: without either none
+    /// are honoured, since anybody who may write a Service could claim any
+    /// address.
+    fn external_ips(&mut self, args: &RunArgs) -> Vec<IpNet> {
+        let gate = self.gates();
+        let mut networks = Vec::new();
+        for text in args.allow_external_ips.iter().filter(|x| !x.is_empty()) {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(_) => self
+                    .collector
+                    .flag("allow-external-ips", format!("{text:?}"), NETWORKS),
+            }
+        }
+        match gate {
+            Some(false) if !networks.is_empty() => {
+                let reason = "contradicts featureGates.AllowServiceExternalIPs: false; allowed: one of the two";
+                self.collector.flag(
+                    "allow-external-ips",
+                    args.allow_external_ips.join(","),
+                    reason,
+                );
+            }
+            Some(true) if networks.is_empty() => {
+                let all = [IpAddr::from([0; 4]), IpAddr::from([0; 16])];
+                networks = all.map(|x| IpNet::new_assert(x, 0)).to_vec();
+            }
+            _ => {}
+        }
+        networks
+    }
+
+    /// The gate that means something here; the others are named.
+    fn gates(&mut self) -> Option<bool> {
+        for (name, on) in &self.configuration.feature_gates {
+            if name == "PreferSameTrafficDistribution" && !on {
+                let field = "featureGates.PreferSameTrafficDistribution";
+                self.collector
+                    .field(field, on, "allowed: true; it cannot be switched off");
+            } else if name != "AllowServiceExternalIPs" {
+                self.warnings
+                    .push(format!("feature gate {name} has no meaning here"));
+            }
+        }
+        self.configuration
+            .feature_gates
+            .get("AllowServiceExternalIPs")
+            .copied()
+    }
+}
+
+const NETWORKS: &str = "allowed: networks such as 10.0.0.0/8 or fd00::/8";
+
+fn is_hashing(scheduler: &str) -> bool {
+    matches!(scheduler, "sh" | "mh")
+}
+
+fn flags_allowed(scheduler: &str) -> String {
+    if is_hashing(scheduler) {
+        format!("allowed with scheduler {scheduler}: {scheduler}-port, {scheduler}-fallback")
+    } else {
+        format!(
+            "scheduler {scheduler} has no flags; allowed: sh-port, sh-fallback with sh, mh-port, mh-fallback with mh"
+        )
+    }
+}

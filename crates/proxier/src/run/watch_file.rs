@@ -1,0 +1,25 @@
+//! A configuration file that changes ends the program, as kube-proxy does: it
+//! is started anew with the new one.
+
+use std::path::{Path, PathBuf};
+
+use crate::source::manifests;
+
+/// Ends when the file's content is not what it was, with the reason.
+///
+/// # Errors
+/// When the file cannot be watched.
+pub(super) fn replaced(path: &Path) -> anyhow::Result<impl Future<Output = String> + use<>> {
+    let (watcher, mut changed) = manifests::watch(path)?;
+    let path: PathBuf = path.to_owned();
+    let before = std::fs::read(&path).ok();
+    Ok(async move {
+        let _watcher = watcher;
+        while changed.changed().await.is_ok() {
+            if std::fs::read(&path).ok() != before {
+                return format!("configuration file {} changed", path.display());
+            }
+        }
+        std::future::pending().await
+    })
+}
