@@ -8,10 +8,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kube_ipvs_core::Cluster;
 use kube_ipvs_core::state::Family;
 
-use crate::check;
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
+use crate::{check, cleanup};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Compile(Box<PlanArgs>),
     /// Say whether this node can run the proxy, and what stands in the way
     Check(check::CheckArgs),
+    /// Remove exactly what is ours from this node
+    Cleanup(cleanup::CleanupArgs),
     /// Write a completion script for a shell
     Completion(CompletionArgs),
 }
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan(&args),
         Command::Compile(args) => compile(&args),
         Command::Check(args) => Ok(check::run(&args)),
+        Command::Cleanup(args) => cleanup::run(&args),
         Command::Completion(args) => {
             clap_complete::generate(
                 args.shell,
@@ -91,9 +94,11 @@ fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
         Action::WriteConfig(path) => write_config(&settings, path),
         Action::Once => run::once(&program(&settings)?),
         Action::Run => run::run(program(&settings)?, &settings),
-        Action::InitOnly | Action::Cleanup => {
-            anyhow::bail!("not built in yet")
-        }
+        Action::Cleanup => cleanup::run(&cleanup::CleanupArgs {
+            state_dir: settings.state_dir.clone(),
+            ..cleanup::CleanupArgs::default()
+        }),
+        Action::InitOnly => anyhow::bail!("--init-only is not built in yet"),
     }
 }
 
