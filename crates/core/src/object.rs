@@ -24,8 +24,8 @@ pub enum Object {
 pub struct DecodeError {
     /// What it was, as far as that could be read: `Service default/web`.
     pub object: String,
-    /// The field and what was wrong with it.
-    pub source: serde_json::Error,
+    /// The field and what was wrong with it: `spec.ports[0].port: invalid type ...`.
+    pub source: serde_path_to_error::Error<serde_json::Error>,
 }
 
 impl Object {
@@ -36,10 +36,10 @@ impl Object {
     pub fn decode(kind: Kind, json: serde_json::Value) -> Result<Self, DecodeError> {
         let name = name_in(&json);
         let decoded = match kind {
-            Kind::Service => serde_json::from_value(json).map(Self::Service),
-            Kind::EndpointSlice => serde_json::from_value(json).map(Self::EndpointSlice),
-            Kind::ServiceCidr => serde_json::from_value(json).map(Self::ServiceCidr),
-            Kind::Node => serde_json::from_value(json).map(Self::Node),
+            Kind::Service => serde_path_to_error::deserialize(json).map(Self::Service),
+            Kind::EndpointSlice => serde_path_to_error::deserialize(json).map(Self::EndpointSlice),
+            Kind::ServiceCidr => serde_path_to_error::deserialize(json).map(Self::ServiceCidr),
+            Kind::Node => serde_path_to_error::deserialize(json).map(Self::Node),
         };
         decoded.map_err(|source| DecodeError {
             object: format!("{kind} {name}"),

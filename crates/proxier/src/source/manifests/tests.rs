@@ -85,6 +85,8 @@ fn a_file_that_goes_bad_keeps_what_it_held() {
     let wrong_field = WEB.replace("port: 80", "port: http");
     fs::write(&file, wrong_field).unwrap();
     let reading = manifests.read().unwrap();
+    let problem = &reading.problems[0];
+    assert!(problem.contains("a.yaml: document 1: ") && problem.contains("spec.ports[0].port"), "{problem}");
     assert_eq!(names(&reading.events), ["-api"], "{:?}", reading.problems);
 }
 
