@@ -86,7 +86,9 @@ pub(crate) fn classify(line: &str) -> Line<'_> {
 pub(crate) enum End {
     /// The job ended with this exit code.
     Exit(u8),
-    /// The emulator went away.
+    /// The emulator went away before the first marker.
+    GoneBooting,
+    /// The emulator went away after it.
     Gone,
     /// We stopped it before the first marker.
     NotUp,
@@ -103,7 +105,7 @@ pub(crate) fn outcome(end: End, kernel_log: &str) -> Outcome {
         End::Exit(0) => Outcome::Passed,
         End::Exit(code) => Outcome::Code(code),
         End::Gone => Outcome::Vanished,
-        End::NotUp => Outcome::NeverBooted,
+        End::NotUp | End::GoneBooting => Outcome::NeverBooted,
         End::Late => Outcome::TimedOut,
     }
 }
@@ -164,7 +166,13 @@ mod tests {
                 .into(),
         );
 
-        for end in [End::Exit(0), End::Gone, End::NotUp, End::Late] {
+        for end in [
+            End::Exit(0),
+            End::Gone,
+            End::GoneBooting,
+            End::NotUp,
+            End::Late,
+        ] {
             assert_eq!(outcome(end, PANIC), crashed);
         }
     }

@@ -11,8 +11,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-/// A name and what it runs; the latter says whether the bound was kept.
-const BENCHMARKS: &[(&str, fn() -> Result<bool>)] = &[("programming", programming::run)];
+/// Says whether the bound was kept.
+type Benchmark = fn() -> Result<bool>;
+
+const BENCHMARKS: &[(&str, Benchmark)] = &[("programming", programming::run)];
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
