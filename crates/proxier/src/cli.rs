@@ -11,7 +11,7 @@ use kube_ipvs_core::state::Family;
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
-use crate::{check, cleanup};
+use crate::{check, cleanup, inspect};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Plan(Box<PlanArgs>),
     /// Compile manifests to the desired state; no kernel needed
     Compile(Box<PlanArgs>),
+    /// List virtual servers, with ipvsadm's options and in its format
+    Inspect(Box<inspect::InspectArgs>),
     /// Say whether this node can run the proxy, and what stands in the way
     Check(check::CheckArgs),
     /// Remove exactly what is ours from this node
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => start(&args),
         Command::Plan(args) => plan(&args),
         Command::Compile(args) => compile(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Completion(args) => {

@@ -109,7 +109,9 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    check::log(&check::preflight(&settings.scheduler));
+    // What is not good is told, not waited for: serving comes first.
+    let scheduler = settings.scheduler.clone();
+    std::thread::spawn(move || check::log(&check::preflight(&scheduler)));
     let syncer = program.syncer()?;
     let metrics = Metrics::new();
     let health = Health::new(

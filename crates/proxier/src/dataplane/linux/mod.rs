@@ -25,6 +25,8 @@ use super::record::ChangedTimeouts;
 use super::{ApplyReport, Dataplane, Observed, Prepared, sysctl};
 use table::Table;
 
+pub(crate) use convert::key as key_of;
+
 /// How the Linux dataplane is set up.
 #[derive(Debug, Clone)]
 pub struct Setup {

@@ -86,7 +86,10 @@ fn a_file_that_goes_bad_keeps_what_it_held() {
     fs::write(&file, wrong_field).unwrap();
     let reading = manifests.read().unwrap();
     let problem = &reading.problems[0];
-    assert!(problem.contains("a.yaml: document 1: ") && problem.contains("spec.ports[0].port"), "{problem}");
+    assert!(
+        problem.contains("a.yaml: document 1: ") && problem.contains("spec.ports[0].port"),
+        "{problem}"
+    );
     assert_eq!(names(&reading.events), ["-api"], "{:?}", reading.problems);
 }
 

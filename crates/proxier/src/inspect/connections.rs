@@ -1,0 +1,114 @@
+//! Connection entries, from `/proc/net/ip_vs_conn`: the kernel gives them no
+//! other way.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The listing of `ipvsadm -L -n -c`. Lines that make no sense are left out.
+pub(super) fn render(table: &str, persistent: bool) -> String {
+    let mut text = "IPVS connection entries\n".to_owned();
+    text += &if persistent {
+        format!(
+            "pro expire {:<11} {:<18} {:<18} {:<18} {:<16} {}\n",
+            "state", "source", "virtual", "destination", "pe name", "pe_data"
+        )
+    } else {
+        format!(
+            "pro expire {:<11} {:<18} {:<18} {}\n",
+            "state", "source", "virtual", "destination"
+        )
+    };
+    for line in table.lines().skip(1) {
+        if let Some(entry) = Entry::parse(line) {
+            text += &entry.line(persistent);
+        }
+    }
+    text
+}
+
+struct Entry<'a> {
+    protocol: &'a str,
+    source: SocketAddr,
+    front: SocketAddr,
+    back: SocketAddr,
+    state: &'a str,
+    expires: u64,
+    engine: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Entry<'a> {
+    /// `Pro FromIP FPrt ToIP TPrt DestIP DPrt State Expires PEName PEData`.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let protocol = words.next()?;
+        let mut socket = || {
+            let address = address(words.next()?)?;
+            let port = u16::from_str_radix(words.next()?, 16).ok()?;
+            Some(SocketAddr::new(address, port))
+        };
+        let (source, front, back) = (socket()?, socket()?, socket()?);
+        let state = words.next()?;
+        let expires = words.next()?.parse().ok()?;
+        let engine = words.next().zip(words.next());
+        Some(Self {
+            protocol,
+            source,
+            front,
+            back,
+            state,
+            expires,
+            engine,
+        })
+    }
+
+    fn line(&self, persistent: bool) -> String {
+        let expires = format!("{:02}:{:02}", self.expires / 60, self.expires % 60);
+        let head = format!(
+            "{:<3} {:<6} {:<11} {:<18} {:<18}",
+            self.protocol,
+            expires,
+            self.state,
+            self.source.to_string(),
+            self.front.to_string()
+        );
+        match self.engine {
+            Some((name, data)) if persistent => {
+                format!("{head} {:<16} {:<18} {data}\n", self.back.to_string(), name)
+            }
+            _ => format!("{head} {}\n", self.back),
+        }
+    }
+}
+
+/// Hexadecimal without dots, or `[fd00:...]`-like with all groups written out.
+fn address(word: &str) -> Option<IpAddr> {
+    let bare = word.trim_start_matches('[').trim_end_matches(']');
+    if bare.contains(':') {
+        return bare.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    }
+    u32::from_str_radix(bare, 16)
+        .ok()
+        .map(|bits| Ipv4Addr::from_bits(bits).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP 0A010002 0FA2 0A600001 0050 0A020002 1F90 ESTABLISHED     894
+UDP [fd00:0000:0000:0000:0000:0000:0000:0001] 0035 [fd00:0000:0000:0000:0000:0000:0000:0002] 0035 [fd00:0000:0000:0000:0000:0000:0000:0003] 14E9 UDP 10800
+nonsense
+";
+
+    #[test]
+    fn entries_are_printed_as_ipvsadm_prints_them() {
+        assert_eq!(
+            render(TABLE, false),
+            "IPVS connection entries\n\
+             pro expire state       source             virtual            destination\n\
+             TCP 14:54  ESTABLISHED 10.1.0.2:4002      10.96.0.1:80       10.2.0.2:8080\n\
+             UDP 180:00 UDP         [fd00::1]:53       [fd00::2]:53       [fd00::3]:5353\n"
+        );
+    }
+}

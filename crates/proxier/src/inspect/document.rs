@@ -1,0 +1,205 @@
+//! Our own forms: JSON and YAML of everything, and a listing with the names of
+//! Services. In the order of keys, not in ipvsadm's.
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+use ipvs_netlink::{Destination, Family, Service, ServiceFlags, ServiceId, Stats};
+use serde::Serialize;
+
+use super::names::ServiceNames;
+use super::snapshot::Snapshot;
+
+#[derive(Serialize)]
+struct Document {
+    version: String,
+    connection_table_size: u32,
+    virtual_servers: Vec<Server>,
+}
+
+#[derive(Serialize)]
+struct Server {
+    /// `10.96.0.10:53/UDP`, `FWM 7 IPv6`.
+    key: String,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    protocol: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<&'static str>,
+    /// `namespace/name:port`; null when it is not ours.
+    service: Option<String>,
+    scheduler: String,
+    flags: Vec<&'static str>,
+    persistence_timeout: Option<u32>,
+    persistence_netmask: Option<String>,
+    persistence_engine: Option<String>,
+    stats: Counts,
+    real_servers: Vec<Real>,
+}
+
+#[derive(Serialize)]
+struct Real {
+    address: IpAddr,
+    port: u16,
+    forward: String,
+    weight: u32,
+    upper_threshold: u32,
+    lower_threshold: u32,
+    active_connections: u32,
+    inactive_connections: u32,
+    persistent_connections: u32,
+    stats: Counts,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    connections: u64,
+    in_packets: u64,
+    out_packets: u64,
+    in_bytes: u64,
+    out_bytes: u64,
+    connections_per_second: u64,
+    in_packets_per_second: u64,
+    out_packets_per_second: u64,
+    in_bytes_per_second: u64,
+    out_bytes_per_second: u64,
+}
+
+pub(super) fn json(snapshot: &Snapshot, names: &ServiceNames) -> anyhow::Result<String> {
+    let document = document(snapshot, names);
+    Ok(serde_json::to_string_pretty(&document).context("write JSON")? + "\n")
+}
+
+pub(super) fn yaml(snapshot: &Snapshot, names: &ServiceNames) -> anyhow::Result<String> {
+    serde_saphyr::to_string(&document(snapshot, names)).context("write YAML")
+}
+
+/// ipvsadm's columns with the Service in front.
+pub(super) fn wide(snapshot: &Snapshot, names: &ServiceNames) -> String {
+    let document = document(snapshot, names);
+    let width = |service: &Option<String>| service.as_deref().unwrap_or("(not ours)").len();
+    let column = document
+        .virtual_servers
+        .iter()
+        .map(|server| width(&server.service))
+        .max();
+    let column = column.unwrap_or(0).max("SERVICE".len());
+    let mut text = format!(
+        "{:<column$}  {:<44} SCHEDULER  FLAGS\n",
+        "SERVICE", "VIRTUAL SERVER"
+    );
+    for server in &document.virtual_servers {
+        let service = server.service.as_deref().unwrap_or("(not ours)");
+        let line = format!(
+            "{service:<column$}  {:<44} {:<10} {}",
+            server.key,
+            server.scheduler,
+            server.flags.join(",")
+        );
+        text += line.trim_end();
+        text += "\n";
+        for real in &server.real_servers {
+            let at = std::net::SocketAddr::new(real.address, real.port).to_string();
+            text += &format!(
+                "{:column$}  -> {at:<41} weight {} active {} inactive {}\n",
+                "", real.weight, real.active_connections, real.inactive_connections
+            );
+        }
+    }
+    text
+}
+
+fn document(snapshot: &Snapshot, names: &ServiceNames) -> Document {
+    let mut servers: Vec<Server> = snapshot
+        .services
+        .iter()
+        .map(|(service, to)| server(service, to, names))
+        .collect();
+    servers.sort_by(|a, b| {
+        (a.mark, a.address, a.port, &a.protocol).cmp(&(b.mark, b.address, b.port, &b.protocol))
+    });
+    Document {
+        version: snapshot.info.version.to_string(),
+        connection_table_size: snapshot.info.conn_tab_size,
+        virtual_servers: servers,
+    }
+}
+
+fn server(service: &Service, to: &[Destination], names: &ServiceNames) -> Server {
+    let persistent = service.flags.contains(ServiceFlags::PERSISTENT);
+    let mut flags = service.flags.scheduler_flag_names(&service.scheduler);
+    if persistent {
+        flags.push("persistent");
+    }
+    if service.flags.contains(ServiceFlags::ONE_PACKET) {
+        flags.push("one-packet");
+    }
+    let (mut address, mut port, mut protocol, mut mark, mut family) =
+        (None, None, None, None, None);
+    match &service.id {
+        ServiceId::Address {
+            address: at,
+            port: number,
+            protocol: by,
+        } => {
+            (address, port, protocol) = (Some(*at), Some(*number), Some(by.to_string()));
+        }
+        ServiceId::Fwmark {
+            mark: value,
+            family: of,
+        } => {
+            mark = Some(*value);
+            family = Some(if *of == Family::V4 { "IPv4" } else { "IPv6" });
+        }
+    }
+    let mut real_servers: Vec<Real> = to.iter().map(real).collect();
+    real_servers.sort_by_key(|real| (real.address, real.port));
+    Server {
+        key: service.id.to_string(),
+        address,
+        port,
+        protocol,
+        mark,
+        family,
+        service: names.of(&service.id).map(str::to_owned),
+        scheduler: service.scheduler.as_str().to_owned(),
+        flags,
+        persistence_timeout: persistent.then_some(service.timeout),
+        persistence_netmask: persistent.then(|| service.netmask.to_string()),
+        persistence_engine: service.pe_name.clone(),
+        stats: counts(&service.stats),
+        real_servers,
+    }
+}
+
+fn real(to: &Destination) -> Real {
+    Real {
+        address: to.id.address,
+        port: to.id.port,
+        forward: to.forwarding.to_string(),
+        weight: to.weight,
+        upper_threshold: to.upper_threshold,
+        lower_threshold: to.lower_threshold,
+        active_connections: to.active_connections,
+        inactive_connections: to.inactive_connections,
+        persistent_connections: to.persistent_connections,
+        stats: counts(&to.stats),
+    }
+}
+
+fn counts(stats: &Stats) -> Counts {
+    Counts {
+        connections: stats.connections,
+        in_packets: stats.in_packets,
+        out_packets: stats.out_packets,
+        in_bytes: stats.in_bytes,
+        out_bytes: stats.out_bytes,
+        connections_per_second: stats.connection_rate,
+        in_packets_per_second: stats.in_packet_rate,
+        out_packets_per_second: stats.out_packet_rate,
+        in_bytes_per_second: stats.in_byte_rate,
+        out_bytes_per_second: stats.out_byte_rate,
+    }
+}
