@@ -39,7 +39,7 @@ where
     command
 }
 
-/// The directory that is `/run/kube-ipvs` for [`kube_ipvs`] in `namespace`.
+/// The directory that is `/run/kube-ipvs` for [`kube_ipvs()`] in `namespace`.
 pub fn state_directory(namespace: &Namespace) -> PathBuf {
     PathBuf::from("/run/kube-ipvs-tests").join(namespace.name())
 }
@@ -62,7 +62,7 @@ impl Daemon {
         Self::spawn(&mut kube_ipvs(namespace, arguments))
     }
 
-    /// Starts a command made by [`kube_ipvs`], for an environment of its own.
+    /// Starts a command made by [`kube_ipvs()`], for an environment of its own.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
