@@ -1,5 +1,6 @@
 //! The client: one method a command.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use netlink_packet_core::DecodeError;
@@ -87,16 +88,20 @@ impl Client {
     /// All services, in the kernel's order; equivalent to `ipvsadm -Ln --nosort`
     /// without the destinations.
     ///
-    /// A list is no snapshot. The kernel does not say so when services come and
-    /// go while it makes one; have one thread do both, or look twice.
+    /// A list of more than about a hundred services is no snapshot. The kernel
+    /// makes it in pieces, finds its place again by counting, and does not say
+    /// so when services came or went meanwhile. Kernels that keep one table for
+    /// all network namespaces (6.1 does) even count those of the others. An
+    /// entry that comes twice gives this away; one that is left out does not.
     ///
     /// # Errors
     ///
-    /// [`Error::Interrupted`] if the kernel does say so; EPERM.
+    /// [`Error::Interrupted`] if the table is seen to change: look again. EPERM.
     pub fn services(&mut self) -> Result<Vec<Service>, Error> {
         let query = self.query(Operation::ListServices, IPVS_CMD_GET_SERVICE, true);
         let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
-        list(&mut self.connection, &query, answer, |_| {}, Service::parse)
+        let services = list(&mut self.connection, &query, answer, |_| {}, Service::parse)?;
+        once_each(services, |service| service.id, query.operation)
     }
 
     /// One service.
@@ -126,9 +131,9 @@ impl Client {
             |nest| Destination::parse(nest, id.family()),
         )?;
         if destinations.is_empty() {
-            self.look_at(id, query.operation)?;
+            self.look_at(id, query.operation.clone())?;
         }
-        Ok(destinations)
+        once_each(destinations, |destination| destination.id, query.operation)
     }
 
     /// Add a service; equivalent to `ipvsadm -A`.
@@ -409,6 +414,20 @@ fn list<T>(
         }
         Ok(())
     })?;
+    Ok(all)
+}
+
+/// The list, unless something is in it twice: then it was counted wrong, and
+/// something else may be missing.
+fn once_each<T, I: Ord>(
+    all: Vec<T>,
+    id: impl Fn(&T) -> I,
+    operation: Operation,
+) -> Result<Vec<T>, Error> {
+    let different: BTreeSet<_> = all.iter().map(id).collect();
+    if different.len() < all.len() {
+        return Err(Error::Interrupted { operation });
+    }
     Ok(all)
 }
 

@@ -54,9 +54,9 @@ pub enum Error {
         timeout: Duration,
     },
 
-    /// The table changed while it was listed: the list is inconsistent. Ask
-    /// again.
-    #[error("{operation}: the table changed while it was read (NLM_F_DUMP_INTR)")]
+    /// The table changed while it was listed, by the kernel's word
+    /// (`NLM_F_DUMP_INTR`) or because something came twice: look again.
+    #[error("{operation}: the table changed while it was read")]
     Interrupted {
         /// What was asked.
         operation: Operation,

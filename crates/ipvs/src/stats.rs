@@ -8,6 +8,9 @@ use crate::wire::{keep, read_attributes, read_counter};
 /// Counters of a service or destination since it was made or zeroed, and the
 /// kernel's estimate of the current rates. Reported only.
 ///
+/// The kernel sums its counters up about every two seconds, so they lag behind;
+/// zeroing takes the last sum as the new zero.
+///
 /// Kernels since 4.1 report all in 64 bits; from older ones the counters of
 /// connections and packets, and the rates, wrap at 2^32.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -103,7 +103,8 @@ fn declare(text: &mut String, keyword: &str, name: &str, type_spec: &str, entrie
 ///
 /// # Errors
 /// A configuration or an element that must not reach the kernel. Networks that
-/// overlap are found among the added ones; the kernel refuses the rest.
+/// overlap are found among the added ones only, and not every kernel refuses one
+/// that overlaps what is there: aggregate the networks of a front before comparing.
 pub fn render_change(
     config: &Config,
     change: &Change,

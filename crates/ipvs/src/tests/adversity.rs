@@ -4,8 +4,8 @@ use std::io;
 
 use netlink_packet_core::{DefaultNla, NLM_F_DUMP_INTR};
 
-use super::fake::{Sent, client, done, error, error_in_words, message, service};
-use super::stories::{endpoint, web};
+use super::fake::{self, Sent, client, done, error, error_in_words, message, service};
+use super::stories::{endpoint, web, web6};
 use super::*;
 
 const ESRCH: i32 = -3;
@@ -141,6 +141,35 @@ fn an_interrupted_dump_is_no_answer() {
     }
 }
 
+/// What Linux 6.1 does when a service goes in another namespace meanwhile.
+#[test]
+fn a_dump_with_an_entry_twice_is_no_answer() {
+    let (mut client, _) = client(1 << 21, |sent| {
+        let sequence = sent[0].sequence;
+        let one = service(sequence, 0, &Service::new(web(), Scheduler::RR));
+        vec![Ok(one.clone()), Ok(one), Ok(done(sequence, 0, 0))]
+    });
+    let answer = client.services();
+    assert!(
+        matches!(answer, Err(Error::Interrupted { .. })),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_kernel_without_ipvs_is_told_from_other_trouble() {
+    let refusing = |errno: Errno| fake::refusing_family(-(errno as i32)).expect_err("refused");
+
+    let missing = refusing(Errno::ENOENT);
+    assert!(matches!(missing, Error::NoIpvs), "{missing:?}");
+    assert_eq!(missing.errno_name().as_deref(), Some("ENOENT"));
+    let forbidden = refusing(Errno::EPERM);
+    assert_eq!(
+        forbidden.to_string(),
+        "find IPVS in the kernel: not permitted (EPERM)"
+    );
+}
+
 #[test]
 fn a_dump_that_ends_in_an_error_is_no_answer() {
     let (mut client, _) = client(1 << 21, |sent| {
@@ -163,7 +192,7 @@ fn several_messages_of_a_datagram_are_all_read() {
         datagram.extend(service(
             sequence,
             0,
-            &Service::new(web(), "new-in-7.0".into()),
+            &Service::new(web6(), "new-in-7.0".into()),
         ));
         vec![Ok(datagram), Ok(done(sequence, 0, 0))]
     });
@@ -191,7 +220,7 @@ fn what_is_cut_off_is_told() {
     let expected = "list virtual servers: malformed answer: 65536 bytes of 131088 were read";
     assert_eq!(answer.to_string(), expected);
 
-    let (mut client, _) = super::fake::client(1 << 21, |_| vec![Ok(vec![1, 2, 3])]);
+    let (mut client, _) = fake::client(1 << 21, |_| vec![Ok(vec![1, 2, 3])]);
     let answer = client.services();
     assert!(matches!(answer, Err(Error::Malformed { .. })), "{answer:?}");
 }

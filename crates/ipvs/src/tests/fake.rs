@@ -34,6 +34,8 @@ pub(super) struct FakeKernel {
     queue: VecDeque<io::Result<Vec<u8>>>,
     receive_buffer: usize,
     sends: Sends,
+    /// Refuses to name the family with this error.
+    family_error: Option<i32>,
 }
 
 /// A client of a kernel that has IPVS and otherwise behaves as said.
@@ -47,9 +49,21 @@ pub(super) fn client(
         queue: VecDeque::new(),
         receive_buffer,
         sends: sends.clone(),
+        family_error: None,
     };
     let client = Client::over(Box::new(kernel)).expect("it has IPVS");
     (client, sends)
+}
+
+/// What comes of opening a client where the family is refused.
+pub(super) fn refusing_family(code: i32) -> Result<Client, Error> {
+    Client::over(Box::new(FakeKernel {
+        behaviour: Box::new(|_| Vec::new()),
+        queue: VecDeque::new(),
+        receive_buffer: 1 << 21,
+        sends: Sends::default(),
+        family_error: Some(code),
+    }))
 }
 
 impl Transport for FakeKernel {
@@ -61,8 +75,11 @@ impl Transport for FakeKernel {
             self.queue.extend((self.behaviour)(&sent));
         } else {
             let sequence = messages[0].1.sequence;
-            self.queue.push_back(Ok(family(sequence)));
-            self.queue.push_back(Ok(error(sequence, 0)));
+            if self.family_error.is_none() {
+                self.queue.push_back(Ok(family(sequence)));
+            }
+            let code = self.family_error.unwrap_or(0);
+            self.queue.push_back(Ok(error(sequence, code)));
         }
         Ok(bytes.len())
     }
