@@ -1,6 +1,7 @@
 //! Tests that need root and a kernel with IPVS. `cargo xtask kernel-test` runs
 //! them in a VM, `--native` on this machine. Each brings its own namespaces.
 
+mod cleanup;
 mod client;
 mod conntrack;
 mod daemon;
@@ -9,5 +10,6 @@ mod inspect;
 mod matrix;
 mod model;
 mod nft;
+mod snapshot;
 mod traffic;
 mod vip;

@@ -1,0 +1,64 @@
+//! Everything of a namespace that a Service proxy could touch, as text.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use kube_ipvs_tests::{Namespace, run};
+
+/// What other programs show, by what was asked.
+pub(crate) fn snapshot(namespace: &Namespace) -> BTreeMap<String, String> {
+    const SHOWN: [(&str, &[&str]); 8] = [
+        ("ipvsadm", &["-Sn"]),
+        ("ipvsadm", &["-L", "--timeout"]),
+        ("nft", &["list", "ruleset"]),
+        ("ip", &["-4", "route", "show", "table", "all"]),
+        ("ip", &["-6", "route", "show", "table", "all"]),
+        ("ip", &["rule", "show"]),
+        ("ip", &["link", "show"]),
+        ("ip", &["address", "show"]),
+    ];
+    namespace.run(|| {
+        let mut all = BTreeMap::new();
+        for (program, arguments) in SHOWN {
+            let asked = format!("{program} {}", arguments.join(" "));
+            all.insert(asked, run(program, arguments));
+        }
+        for part in ["net/ipv4", "net/ipv6", "net/netfilter"] {
+            sysctls(&Path::new("/proc/sys").join(part), &mut all);
+        }
+        all
+    })
+}
+
+/// Panics with what differs between two snapshots.
+#[track_caller]
+pub(crate) fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
+    let keys = before.keys().chain(after.keys());
+    let mut differences: Vec<String> = keys
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| {
+            let [before, after] =
+                [before, after].map(|all| all.get(key).map_or("(nothing)", String::as_str));
+            format!("{key}\n--- before\n{before}\n--- after\n{after}")
+        })
+        .collect();
+    differences.dedup();
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+fn sysctls(directory: &Path, into: &mut BTreeMap<String, String>) {
+    /// It counts.
+    const LIVELY: &str = "nf_conntrack_count";
+    let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("list {directory:?}: {e}"));
+    for entry in entries {
+        let path = entry.expect("list sysctls").path();
+        if path.is_dir() {
+            sysctls(&path, into);
+        } else if !path.ends_with(LIVELY) {
+            // Some cannot be read: write-only, or not set.
+            let value = fs::read_to_string(&path).unwrap_or_default();
+            into.insert(path.display().to_string(), value);
+        }
+    }
+}
