@@ -11,7 +11,7 @@ use kube_ipvs_core::state::Family;
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
-use crate::{check, cleanup, inspect};
+use crate::{check, cleanup, initialise, inspect};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -101,7 +101,7 @@ fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
             state_dir: settings.state_dir.clone(),
             ..cleanup::CleanupArgs::default()
         }),
-        Action::InitOnly => anyhow::bail!("--init-only is not built in yet"),
+        Action::InitOnly => initialise::init_only(&resolve::initialise(&settings)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! A library only so that tests can reach its parts; the interface is the
 //! command line.
 
+pub mod adopt;
 pub mod check;
 pub mod cleanup;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod dataplane;
 pub mod events;
 pub mod health;
+pub mod initialise;
 pub mod inspect;
 pub mod metrics;
 pub mod run;

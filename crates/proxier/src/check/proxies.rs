@@ -122,7 +122,7 @@ fn addresses_on_link() -> usize {
 }
 
 /// Read with `nft`; what iptables-legacy holds cannot be seen by it.
-fn tables_of_kube_proxy() -> Vec<String> {
+pub(crate) fn tables_of_kube_proxy() -> Vec<String> {
     let output = Command::new("nft").args(["-j", "list", "chains"]).output();
     output.map_or_else(|_| Vec::new(), |output| parse_chains(&output.stdout))
 }

@@ -20,8 +20,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::check;
-use crate::config::Settings;
+use crate::config::{Conntrack, Settings};
 use crate::dataplane::linux::{Linux, Setup};
 use crate::dataplane::lock::StateLock;
 use crate::dataplane::record::RecordFile;
@@ -33,6 +32,7 @@ use crate::source::manifests::Manifests;
 use crate::sync::driver::{Driver, Times};
 use crate::sync::reporter::Reporter;
 use crate::sync::{Round, Syncer, Trigger};
+use crate::{adopt, check, initialise};
 
 pub use logging::start_logging;
 pub use node::own_node;
@@ -76,8 +76,10 @@ pub struct Program {
     pub configuration: serde_json::Value,
     /// Tell owners of Services by Kubernetes Events.
     pub events: bool,
+    /// Sizes and time-outs of conntrack.
+    pub conntrack: Conntrack,
     /// Take over what a kube-proxy in ipvs mode left.
-    pub adopt: bool,
+    pub adopt: Option<adopt::Terms>,
 }
 
 impl Program {
@@ -90,8 +92,11 @@ impl Program {
     /// # Errors
     /// The kernel, `nft` or the ownership record cannot be used: with the remedy.
     pub fn syncer(&self) -> anyhow::Result<Syncer<Linux>> {
-        let dataplane = Linux::open(self.setup.clone())?;
-        let record = RecordFile::open(&self.state_dir)?;
+        let mut dataplane = Linux::open(self.setup.clone())?;
+        let mut record = RecordFile::open(&self.state_dir)?;
+        if let Some(terms) = &self.adopt {
+            adopt::claim(&mut record, &mut dataplane, terms)?;
+        }
         let cluster = Cluster::new(self.options.clone());
         Ok(Syncer::new(cluster, dataplane, record, self.drain_timeout))
     }
@@ -112,7 +117,9 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     // What is not good is told, not waited for: serving comes first.
     let scheduler = settings.scheduler.clone();
     std::thread::spawn(move || check::log(&check::preflight(&scheduler)));
-    let syncer = program.syncer()?;
+    let mut syncer = program.syncer()?;
+    let changed = initialise::set_conntrack(&program.setup.sysctl_root, &program.conntrack);
+    syncer.record().add_sysctls(changed);
     let metrics = Metrics::new();
     let health = Health::new(
         program.families(),
@@ -130,9 +137,10 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let link = program.setup.link.clone();
     let times = program.times;
+    let adopt = program.adopt.is_some();
     let kernel = std::thread::Builder::new()
         .name("kernel".to_owned())
-        .spawn(move || keep(syncer, times, reporter, received, &link, stopped))
+        .spawn(move || keep(syncer, times, reporter, received, &link, adopt, stopped))
         .context("start the kernel's thread")?;
     let file = program
         .config_file
@@ -159,6 +167,7 @@ fn keep(
     reporter: Reporter,
     events: mpsc::Receiver<Event>,
     link: &str,
+    adopt: bool,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread()
@@ -168,6 +177,7 @@ fn keep(
     runtime.block_on(async {
         let changes = kube_ipvs_vip::watch(link).context("watch the host's addresses")?;
         Driver::new(syncer, times, reporter)
+            .once_settled(move |linux| adopt::settle(linux, adopt))
             .run(events, changes, stopped)
             .await;
         Ok(())
@@ -213,6 +223,9 @@ pub fn once(program: &Program) -> anyhow::Result<ExitCode> {
     round.trigger = Trigger::Start;
     round.log();
     warn_of(syncer.cluster());
+    if round.is_clean() {
+        adopt::settle(syncer.dataplane(), program.adopt.is_some());
+    }
     report(&round)
 }
 

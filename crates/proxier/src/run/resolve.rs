@@ -11,9 +11,11 @@ use kube_ipvs_core::{Event, Options};
 use kube_ipvs_vip::{Binder, Binding, HostAddress};
 
 use super::{Program, Source};
+use crate::adopt;
 use crate::config::{self, Settings, VipBinding};
 use crate::dataplane::linux::Setup;
 use crate::dataplane::sysctl::{self, Sysctls};
+use crate::initialise::Initialise;
 use crate::source::kube::KubeConfig;
 use crate::source::manifests::Manifests;
 use crate::sync::driver::Times;
@@ -76,11 +78,7 @@ pub(crate) fn program(settings: &Settings, node: Option<&Node>) -> anyhow::Resul
             tables: tables(settings, &families, &pod_cidrs),
             sysctls: sysctls(settings, &families),
             sysctl_root: "/proc/sys".into(),
-            timeouts: ipvs_netlink::Timeouts {
-                tcp: settings.ipvs_timeouts.tcp.unwrap_or(TCP_TIMEOUT),
-                tcp_fin: settings.ipvs_timeouts.tcp_fin.unwrap_or(0),
-                udp: settings.ipvs_timeouts.udp.unwrap_or(0),
-            },
+            timeouts: timeouts(settings),
         },
         options,
         times: Times {
@@ -96,8 +94,31 @@ pub(crate) fn program(settings: &Settings, node: Option<&Node>) -> anyhow::Resul
         configuration: serde_json::to_value(&settings.configuration)
             .context("write the configuration as JSON")?,
         events: settings.events,
-        adopt: settings.adopt_kube_proxy,
+        conntrack: settings.conntrack,
+        adopt: settings.adopt_kube_proxy.then(|| adopt::Terms {
+            exclude: settings.exclude_cidrs.clone(),
+            ..adopt::Terms::default()
+        }),
     })
+}
+
+/// What `--init-only` sets.
+pub(crate) fn initialise(settings: &Settings) -> Initialise {
+    Initialise {
+        sysctl_root: "/proc/sys".into(),
+        state_dir: settings.state_dir.clone(),
+        sysctls: sysctls(settings, &families(settings)),
+        conntrack: settings.conntrack,
+        timeouts: timeouts(settings),
+    }
+}
+
+fn timeouts(settings: &Settings) -> ipvs_netlink::Timeouts {
+    ipvs_netlink::Timeouts {
+        tcp: settings.ipvs_timeouts.tcp.unwrap_or(TCP_TIMEOUT),
+        tcp_fin: settings.ipvs_timeouts.tcp_fin.unwrap_or(0),
+        udp: settings.ipvs_timeouts.udp.unwrap_or(0),
+    }
 }
 
 fn source(settings: &Settings) -> Source {

@@ -28,6 +28,9 @@ pub struct Times {
     pub sync_period: Duration,
 }
 
+/// What is done once, after the first round without a refusal.
+type Settled<D> = Box<dyn FnOnce(&mut D)>;
+
 /// Runs a syncer until it is told to stop.
 pub struct Driver<D> {
     syncer: Syncer<D>,
@@ -40,6 +43,8 @@ pub struct Driver<D> {
     not_before: Instant,
     next_audit: Instant,
     started: bool,
+    /// Waits for the first round without a refusal.
+    settled: Option<Settled<D>>,
     /// The zero of the syncer's clock.
     born: Instant,
 }
@@ -57,8 +62,15 @@ impl<D: Dataplane> Driver<D> {
             not_before: now,
             next_audit: now + times.sync_period,
             started: false,
+            settled: None,
             born: now,
         }
+    }
+
+    /// Does this once the kernel is as it should be for the first time.
+    pub fn once_settled(mut self, work: impl FnOnce(&mut D) + 'static) -> Self {
+        self.settled = Some(Box::new(work));
+        self
     }
 
     /// Runs until `stop` changes or is dropped. What is in the kernel stays.
@@ -212,6 +224,9 @@ impl<D: Dataplane> Driver<D> {
             .round(round, &mut self.syncer, begun.elapsed());
         if round.is_clean() {
             self.backoff.reset();
+            if let Some(work) = self.settled.take() {
+                work(self.syncer.dataplane());
+            }
         } else {
             let delay = self.backoff.failed();
             self.request(delay);

@@ -87,6 +87,39 @@ impl Linux {
         &self.nft
     }
 
+    /// Addresses bound to our link, whatever the binding is now.
+    ///
+    /// # Errors
+    /// When they could not be read whole.
+    pub fn addresses_on_link(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
+        self.binder
+            .bound_in(Binding::Address)
+            .context("read addresses of the VIP link")
+    }
+
+    /// Unbinds what is bound in the other way than ours: left by a kube-proxy,
+    /// or by us before `--vip-binding` was changed. Only once all VIPs are bound
+    /// in our way, so that none is ever without. Gives their number.
+    ///
+    /// # Errors
+    /// They could not be read whole, or the kernel refuses one.
+    pub fn unbind_other_way(&mut self) -> anyhow::Result<usize> {
+        let other = match self.setup.binding {
+            Binding::Address => Binding::Route {
+                source_v4: None,
+                source_v6: None,
+            },
+            Binding::Route { .. } => Binding::Address,
+        };
+        let vips = self.binder.bound_in(other).context("read bound VIPs")?;
+        let vips: Vec<_> = vips.into_iter().collect();
+        let refused = self.binder.unbind_in(other, &vips)?;
+        match refused.into_iter().next() {
+            Some((_, error)) => Err(error).context("unbind VIPs that are bound the other way"),
+            None => Ok(vips.len()),
+        }
+    }
+
     fn serves(&self, family: Family) -> bool {
         let family = convert::table_family(family);
         self.setup

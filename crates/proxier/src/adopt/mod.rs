@@ -1,0 +1,40 @@
+//! `--adopt-kube-proxy`: go on where a kube-proxy in ipvs mode has stopped.
+//!
+//! 1. [`claim`], before the first sync: the virtual servers that kube-proxy
+//!    left are put in the ownership record. The first difference then changes
+//!    them in place, so that live connections go on, and removes what no
+//!    Service wants. Its link and VIPs need no claim: what hangs on the link is
+//!    ours.
+//! 2. [`settle`], after the first clean round, when our table stands: its
+//!    iptables chains and ipsets are removed. This is the one place where
+//!    `iptables-save`, `iptables-restore` and `ipset` run, and only to delete.
+//!
+//! Both do nothing where nothing was left, so that the flag may stay.
+
+mod chains;
+mod claim;
+mod leftovers;
+mod programs;
+mod sets;
+
+use crate::dataplane::linux::Linux;
+
+pub use claim::{Claimed, Terms, claim};
+pub use leftovers::{Leftovers, remove_leftovers};
+
+/// What to run on the node where the programs are not at hand.
+pub const BY_HAND: &str = include_str!("by-hand.sh");
+
+/// What is left to do after the first round without a refusal, when all that
+/// is wanted stands: VIPs that are bound the other way are unbound, and with
+/// `adopt` the chains and sets of kube-proxy removed. Logs what became of them.
+pub fn settle(linux: &mut Linux, adopt: bool) {
+    match linux.unbind_other_way() {
+        Ok(0) => {}
+        Ok(vips) => tracing::info!(vips, "VIPs unbound that were bound the other way"),
+        Err(error) => tracing::warn!("{error:#}"),
+    }
+    if adopt {
+        remove_leftovers().log();
+    }
+}
