@@ -74,10 +74,11 @@ impl Model {
             Op::AddRealServer(key, real, to) => {
                 check(to)?;
                 let servers = &mut self.server(key)?.real_servers;
-                match servers.insert(*real, *to) {
-                    None => Ok(()),
-                    Some(_) => Err(Refused::Exists(format!("{key} -> {real}"))),
+                if servers.contains_key(real) {
+                    return Err(Refused::Exists(format!("{key} -> {real}")));
                 }
+                servers.insert(*real, *to);
+                Ok(())
             }
             Op::EditRealServer(key, real, to) => {
                 check(to)?;
@@ -125,20 +126,18 @@ impl Model {
     }
 
     fn bind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), Refused> {
-        for vip in vips {
-            if !self.state.vips.insert(*vip) {
-                return Err(Refused::Exists(vip.to_string()));
-            }
+        if let Some(vip) = vips.intersection(&self.state.vips).next() {
+            return Err(Refused::Exists(vip.to_string()));
         }
+        self.state.vips.extend(vips);
         Ok(())
     }
 
     fn unbind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), Refused> {
-        for vip in vips {
-            if !self.state.vips.remove(vip) {
-                return Err(Refused::NoEntry(vip.to_string()));
-            }
+        if let Some(vip) = vips.difference(&self.state.vips).next() {
+            return Err(Refused::NoEntry(vip.to_string()));
         }
+        self.state.vips.retain(|vip| !vips.contains(vip));
         Ok(())
     }
 
@@ -264,5 +263,64 @@ fn made_of(settings: &Settings) -> VirtualServer {
         flags: settings.flags,
         persistence: settings.persistence,
         real_servers: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> Model {
+        let plan = Plan {
+            ops: vec![
+                Op::AddVirtualServer(key(), settings()),
+                Op::AddRealServer(key(), real(), weight(1)),
+                Op::BindVips(BTreeSet::from(["10.96.0.10".parse().unwrap()])),
+            ],
+        };
+        let mut model = Model::default();
+        model.apply(&plan).unwrap();
+        model
+    }
+
+    fn key() -> VirtualServerKey {
+        "10.96.0.10:80/TCP".parse().unwrap()
+    }
+
+    fn real() -> RealServerKey {
+        "10.244.1.2:8080".parse().unwrap()
+    }
+
+    fn weight(weight: u32) -> RealServer {
+        RealServer {
+            weight,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            scheduler: "rr".to_owned(),
+            flags: Default::default(),
+            persistence: None,
+        }
+    }
+
+    #[test]
+    fn what_is_refused_changes_nothing() {
+        let vips = |all: &[&str]| all.iter().map(|vip| vip.parse().unwrap()).collect();
+        let refused = [
+            Op::AddVirtualServer(key(), settings()),
+            Op::AddRealServer(key(), real(), weight(2)),
+            Op::EditRealServer(key(), real(), weight(70_000)),
+            Op::BindVips(vips(&["10.96.0.9", "10.96.0.10"])),
+            Op::UnbindVips(vips(&["10.96.0.10", "10.96.0.11"])),
+        ];
+        for op in refused {
+            let mut tried = model();
+            tried.step(&op).unwrap_err();
+            assert_eq!(tried.state(), model().state(), "{op:?}");
+        }
     }
 }
