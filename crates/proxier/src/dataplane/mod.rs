@@ -14,7 +14,9 @@ use std::time::Duration;
 use kube_ipvs_core::HostAddress;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
-use kube_ipvs_core::state::{Front, KernelState, RealServerKey, VirtualServerKey};
+use kube_ipvs_core::state::{
+    Front, KernelState, NftElement, NftSet, NftState, RealServerKey, VirtualServerKey,
+};
 
 /// Carries plans out and tells what is there. Synchronous: one thread owns the
 /// kernel, and a fake needs no runtime.
@@ -107,6 +109,17 @@ pub struct ApplyReport {
     pub netlink: Duration,
     /// Time spent in `nft`.
     pub nft: Duration,
+}
+
+/// A removal of elements, but for the guard of VIPs that would not go: while
+/// one is bound, its ports that are no Service's must stay out of reach.
+pub(crate) fn keeping_guards(remove: &NftState, bound: &BTreeSet<IpAddr>) -> NftState {
+    let mut remove = remove.clone();
+    if let Some(vips) = remove.get_mut(&NftSet::Vips) {
+        vips.retain(|vip| !matches!(vip, NftElement::Address(vip) if bound.contains(vip)));
+    }
+    remove.retain(|_, elements| !elements.is_empty());
+    remove
 }
 
 /// One thing the kernel would not do.

@@ -13,7 +13,7 @@ use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{NftState, VirtualServerKey};
 
 use super::{Linux, convert};
-use crate::dataplane::{ApplyReport, Refusal};
+use crate::dataplane::{ApplyReport, Refusal, keeping_guards};
 
 pub(super) fn plan(linux: &mut Linux, plan: &Plan) -> ApplyReport {
     let mut run = Run {
@@ -21,6 +21,8 @@ pub(super) fn plan(linux: &mut Linux, plan: &Plan) -> ApplyReport {
         report: ApplyReport::default(),
         batch: Vec::new(),
         guarded: true,
+        withheld: BTreeSet::new(),
+        bound: BTreeSet::new(),
     };
     for op in &plan.ops {
         run.op(op);
@@ -35,6 +37,10 @@ struct Run<'a> {
     batch: Vec<(VirtualServerKey, ipvs::Request)>,
     /// Every change of the table so far was made.
     guarded: bool,
+    /// Virtual servers that were not made, and so take no real servers.
+    withheld: BTreeSet<VirtualServerKey>,
+    /// VIPs that would not go.
+    bound: BTreeSet<IpAddr>,
 }
 
 impl Run<'_> {
@@ -43,20 +49,30 @@ impl Run<'_> {
             Op::Nft { add, remove } => self.nft(add, remove),
             Op::BindVips(vips) => self.bind(vips),
             Op::UnbindVips(vips) => self.unbind(vips),
-            Op::AddVirtualServer(key, _) if !self.guarded => self.withhold(key),
-            _ => self.batch.extend(request(op)),
+            Op::AddVirtualServer(key, _) if !self.guarded => {
+                // Not an error of its own: the table's refusal has been reported.
+                tracing::debug!(%key, "not made, since the table refused a change");
+                self.withheld.insert(*key);
+            }
+            Op::RemoveVirtualServer(key) if !self.guarded => {
+                // Its front may still pass the guard; without a virtual server
+                // behind it, that would lead to whatever the host runs there.
+                let error =
+                    format!("keep virtual server {key}: the table refused to close its front");
+                self.refuse("virtual_server", Some(*key), error);
+            }
+            _ => {
+                let request = request(op).filter(|(key, _)| !self.withheld.contains(key));
+                self.batch.extend(request);
+            }
         }
-    }
-
-    /// Not an error of its own: the refusal of the table has been reported.
-    fn withhold(&mut self, key: &VirtualServerKey) {
-        tracing::debug!(%key, "not made, since the table refused a change");
     }
 
     fn nft(&mut self, add: &NftState, remove: &NftState) {
         self.flush();
         let started = Instant::now();
-        if let Err(error) = self.change_tables(add, remove) {
+        let remove = keeping_guards(remove, &self.bound);
+        if let Err(error) = self.change_tables(add, &remove) {
             self.guarded = false;
             self.refuse("nft", None, format!("change nftables table: {error:#}"));
         } else {
@@ -98,6 +114,10 @@ impl Run<'_> {
         let started = Instant::now();
         let vips: Vec<_> = vips.iter().copied().collect();
         let result = self.linux.binder.unbind(&vips);
+        match &result {
+            Ok(refused) => self.bound.extend(refused.iter().map(|(vip, _)| *vip)),
+            Err(_) => self.bound.extend(vips.iter().copied()),
+        }
         self.vips(result, vips.len(), started);
     }
 
