@@ -39,6 +39,7 @@ impl StateLock {
     /// The directory or the file cannot be made.
     pub fn try_acquire(directory: &Path) -> anyhow::Result<Option<Self>> {
         fs::create_dir_all(directory)
+            .map_err(with_remedy)
             .with_context(|| format!("make state directory {}", directory.display()))?;
         let path = directory.join(FILE_NAME);
         let operation = || format!("lock {}", path.display());
@@ -47,6 +48,7 @@ impl StateLock {
                 .create(true)
                 .append(true)
                 .open(&path)
+                .map_err(with_remedy)
                 .with_context(operation)?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -95,6 +97,16 @@ fn is_still(file: &File, path: &Path) -> bool {
         return false;
     };
     (held.dev(), held.ino()) == (there.dev(), there.ino())
+}
+
+/// Who may not write there is mostly not root, and lacks more than that.
+fn with_remedy(error: std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+            "{error}; run as root (CAP_NET_ADMIN is needed too), or choose another --state-dir"
+        ),
+        _ => error.into(),
+    }
 }
 
 #[cfg(test)]
