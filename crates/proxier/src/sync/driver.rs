@@ -37,11 +37,16 @@ pub struct Driver<D> {
     times: Times,
     reporter: Reporter,
     backoff: Backoff,
-    /// Something waits for a round, since then.
-    pending: Option<Instant>,
+    /// A change waits for a round.
+    pending: bool,
     /// No round before this.
     not_before: Instant,
+    /// What was refused is tried again then. Apart from `pending`: a change
+    /// does not wait until something else works.
+    retry: Option<Instant>,
     next_audit: Instant,
+    /// When the last audit ended.
+    audited: Instant,
     started: bool,
     /// Waits for the first round without a refusal.
     settled: Option<Settled<D>>,
@@ -58,8 +63,10 @@ impl<D: Dataplane> Driver<D> {
             times,
             reporter,
             backoff: Backoff::default(),
-            pending: None,
+            pending: false,
             not_before: now,
+            retry: None,
+            audited: now,
             next_audit: now + times.sync_period,
             started: false,
             settled: None,
@@ -82,7 +89,8 @@ impl<D: Dataplane> Driver<D> {
     ) {
         self.look_at_host();
         loop {
-            let round = self.pending.map(|_| self.not_before);
+            let change = self.pending.then_some(self.not_before);
+            let round = change.into_iter().chain(self.retry).min();
             let drain = self
                 .syncer
                 .drain_due()
@@ -115,15 +123,12 @@ impl<D: Dataplane> Driver<D> {
             self.syncer.event(event);
             next = events.try_recv().ok();
         }
-        self.request(Duration::ZERO);
+        self.request();
     }
 
-    /// Something changed that may need a round, soon.
-    fn request(&mut self, delay: Duration) {
-        let now = Instant::now();
-        self.not_before = self.not_before.max(now + delay);
-        if self.pending.is_none() {
-            self.pending = Some(now);
+    /// Something changed that may need a round.
+    fn request(&mut self) {
+        if !std::mem::replace(&mut self.pending, true) {
             self.reporter.queued();
         }
     }
@@ -144,7 +149,11 @@ impl<D: Dataplane> Driver<D> {
             }
         };
         if look {
-            self.next_audit = self.next_audit.min(Instant::now() + NOTICE_DELAY);
+            // Somebody who takes away what we give, again and again, gets no
+            // more than an audit a period out of us.
+            let soon = Instant::now() + NOTICE_DELAY;
+            let again = self.audited + self.times.min_sync_period;
+            self.next_audit = self.next_audit.min(soon.max(again));
         }
     }
 
@@ -155,7 +164,7 @@ impl<D: Dataplane> Driver<D> {
             Ok(changed) => {
                 self.reporter.reason("host-addresses", None);
                 if changed {
-                    self.request(Duration::ZERO);
+                    self.request();
                 }
             }
             Err(error) => {
@@ -171,7 +180,8 @@ impl<D: Dataplane> Driver<D> {
     }
 
     fn round(&mut self) {
-        self.pending = None;
+        self.pending = false;
+        self.retry = None;
         let begun = Instant::now();
         match self.syncer.sync(self.now()) {
             Ok(None) => self.reporter.waiting(),
@@ -194,18 +204,20 @@ impl<D: Dataplane> Driver<D> {
         if !self.started {
             return;
         }
-        if self.pending.is_some() {
+        if self.pending {
             self.round();
         }
         self.look_at_host();
         let begun = Instant::now();
         match self.syncer.audit(self.now(), Trigger::Audit) {
             Ok(round) => {
-                self.pending = None;
+                self.pending = false;
+                self.retry = None;
                 self.finished(&round, begun);
             }
             Err(error) => self.failed(&error),
         }
+        self.audited = Instant::now();
     }
 
     fn drain(&mut self) {
@@ -229,8 +241,13 @@ impl<D: Dataplane> Driver<D> {
             }
         } else {
             let delay = self.backoff.failed();
-            self.request(delay);
+            self.retry_in(delay);
         }
+    }
+
+    fn retry_in(&mut self, delay: Duration) {
+        self.retry = Some(Instant::now() + delay);
+        self.reporter.queued();
     }
 
     fn failed(&mut self, error: &anyhow::Error) {
@@ -242,7 +259,7 @@ impl<D: Dataplane> Driver<D> {
         );
         self.reporter.failed(error);
         self.syncer.distrust();
-        self.request(delay);
+        self.retry_in(delay);
     }
 }
 

@@ -9,7 +9,7 @@ mod loads;
 pub mod report;
 pub mod reporter;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use kube_ipvs_core::diff::{Owned, Terms, Touched, diff, diff_touched};
 use kube_ipvs_core::drain::Drain;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::{Op, Plan};
-use kube_ipvs_core::state::{Front, KernelState, Protocol, RealServerKey, VirtualServerKey};
+use kube_ipvs_core::state::{
+    Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServerKey,
+};
 use kube_ipvs_core::{Cluster, Event, HostAddress, ServiceName};
 
 use crate::dataplane::record::RecordFile;
@@ -26,7 +28,7 @@ use crate::dataplane::{ApplyReport, Dataplane, Observed, Refusal};
 use loads::Loads;
 
 pub use backoff::Backoff;
-pub use report::{Round, Trigger};
+pub use report::{Drift, Round, Trigger};
 
 /// Services that everything else on a node waits for: the API server, DNS.
 const FIRST: [(&str, &str); 2] = [("default", "kubernetes"), ("kube-system", "kube-dns")];
@@ -45,6 +47,8 @@ pub struct Syncer<D> {
     gateways: BTreeSet<IpAddr>,
     /// Addresses that sources say must never become VIPs here.
     protected: BTreeSet<IpAddr>,
+    /// Fronts whose flows may lead to real servers that are gone.
+    stale: BTreeSet<Front>,
     seed: u64,
 }
 
@@ -69,6 +73,7 @@ impl<D: Dataplane> Syncer<D> {
             host: Vec::new(),
             gateways: BTreeSet::new(),
             protected: BTreeSet::new(),
+            stale: BTreeSet::new(),
         }
     }
 
@@ -166,7 +171,11 @@ impl<D: Dataplane> Syncer<D> {
     /// # Errors
     /// As [`Self::sync`].
     pub fn audit(&mut self, now: u64, trigger: Trigger) -> anyhow::Result<Round> {
-        let observed = self.observe()?;
+        let (observed, sysctls) = self.observe()?;
+        let drift = match &self.known {
+            Some(known) => self.drift(known.state(), &observed.state, sysctls),
+            None => Drift::new(),
+        };
         let observed = self.serve_first(observed)?;
         self.cluster.compile();
         self.look_at_drain(now, &observed);
@@ -174,7 +183,8 @@ impl<D: Dataplane> Syncer<D> {
         let plan = diff(self.cluster.desired(), &observed.state, &terms);
         self.settle_record(&observed.state);
         self.known = Some(Model::new(observed.state));
-        self.carry_out(plan, trigger)
+        let round = self.carry_out(plan, trigger)?;
+        Ok(Round { drift, ..round })
     }
 
     /// What a sync would change now, without changing anything.
@@ -217,18 +227,34 @@ impl<D: Dataplane> Syncer<D> {
         self.drain.waiting()
     }
 
-    fn observe(&mut self) -> anyhow::Result<Observed> {
+    /// What the kernel holds, and how many sysctls had to be set.
+    fn observe(&mut self) -> anyhow::Result<(Observed, u64)> {
         let observed = self
             .dataplane
             .observe()
             .context("read the kernel's state")?;
         let prepared = self.dataplane.prepare(&observed)?;
+        let sysctls = prepared.sysctls.len() as u64;
         self.record.add_sysctls(prepared.sysctls);
         if let Some(changed) = prepared.timeouts {
             self.record.add_timeouts(changed);
         }
         self.record.flush()?;
-        Ok(observed)
+        Ok((observed, sysctls))
+    }
+
+    /// What somebody else did to ours since we last knew, counted by the
+    /// operation that undoes it.
+    fn drift(&self, known: &KernelState, observed: &KernelState, sysctls: u64) -> Drift {
+        let ours = &self.record.record().virtual_servers;
+        let mut touched = Touched::between(known, observed);
+        touched.virtual_servers.retain(|key| ours.contains_key(key));
+        let undo = diff_touched(known, observed, &touched, &Terms::default());
+        let mut drift = report::counts(&undo);
+        if sysctls > 0 {
+            drift.insert("set-sysctl".to_owned(), sysctls);
+        }
+        drift
     }
 
     /// Carries out the Services that the rest of the node waits for, when they
@@ -249,7 +275,7 @@ impl<D: Dataplane> Syncer<D> {
             return Ok(observed);
         }
         self.carry_out(plan, Trigger::Start)?.log();
-        self.observe()
+        Ok(self.observe()?.0)
     }
 
     /// Looks at draining real servers with the counts of a fresh observation.
@@ -324,6 +350,7 @@ impl<D: Dataplane> Syncer<D> {
             trigger,
             plan,
             report,
+            drift: Drift::new(),
         })
     }
 
@@ -356,8 +383,16 @@ impl<D: Dataplane> Syncer<D> {
         gone.iter().for_each(|key| self.record.remove(key));
     }
 
-    /// Strikes out what is gone; what could not be removed stays ours.
+    /// Strikes out what is gone; what could not be removed stays ours, and so
+    /// does everything when nobody knows how far the kernel got.
     fn disclaim(&mut self, plan: &Plan, report: &ApplyReport) -> anyhow::Result<()> {
+        if report
+            .refused
+            .iter()
+            .any(|refusal| refusal.kind == "netlink")
+        {
+            return Ok(());
+        }
         let refused: BTreeSet<_> = report
             .refused
             .iter()
@@ -387,39 +422,70 @@ impl<D: Dataplane> Syncer<D> {
     }
 
     /// Deletes connection tracking entries of UDP and SCTP fronts whose real
-    /// servers changed, so that no client is kept at one that is gone.
+    /// servers changed, so that no client is kept at one that is gone. What
+    /// failed is tried again with the next round.
     fn forget_flows(&mut self, plan: &Plan, report: &mut ApplyReport) {
-        let fronts = self.stale_fronts(plan);
-        if fronts.is_empty() {
+        let stale = plan.ops.iter().flat_map(|op| self.stale_fronts(op));
+        let stale: Vec<_> = stale.filter(|f| f.protocol != Protocol::Tcp).collect();
+        self.stale.extend(stale);
+        if self.stale.is_empty() {
             return;
         }
-        if let Err(error) = self.dataplane.forget_flows(&fronts) {
-            report.refused.push(Refusal {
+        let fronts = self.stale.iter().map(|front| (*front, self.left(front)));
+        match self.dataplane.forget_flows(&fronts.collect()) {
+            Ok(()) => self.stale.clear(),
+            Err(error) => report.refused.push(Refusal {
                 kind: "conntrack",
                 virtual_server: None,
                 error: format!("{error:#}"),
-            });
+            }),
         }
     }
 
-    fn stale_fronts(&self, plan: &Plan) -> BTreeMap<Front, BTreeSet<RealServerKey>> {
-        let mut fronts = BTreeMap::new();
-        for op in &plan.ops {
-            let key = match op {
-                Op::AddVirtualServer(key, _)
-                | Op::RemoveVirtualServer(key)
-                | Op::RemoveRealServer(key, _) => key,
-                _ => continue,
-            };
-            let VirtualServerKey::Front(front) = key else {
-                continue;
-            };
-            if front.protocol != Protocol::Tcp {
-                let server = self.cluster.desired().virtual_servers.get(key);
-                let left = server.map(|server| server.real_servers.keys().copied().collect());
-                fronts.insert(*front, left.unwrap_or_default());
+    /// The fronts for whose flows an operation left fewer ways.
+    fn stale_fronts(&self, op: &Op) -> Vec<Front> {
+        let (Op::AddVirtualServer(key, _)
+        | Op::RemoveVirtualServer(key)
+        | Op::RemoveRealServer(key, _)) = op
+        else {
+            return Vec::new();
+        };
+        match key {
+            VirtualServerKey::Front(front) => vec![*front],
+            VirtualServerKey::Mark { mark, family } => {
+                let of = |element: &NftElement| match element {
+                    NftElement::Mark(front, of) if of == mark => Some(*front),
+                    _ => None,
+                };
+                let same_family = |front: &Front| Family::of(front.address) == *family;
+                let marks = self.cluster.desired().nft.get(&NftSet::InsideMarks);
+                let fronts = marks.into_iter().flatten().filter_map(of);
+                fronts.filter(same_family).collect()
             }
         }
-        fronts
+    }
+
+    /// The real servers that flows of a front may lead to: those of its own
+    /// virtual server, and those of its inside mark.
+    fn left(&self, front: &Front) -> BTreeSet<RealServerKey> {
+        let desired = self.cluster.desired();
+        let range = NftElement::Mark(*front, 0)..=NftElement::Mark(*front, u32::MAX);
+        let marks = desired.nft.get(&NftSet::InsideMarks).into_iter();
+        let family = Family::of(front.address);
+        let keys = marks.flat_map(|marks| marks.range(range.clone()));
+        let keys = keys.filter_map(|element| match element {
+            NftElement::Mark(_, mark) => Some(VirtualServerKey::Mark {
+                mark: *mark,
+                family,
+            }),
+            _ => None,
+        });
+        let keys = keys.chain([VirtualServerKey::Front(*front)]);
+        let servers = keys.filter_map(|key| desired.virtual_servers.get(&key));
+        let reals = servers.flat_map(|server| server.real_servers.keys().copied());
+        reals.collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What became of a round, as one line and as numbers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use kube_ipvs_core::plan::Plan;
@@ -27,6 +28,10 @@ impl fmt::Display for Trigger {
     }
 }
 
+/// Differences that somebody else made, by the operation that undoes them:
+/// `add-real-server` → 3.
+pub type Drift = BTreeMap<String, u64>;
+
 /// A plan and what became of it.
 #[derive(Debug)]
 pub struct Round {
@@ -36,6 +41,9 @@ pub struct Round {
     pub plan: Plan,
     /// What was done.
     pub report: ApplyReport,
+    /// What an audit found that was not as we left it. What we ourselves had
+    /// yet to do, or try again, is none.
+    pub drift: Drift,
 }
 
 impl Round {
@@ -47,7 +55,7 @@ impl Round {
     /// Writes the round to the log: one INFO line, the plan at DEBUG, a WARN
     /// for each refusal. A round without work is not worth a line.
     pub fn log(&self) {
-        if self.plan.is_empty() && self.is_clean() {
+        if self.plan.is_empty() && self.is_clean() && self.drift.is_empty() {
             tracing::debug!(trigger = %self.trigger, "nothing to do");
             return;
         }
@@ -56,6 +64,9 @@ impl Round {
         }
         for refusal in &self.report.refused {
             tracing::warn!(kind = refusal.kind, "{refusal}");
+        }
+        if !self.drift.is_empty() {
+            tracing::warn!(drift = ?self.drift, "somebody else changed what is ours");
         }
         tracing::info!(
             trigger = %self.trigger,
@@ -84,4 +95,12 @@ impl Round {
         }
         parts.join(", ")
     }
+}
+
+/// Operations by kind: `add-virtual-server` → 3.
+pub(super) fn counts(plan: &Plan) -> BTreeMap<String, u64> {
+    let counts = plan.counts().into_iter();
+    counts
+        .map(|((object, action), n)| (format!("{action}-{}", object.replace(' ', "-")), n as u64))
+        .collect()
 }

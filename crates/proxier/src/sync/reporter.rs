@@ -1,16 +1,16 @@
 //! What others learn of a round: metrics, health, health-check node ports,
 //! warnings, Kubernetes Events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube_ipvs_core::k8s::{Node, Object};
-use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{Family, KernelState};
 use kube_ipvs_core::{Cluster, Event, HostAddress, NodePortAddresses, Warning};
 
+use super::report::counts;
 use super::{Round, Syncer, Trigger};
 use crate::dataplane::Dataplane;
 use crate::health::node_ports::{Addresses, HealthCheckPorts};
@@ -147,10 +147,8 @@ impl Reporter {
         let counts = counts(&round.plan);
         self.metrics
             .plan_applied(counts.iter().map(|(kind, n)| (kind.as_str(), *n)));
-        if round.trigger == Trigger::Audit {
-            for (kind, n) in &counts {
-                self.metrics.drift(kind, *n);
-            }
+        for (kind, n) in &round.drift {
+            self.metrics.drift(kind, *n);
         }
         if let (true, Some(time)) = (round.is_clean(), self.triggered.take()) {
             let latency = Timestamp::now().duration_since(time);
@@ -242,12 +240,4 @@ impl Reporter {
         };
         ports.sync(&cluster.health_checks(), &addresses);
     }
-}
-
-/// `add-virtual-server` → 3.
-fn counts(plan: &Plan) -> BTreeMap<String, u64> {
-    let counts = plan.counts().into_iter();
-    counts
-        .map(|((object, action), n)| (format!("{action}-{}", object.replace(' ', "-")), n as u64))
-        .collect()
 }

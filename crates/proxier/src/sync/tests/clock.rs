@@ -1,0 +1,308 @@
+//! The driver on a clock that only moves when everybody waits.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube_ipvs_core::Event;
+use kube_ipvs_core::plan::Op;
+use kube_ipvs_core::state::Family;
+use kube_ipvs_vip::Change;
+use nix::errno::Errno;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+
+use super::fake::{Fake, Fate};
+use super::{DNS, Host, WEB, dns, endpoints, gone, key, lists, web};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::sync::driver::{Driver, Times};
+use crate::sync::reporter::Reporter;
+
+const TIMES: Times = Times {
+    min_sync_period: Duration::from_secs(1),
+    sync_period: Duration::from_secs(30),
+};
+
+/// What a test does while a driver runs.
+struct Stage {
+    fake: Fake,
+    events: mpsc::Sender<Event>,
+    changes: futures::channel::mpsc::UnboundedSender<Change>,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Stage {
+    async fn tell(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.events.send(event).await.unwrap();
+        }
+    }
+
+    fn notice(&self, change: Change) {
+        self.changes.unbounded_send(change).unwrap();
+    }
+
+    fn not_ready(&self) -> BTreeMap<String, String> {
+        self.health.not_ready()
+    }
+
+    /// A counter, over all its labels that contain `label`.
+    fn metric(&self, name: &str, label: &str) -> f64 {
+        let text = self.metrics.render(std::time::Instant::now());
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(label));
+        lines
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+/// Runs a driver over `host` beside `play`, on a paused clock.
+fn stage<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (events, received) = mpsc::channel(1024);
+        let (changes, noticed) = futures::channel::mpsc::unbounded();
+        let (_stop, stopped) = watch::channel(false);
+        let metrics = Metrics::new();
+        let families = vec![Family::V4, Family::V6];
+        let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
+        let reporter = Reporter::new(families, metrics.clone(), health.clone());
+        let driver = Driver::new(host.start(), TIMES, reporter);
+        let stage = Stage {
+            fake: host.fake.clone(),
+            events,
+            changes,
+            health,
+            metrics,
+        };
+        tokio::select! {
+            () = driver.run(received, noticed.boxed(), stopped) => panic!("the driver ended"),
+            () = play(stage) => {}
+        }
+    });
+}
+
+#[test]
+fn it_waits_for_complete_lists_and_says_so() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        let mut events = lists(web(&["10.1.0.1"]));
+        let last = events.pop().unwrap();
+        stage.tell(events).await;
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(stage.fake.kernel().tried, 0);
+        assert!(stage.not_ready()["source"].contains("first full list"));
+
+        stage.tell([last]).await;
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
+        assert_eq!(stage.not_ready(), BTreeMap::new());
+    });
+}
+
+#[test]
+fn many_changes_share_a_round() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        stage.fake.kernel().done.clear();
+        for n in 0..100 {
+            let address = format!("10.1.1.{n}");
+            stage
+                .tell([endpoints("web", "TCP", &["10.1.0.1", &address])])
+                .await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        sleep(Duration::from_secs(2)).await;
+        let added = |op: &&Op| matches!(op, Op::AddRealServer(..));
+        let rounds = stage.fake.kernel().done.iter().filter(added).count();
+        assert!((9..=12).contains(&rounds), "{rounds} rounds in ten seconds");
+        assert_eq!(stage.fake.weight(WEB, "10.1.1.99:8080"), Some(1));
+    });
+}
+
+#[test]
+fn a_refusal_is_tried_again_less_and_less_often_until_it_works() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.fake.kernel().observe_fails = Some(Errno::ENOBUFS);
+        let begun = Instant::now();
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(300)).await;
+        let looks = stage.fake.kernel().observed;
+        assert!(
+            (10..=25).contains(&looks),
+            "{looks} tries in {:?}",
+            begun.elapsed()
+        );
+        assert!(stage.not_ready()["sync"].contains("ENOBUFS"));
+
+        stage.fake.heal();
+        sleep(Duration::from_secs(31)).await;
+        assert_eq!(stage.not_ready(), BTreeMap::new());
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
+    });
+}
+
+#[test]
+fn a_change_does_not_wait_behind_a_refusal() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.fake.hook(|_, op| match op {
+            Op::AddVirtualServer(of, _) if *of == key(WEB) => Fate::Refused(Errno::ENOENT),
+            _ => Fate::Done,
+        });
+        let all = web(&["10.1.0.1"]).into_iter().chain(dns(&["10.1.0.3"]));
+        stage.tell(lists(all)).await;
+        // Long enough for the back-off to be at its longest.
+        sleep(Duration::from_secs(301)).await;
+        assert!(stage.not_ready()["sync"].contains("ENOENT"));
+
+        stage.tell([endpoints("dns", "UDP", &["10.1.0.4"])]).await;
+        sleep(Duration::from_millis(1100)).await;
+        assert_eq!(stage.fake.weight(DNS, "10.1.0.4:8080"), Some(1));
+
+        stage.fake.heal();
+        sleep(Duration::from_secs(31)).await;
+        assert_eq!(stage.not_ready(), BTreeMap::new());
+        assert_eq!(
+            stage.metric("kube_ipvs_drift_total", ""),
+            0.0,
+            "all this was ours"
+        );
+    });
+}
+
+#[test]
+fn what_somebody_flushes_comes_back_within_the_period() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(100)).await;
+        let wanted = stage.fake.state();
+
+        stage.fake.edit(|state| *state = Default::default());
+        sleep(TIMES.sync_period).await;
+
+        assert_eq!(stage.fake.state(), wanted);
+        let drift = |kind| stage.metric("kube_ipvs_drift_total", kind);
+        assert_eq!(drift("add-virtual-server"), 1.0);
+        assert_eq!(drift("add-real-server"), 1.0);
+        assert_eq!(drift("bind-vip"), 1.0);
+        assert!(drift("add-nft") >= 2.0);
+    });
+}
+
+#[test]
+fn a_vip_that_goes_is_back_at_once_and_our_own_unbinding_is_no_news() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        let all = web(&["10.1.0.1"]).into_iter().chain(dns(&["10.1.0.3"]));
+        stage.tell(lists(all)).await;
+        sleep(Duration::from_secs(5)).await;
+        let (web_vip, dns_vip) = ("10.96.0.1".parse().unwrap(), "10.96.0.2".parse().unwrap());
+
+        stage
+            .fake
+            .edit(|state| state.vips.retain(|vip| *vip != web_vip));
+        stage.notice(Change::VipGone(web_vip));
+        sleep(Duration::from_millis(1100)).await;
+        assert!(stage.fake.state().vips.contains(&web_vip));
+
+        stage.tell(gone("dns")).await;
+        sleep(Duration::from_secs(2)).await;
+        assert!(!stage.fake.state().vips.contains(&dns_vip));
+        let looks = stage.fake.kernel().observed;
+        stage.notice(Change::VipGone(dns_vip));
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(stage.fake.kernel().observed, looks);
+    });
+}
+
+#[test]
+fn a_fight_over_a_vip_is_bounded() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        let looks = stage.fake.kernel().observed;
+        for _ in 0..1000 {
+            stage.fake.edit(|state| state.vips.clear());
+            stage.notice(Change::VipGone("10.96.0.1".parse().unwrap()));
+            sleep(Duration::from_millis(10)).await;
+        }
+        let looks = stage.fake.kernel().observed - looks;
+        assert!((5..=12).contains(&looks), "{looks} in ten seconds");
+    });
+}
+
+#[test]
+fn the_link_that_goes_is_looked_for_at_once() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        for change in [Change::Link, Change::Lost] {
+            stage.fake.edit(|state| state.vips.clear());
+            stage.notice(change);
+            sleep(Duration::from_millis(1100)).await;
+            assert_eq!(stage.fake.state().vips.len(), 1, "{change:?}");
+        }
+    });
+}
+
+#[test]
+fn draining_goes_on_by_itself() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1", "10.1.0.2"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        stage.fake.connect(WEB, "10.1.0.1:8080", 1, 0);
+        stage
+            .tell([endpoints("web", "TCP", &["-10.1.0.1", "10.1.0.2"])])
+            .await;
+        sleep(Duration::from_secs(120)).await;
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(0));
+
+        stage.fake.connect(WEB, "10.1.0.1:8080", 0, 40);
+        sleep(Duration::from_secs(7)).await;
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), None);
+        assert_eq!(stage.metric("kube_ipvs_drift_total", ""), 0.0);
+    });
+}
+
+#[test]
+fn a_host_address_takes_a_vip_off_the_link() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        let vip = "10.96.0.1".parse().unwrap();
+        assert!(stage.fake.state().vips.contains(&vip));
+
+        stage.fake.kernel().host = vec![kube_ipvs_core::HostAddress {
+            address: vip,
+            prefix: 24,
+            link: "eth0".to_owned(),
+        }];
+        stage.notice(Change::HostAddress(vip));
+        sleep(Duration::from_millis(1100)).await;
+
+        assert!(!stage.fake.state().vips.contains(&vip), "promise 6");
+        assert_eq!(
+            stage.fake.weight(WEB, "10.1.0.1:8080"),
+            Some(1),
+            "still served"
+        );
+    });
+}

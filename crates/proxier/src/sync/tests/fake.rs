@@ -1,0 +1,284 @@
+//! A kernel of maps with a switch for every fault. It outlives the syncer that
+//! works on it, and tests go behind its back.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use kube_ipvs_core::HostAddress;
+use kube_ipvs_core::drain::{Key, Load};
+use kube_ipvs_core::model::Model;
+use kube_ipvs_core::plan::{Op, Plan};
+use kube_ipvs_core::state::{Front, KernelState, RealServerKey, VirtualServerKey};
+use nix::errno::Errno;
+
+use crate::dataplane::sysctl::Changed;
+use crate::dataplane::{
+    ApplyReport, Connections, Dataplane, Observed, Prepared, Refusal, keeping_guards,
+};
+
+/// What an operation meets.
+pub(super) enum Fate {
+    /// It is done, unless the kernel of maps refuses it by itself.
+    Done,
+    /// It is refused.
+    Refused(Errno),
+    /// Nothing comes back from the socket: this one and the rest may be done or not.
+    Lost,
+    /// The program is killed before it.
+    Killed,
+}
+
+/// The hook: what becomes of the operation with this number, counted from the start.
+type Hook = Box<dyn FnMut(usize, &Op) -> Fate>;
+
+/// What is behind a handle.
+pub(super) struct Kernel {
+    pub(super) model: Model,
+    pub(super) connections: BTreeMap<Key, Connections>,
+    pub(super) hook: Hook,
+    /// Operations tried so far.
+    pub(super) tried: usize,
+    /// Everything that was done, in order.
+    pub(super) done: Vec<Op>,
+    /// How often it was read whole.
+    pub(super) observed: usize,
+    pub(super) observe_fails: Option<Errno>,
+    pub(super) prepare_fails: bool,
+    pub(super) conntrack_fails: bool,
+    /// What somebody changed and `prepare` has to set again.
+    pub(super) sysctls_changed: usize,
+    pub(super) forgotten: Vec<BTreeMap<Front, BTreeSet<RealServerKey>>>,
+    pub(super) host: Vec<HostAddress>,
+    /// Dangers met on the way, see [`Model::dangers`].
+    pub(super) dangers: Vec<String>,
+}
+
+/// A handle to the kernel.
+#[derive(Clone)]
+pub(super) struct Fake(Rc<RefCell<Kernel>>);
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        Self(Rc::new(RefCell::new(Kernel {
+            model: Model::default(),
+            connections: BTreeMap::new(),
+            hook: Box::new(|_, _| Fate::Done),
+            tried: 0,
+            done: Vec::new(),
+            observed: 0,
+            observe_fails: None,
+            prepare_fails: false,
+            conntrack_fails: false,
+            sysctls_changed: 0,
+            forgotten: Vec::new(),
+            host: Vec::new(),
+            dangers: Vec::new(),
+        })))
+    }
+
+    /// Behind everybody's back.
+    pub(super) fn kernel(&self) -> RefMut<'_, Kernel> {
+        self.0.borrow_mut()
+    }
+
+    pub(super) fn state(&self) -> KernelState {
+        self.kernel().model.state().clone()
+    }
+
+    /// Somebody else edits the state.
+    pub(super) fn edit(&self, change: impl FnOnce(&mut KernelState)) {
+        let mut state = self.state();
+        change(&mut state);
+        self.kernel().model = Model::new(state);
+    }
+
+    /// From now on, `hook` decides. Operations are counted from 0 again.
+    pub(super) fn hook(&self, hook: impl FnMut(usize, &Op) -> Fate + 'static) {
+        let mut kernel = self.kernel();
+        kernel.tried = 0;
+        kernel.hook = Box::new(hook);
+    }
+
+    /// Faults are over.
+    pub(super) fn heal(&self) {
+        self.hook(|_, _| Fate::Done);
+        let mut kernel = self.kernel();
+        kernel.observe_fails = None;
+        kernel.prepare_fails = false;
+        kernel.conntrack_fails = false;
+    }
+
+    /// Connections of a real server.
+    pub(super) fn connect(&self, key: &str, real: &str, active: u32, inactive: u32) {
+        let key = (key.parse().unwrap(), real.parse().unwrap());
+        let counts = Connections { active, inactive };
+        self.kernel().connections.insert(key, counts);
+    }
+
+    /// Weight of a real server; none when it is not there.
+    pub(super) fn weight(&self, key: &str, real: &str) -> Option<u32> {
+        let (key, real): Key = (key.parse().unwrap(), real.parse().unwrap());
+        let state = self.state();
+        let server = state.virtual_servers.get(&key)?;
+        server.real_servers.get(&real).map(|real| real.weight)
+    }
+}
+
+impl Kernel {
+    fn step(&mut self, op: &Op, report: &mut ApplyReport, met: &mut Met) -> bool {
+        let number = self.tried;
+        self.tried += 1;
+        match (self.hook)(number, op) {
+            Fate::Killed => panic!("killed before {op:?}"),
+            Fate::Lost => {
+                report.refused.push(refusal("netlink", None, "no answer"));
+                return false;
+            }
+            Fate::Refused(errno) => {
+                match op {
+                    Op::Nft { .. } => met.unguarded = true,
+                    Op::UnbindVips(vips) => met.bound.extend(vips),
+                    _ => {}
+                }
+                report.refused.push(refused(op, &errno.to_string()));
+            }
+            Fate::Done => match self.model.step(op) {
+                Ok(()) => {
+                    report.done += 1;
+                    self.done.push(op.clone());
+                    self.dangers.extend(self.model.dangers(&BTreeSet::new()));
+                }
+                Err(error) => report.refused.push(refused(op, &error.to_string())),
+            },
+        }
+        true
+    }
+}
+
+/// What has gone wrong in a plan so far.
+#[derive(Default)]
+struct Met {
+    unguarded: bool,
+    bound: BTreeSet<IpAddr>,
+}
+
+/// As the real dataplane, opens nothing and closes nothing half when the table
+/// has refused a change.
+fn is_withheld(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::AddVirtualServer(..) | Op::RemoveVirtualServer(_) | Op::BindVips(_)
+    )
+}
+
+fn refused(op: &Op, error: &str) -> Refusal {
+    let (kind, key) = match op {
+        Op::Nft { .. } => ("nft", None),
+        Op::BindVips(_) | Op::UnbindVips(_) => ("vip", None),
+        Op::AddVirtualServer(key, _)
+        | Op::EditVirtualServer(key, _)
+        | Op::RemoveVirtualServer(key) => ("virtual_server", Some(*key)),
+        Op::AddRealServer(key, ..) | Op::EditRealServer(key, ..) | Op::RemoveRealServer(key, _) => {
+            ("real_server", Some(*key))
+        }
+    };
+    refusal(kind, key, error)
+}
+
+fn refusal(kind: &'static str, key: Option<VirtualServerKey>, error: &str) -> Refusal {
+    Refusal {
+        kind,
+        virtual_server: key,
+        error: error.to_owned(),
+    }
+}
+
+impl Dataplane for Fake {
+    fn observe(&mut self) -> anyhow::Result<Observed> {
+        let mut kernel = self.kernel();
+        kernel.observed += 1;
+        if let Some(errno) = kernel.observe_fails {
+            return Err(errno.into());
+        }
+        Ok(Observed {
+            state: kernel.model.state().clone(),
+            connections: kernel.connections.clone(),
+        })
+    }
+
+    fn prepare(&mut self, _observed: &Observed) -> anyhow::Result<Prepared> {
+        let mut kernel = self.kernel();
+        anyhow::ensure!(!kernel.prepare_fails, "the table cannot be made");
+        let count = std::mem::take(&mut kernel.sysctls_changed);
+        let changed = |n| Changed {
+            path: format!("net/ipv4/vs/{n}"),
+            old: "0".to_owned(),
+            new: "1".to_owned(),
+            reason: "a test".to_owned(),
+        };
+        Ok(Prepared {
+            sysctls: (0..count).map(changed).collect(),
+            ..Prepared::default()
+        })
+    }
+
+    fn apply(&mut self, plan: &Plan) -> ApplyReport {
+        let mut report = ApplyReport::default();
+        let mut met = Met::default();
+        for op in &plan.ops {
+            let op = match op {
+                Op::Nft { add, remove } => Op::Nft {
+                    add: add.clone(),
+                    remove: keeping_guards(remove, &met.bound),
+                },
+                other => other.clone(),
+            };
+            if met.unguarded && is_withheld(&op) {
+                report.refused.push(refused(&op, "withheld"));
+            } else if !self.kernel().step(&op, &mut report, &mut met) {
+                break;
+            }
+        }
+        report
+    }
+
+    fn forget_flows(
+        &mut self,
+        fronts: &BTreeMap<Front, BTreeSet<RealServerKey>>,
+    ) -> anyhow::Result<()> {
+        let mut kernel = self.kernel();
+        anyhow::ensure!(!kernel.conntrack_fails, "conntrack does not answer");
+        kernel.forgotten.push(fronts.clone());
+        Ok(())
+    }
+
+    fn loads(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<BTreeMap<RealServerKey, Load>> {
+        let kernel = self.kernel();
+        let servers = &kernel.model.state().virtual_servers;
+        let reals = servers.get(server).into_iter();
+        let load = |(real, state): (&RealServerKey, &kube_ipvs_core::state::RealServer)| {
+            let key = (*server, *real);
+            let counts = kernel.connections.get(&key).copied().unwrap_or_default();
+            let load = Load {
+                weight: state.weight,
+                active: counts.active,
+                inactive: counts.inactive,
+            };
+            (*real, load)
+        };
+        Ok(reals.flat_map(|s| &s.real_servers).map(load).collect())
+    }
+
+    fn host_addresses(&mut self) -> anyhow::Result<Vec<HostAddress>> {
+        Ok(self.kernel().host.clone())
+    }
+
+    fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
+        Ok(BTreeSet::new())
+    }
+}

@@ -1,0 +1,81 @@
+//! Events of small Services, in a few words.
+
+use kube_ipvs_core::k8s::Object;
+use kube_ipvs_core::{Event, Kind, ObjectRef};
+use serde_json::{Value, json};
+
+/// Service `default/NAME` at an address with one port 80.
+pub(super) fn service(name: &str, vip: &str, protocol: &str) -> Event {
+    let object = json!({
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": vip, "clusterIPs": [vip],
+            "ports": [{"name": "", "protocol": protocol, "port": 80}],
+        },
+    });
+    upsert(Kind::Service, object)
+}
+
+/// Its endpoints at port 8080: an address is ready, `-address` terminates.
+pub(super) fn endpoints(name: &str, protocol: &str, addresses: &[&str]) -> Event {
+    let endpoint = |address: &&str| {
+        let leaving = address.starts_with('-');
+        json!({
+            "addresses": [address.trim_start_matches('-')],
+            "conditions": {"ready": !leaving, "serving": true, "terminating": leaving},
+        })
+    };
+    let object = json!({
+        "metadata": {
+            "name": format!("{name}-1"), "namespace": "default",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "", "protocol": protocol, "port": 8080}],
+        "endpoints": addresses.iter().map(endpoint).collect::<Vec<_>>(),
+    });
+    upsert(Kind::EndpointSlice, object)
+}
+
+/// `web` at 10.96.0.1 (TCP) with these endpoints.
+pub(super) fn web(addresses: &[&str]) -> [Event; 2] {
+    [
+        service("web", "10.96.0.1", "TCP"),
+        endpoints("web", "TCP", addresses),
+    ]
+}
+
+/// `dns` at 10.96.0.2 (UDP) with these endpoints.
+pub(super) fn dns(addresses: &[&str]) -> [Event; 2] {
+    [
+        service("dns", "10.96.0.2", "UDP"),
+        endpoints("dns", "UDP", addresses),
+    ]
+}
+
+/// A Service and its slice are gone.
+pub(super) fn gone(name: &str) -> [Event; 2] {
+    let at = |kind, name: String| {
+        Event::Delete(ObjectRef {
+            kind,
+            namespace: "default".to_owned(),
+            name,
+        })
+    };
+    [
+        at(Kind::EndpointSlice, format!("{name}-1")),
+        at(Kind::Service, name.to_owned()),
+    ]
+}
+
+/// Both lists begin, hold these, and are complete.
+pub(super) fn lists(objects: impl IntoIterator<Item = Event>) -> Vec<Event> {
+    let kinds = [Kind::Service, Kind::EndpointSlice];
+    let begin = kinds.map(Event::ListStarted);
+    let end = kinds.map(Event::ListCompleted);
+    begin.into_iter().chain(objects).chain(end).collect()
+}
+
+fn upsert(kind: Kind, object: Value) -> Event {
+    Event::Upsert(Object::decode(kind, object).unwrap())
+}
