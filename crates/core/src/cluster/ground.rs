@@ -56,6 +56,10 @@ impl Change {
         if self.addresses.is_empty() {
             return false;
         }
+        // Whether this host is let in depends on its addresses.
+        if !spec.load_balancer_source_ranges.is_empty() {
+            return true;
+        }
         let ingress = &service.status.load_balancer.ingress;
         let balanced = ingress.iter().filter_map(|ingress| ingress.ip.as_ref());
         let mut texts = spec

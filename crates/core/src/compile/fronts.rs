@@ -129,7 +129,7 @@ impl<'a> Compiler<'a> {
             .map(|set| (set, NftElement::Front(front)))
             .collect();
         if address.kind == FrontKind::LoadBalancer {
-            elements.extend(self.shape.ranges.elements(front));
+            elements.extend(self.shape.ranges.elements(front, self.around.host));
         }
         if address.bind {
             elements.push((NftSet::Vips, NftElement::Address(front.address)));

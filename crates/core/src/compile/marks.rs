@@ -5,8 +5,9 @@ use crate::names::ServiceName;
 use crate::options::Options;
 use crate::state::Family;
 
-/// Bits that stay zero: 14 and 15 are kube-proxy's, 30 and 31 are left to others.
-const FREE: u32 = 0x3fff_ffff & !(1 << 14) & !(1 << 15);
+/// Bits that stay zero: 12 says "we serve this" to a foreign chain (the nft
+/// table's accept bit), 14 and 15 are kube-proxy's, 30 and 31 are left to others.
+const FREE: u32 = 0x3fff_ffff & !(1 << 12) & !(1 << 14) & !(1 << 15);
 
 /// The mark of a Service port: a hash, so that it is the same after every
 /// restart without being written down. Never 0.
@@ -102,6 +103,12 @@ mod tests {
             "{text}"
         );
         assert!(cluster.warnings().is_empty());
+    }
+
+    #[test]
+    fn marks_keep_clear_of_the_bits_of_others() {
+        let all = (0..1000).fold(0, |bits, n| bits | mark_of(&format!("s{n}")));
+        assert_eq!(all, FREE);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `loadBalancerSourceRanges`: who may use the load-balancer addresses.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -16,8 +17,14 @@ pub(super) struct Ranges {
 }
 
 impl Ranges {
-    /// Elements that hold a front to them.
-    pub(super) fn elements(&self, front: Front) -> Vec<(NftSet, NftElement)> {
+    /// Elements that hold a front to them. Where an address of this host is let
+    /// in, the front's own is too: a VIP that is bound as an address is the
+    /// source of what the host sends to it.
+    pub(super) fn elements(
+        &self,
+        front: Front,
+        host: &BTreeSet<IpAddr>,
+    ) -> Vec<(NftSet, NftElement)> {
         let nets = match Family::of(front.address) {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
@@ -26,7 +33,11 @@ impl Ranges {
             return Vec::new();
         };
         let restricted = (NftSet::Restricted, NftElement::Front(front));
-        let sources = nets.iter().map(|net| super::source(front, *net));
+        let ours = nets.iter().any(|net| host.iter().any(|a| net.contains(a)));
+        let own = ours.then(|| IpNet::from(front.address));
+        let nets: Vec<IpNet> = nets.iter().copied().chain(own).collect();
+        let sources = IpNet::aggregate(&nets).into_iter();
+        let sources = sources.map(|net| super::source(front, net));
         std::iter::once(restricted).chain(sources).collect()
     }
 }

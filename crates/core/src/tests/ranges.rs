@@ -15,6 +15,7 @@ fn sets(ranges: &[&str]) -> Vec<String> {
         s.spec.load_balancer_source_ranges = ranges.iter().map(|r| (*r).to_owned()).collect();
     });
     let mut cluster = cluster();
+    cluster.host(&["198.18.0.1"]);
     cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
     let state = cluster.state();
     let sets = [NftSet::Restricted, NftSet::AllowedSources];
@@ -101,6 +102,7 @@ fn ranges_change_in_one_transaction_before_anything_else() {
         web.with(|s| s.spec.load_balancer_source_ranges = vec![range.to_owned()])
     };
     let mut cluster = cluster();
+    cluster.host(&["198.18.0.1"]);
     let old = with("192.0.2.0/24");
     cluster.add(old.clone()).endpoints(&old, [ep("10.244.1.7")]);
     let before = cluster.state();
@@ -126,4 +128,32 @@ fn a_load_balancer_address_among_external_ones_stays_restricted() {
     cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
     assert_eq!(cluster.state().nft[&NftSet::Restricted].len(), 1);
     assert!(cluster.warnings().is_empty());
+}
+
+#[test]
+fn where_this_host_is_let_in_its_vip_is_too() {
+    let web = bare("web", &["10.96.0.1"]).port("", "TCP", 80);
+    let web = web
+        .load_balancer("203.0.113.5")
+        .with(|s| s.spec.load_balancer_source_ranges = vec!["192.0.2.0/24".to_owned()]);
+    let mut cluster = cluster();
+    cluster.host(&["198.18.0.1"]);
+    cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
+    let sources = |cluster: &mut crate::Cluster| -> Vec<String> {
+        let state = cluster.state();
+        let all = state.nft[&NftSet::AllowedSources].iter();
+        all.map(ToString::to_string).collect()
+    };
+    cluster.host(&["198.18.0.1"]);
+    let without = sources(&mut cluster);
+    cluster.host(&["198.51.100.1", "192.0.2.9"]);
+
+    assert_eq!(without, ["203.0.113.5 . tcp . 80 . 192.0.2.0/24"]);
+    assert_eq!(
+        sources(&mut cluster),
+        [
+            "203.0.113.5 . tcp . 80 . 192.0.2.0/24",
+            "203.0.113.5 . tcp . 80 . 203.0.113.5/32"
+        ]
+    );
 }
