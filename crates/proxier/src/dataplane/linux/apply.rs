@@ -90,10 +90,28 @@ impl Run<'_> {
             pending.push(change);
         }
         if !text.is_empty() {
-            self.linux.nft.apply(&text)?;
+            match self.linux.nft.apply(&text) {
+                Err(error) if error.is_stale() => return self.remake_tables(add, remove, &error),
+                made => made?,
+            }
         }
         for (table, change) in self.linux.tables.iter_mut().zip(pending) {
             table.changed(change);
+        }
+        Ok(())
+    }
+
+    /// A foreign hand was in a table. Waiting for the next look would leave
+    /// everything of this plan undone.
+    fn remake_tables(
+        &mut self,
+        add: &NftState,
+        remove: &NftState,
+        error: &kube_ipvs_nft::NftError,
+    ) -> anyhow::Result<()> {
+        tracing::warn!(%error, "the tables are made anew");
+        for table in &mut self.linux.tables {
+            table.remake(&self.linux.nft, add, remove)?;
         }
         Ok(())
     }

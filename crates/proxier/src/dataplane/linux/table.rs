@@ -47,11 +47,10 @@ impl Table {
             return Ok(());
         };
         let understood = convert::read_elements(&observed.elements, into);
-        let fingerprint = self
-            .config
-            .fingerprint()
+        let intact = observed
+            .is_intact(&self.config)
             .context("nftables configuration")?;
-        self.current = understood && observed.fingerprint.as_deref() == Some(&fingerprint);
+        self.current = understood && intact;
         self.remember(into);
         Ok(())
     }
@@ -91,6 +90,35 @@ impl Table {
         marks.retain(|_, count| *count > 0);
         let text = nft::render_change(&self.config, &change, |mark| marks.contains_key(&mark))?;
         Ok(Pending { text, marks })
+    }
+
+    /// Puts the whole table in place: what the kernel holds now, and the change.
+    /// For a change that did not fit what was there.
+    pub(super) fn remake(
+        &mut self,
+        program: &Nft,
+        add: &NftState,
+        remove: &NftState,
+    ) -> anyhow::Result<()> {
+        let mut state = NftState::new();
+        self.read(program, &mut state)?;
+        for (set, elements) in remove {
+            state
+                .entry(*set)
+                .or_default()
+                .retain(|e| !elements.contains(e));
+        }
+        for (set, elements) in add {
+            state
+                .entry(*set)
+                .or_default()
+                .extend(elements.iter().copied());
+        }
+        self.current = false;
+        self.prepare(program, &state)?;
+        self.marks.clear();
+        self.remember(&state);
+        Ok(())
     }
 
     /// The change was made.
