@@ -143,6 +143,10 @@ impl<'a> Client<'a> {
 
     fn open(&self, protocol: Protocol, to: SocketAddr) -> io::Result<Socket> {
         let socket = protocol.socket(to);
+        if protocol == Protocol::Sctp {
+            // Otherwise SCTP tells of an ICMP error only when it gives up.
+            tell_errors(&socket, to)?;
+        }
         if self.address.is_some() || self.port != 0 {
             let any = match to {
                 SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -158,6 +162,15 @@ impl<'a> Client<'a> {
         socket.set_read_timeout(Some(self.timeout))?;
         Ok(socket)
     }
+}
+
+fn tell_errors(socket: &Socket, to: SocketAddr) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    match to {
+        SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    Ok(())
 }
 
 /// An open connection to a [`crate::Server`].

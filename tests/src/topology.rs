@@ -11,8 +11,9 @@
 //! fd00:244:N::2.. (written in hexadecimal), and nodes route to each other's
 //! pods. Outside machines are 192.168.50.201.. and know no pods.
 
-use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::command::run_with_input;
 use crate::{Namespace, Protocol, Server, require_ipvs};
@@ -23,8 +24,8 @@ const FIRST_OUTSIDE: u8 = 201;
 #[derive(Debug)]
 pub struct Topology {
     lan: Namespace,
-    nodes: RefCell<Vec<(u8, String)>>,
-    outsiders: Cell<u8>,
+    nodes: Mutex<Vec<(u8, String)>>,
+    outsiders: AtomicU8,
 }
 
 /// A machine that runs pods. Its namespace ends with it, and so do the links of
@@ -34,7 +35,7 @@ pub struct Node {
     /// Where it lives.
     pub namespace: Namespace,
     number: u8,
-    pods: Cell<u8>,
+    pods: AtomicU8,
 }
 
 /// A pod.
@@ -86,8 +87,8 @@ impl Topology {
         ip(lan.name(), "link add br0 type bridge\nlink set br0 up\n");
         Self {
             lan,
-            nodes: RefCell::default(),
-            outsiders: Cell::new(0),
+            nodes: Mutex::default(),
+            outsiders: AtomicU8::new(0),
         }
     }
 
@@ -109,7 +110,7 @@ impl Topology {
 
     /// One more node, reachable by all others.
     pub fn node(&self) -> Node {
-        let mut nodes = self.nodes.borrow_mut();
+        let mut nodes = self.nodes.lock().expect("no node failed");
         let number = u8::try_from(nodes.len() + 1).expect("a test has few nodes");
         let namespace = Namespace::child(&format!("node{number}"));
         namespace.sysctl("net/ipv4/ip_forward", "1");
@@ -123,14 +124,13 @@ impl Topology {
         Node {
             namespace,
             number,
-            pods: Cell::new(0),
+            pods: AtomicU8::new(0),
         }
     }
 
     /// One more machine outside.
     pub fn outside(&self) -> Outside {
-        let number = FIRST_OUTSIDE + self.outsiders.get();
-        self.outsiders.set(self.outsiders.get() + 1);
+        let number = FIRST_OUTSIDE + self.outsiders.fetch_add(1, Ordering::Relaxed);
         let namespace = Namespace::child("outside");
         self.plug(&namespace, number);
         Outside {
@@ -181,8 +181,7 @@ impl Node {
 
     /// One more pod, called `name`; servers in it answer by that name.
     pub fn pod(&self, name: &str) -> Pod {
-        let index = self.pods.get() + 1;
-        self.pods.set(index);
+        let index = self.pods.fetch_add(1, Ordering::Relaxed) + 1;
         let [v4, gateway_v4] = [index + 1, 1].map(|n| Ipv4Addr::new(10, 244, self.number, n));
         let [v6, gateway_v6] = [index + 1, 1]
             .map(|n| Ipv6Addr::new(0xfd00, 0x244, self.number.into(), 0, 0, 0, 0, n.into()));
@@ -192,11 +191,13 @@ impl Node {
             namespace.name(),
             &format!(
                 "link add eth0 type veth peer name pod{index} netns {node}\n\
-                 link set eth0 up\naddr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
-                 route add default via {gateway_v4}\n-6 route add default via {gateway_v6} dev eth0\n"
+                 link set eth0 up\naddr add {v4}/32 dev eth0\naddr add {v6}/128 dev eth0 nodad\n\
+                 route add {gateway_v4} dev eth0\nroute add default via {gateway_v4}\n\
+                 -6 route add {gateway_v6} dev eth0\n-6 route add default via {gateway_v6} dev eth0\n"
             ),
         );
-        // One route a pod, as network plugins do: its veth holds no subnet.
+        // One route a pod, as network plugins do: its veth holds no subnet, and
+        // pods of one node reach each other by it.
         ip(
             self.namespace.name(),
             &format!(
