@@ -91,6 +91,11 @@ impl Daemon {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id fits"))
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("look at kube-ipvs").is_none()
+    }
+
     /// Waits until its log has `text`; panics with the log when it ends before,
     /// or when that takes longer than `timeout`.
     #[track_caller]

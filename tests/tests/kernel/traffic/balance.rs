@@ -1,0 +1,81 @@
+//! Schedulers as clients feel them.
+
+use std::collections::BTreeSet;
+
+use kube_ipvs_tests::{Client, Protocol, Server};
+
+use super::WEB;
+use super::site::Site;
+use super::web::Web;
+
+/// A site whose Service has this scheduler, and its servers.
+fn scheduled(scheduler: &str) -> (Site, [Server; 2]) {
+    let mut site = Site::new();
+    let servers = [0, 1].map(|n| site.small.pods[n].serve(Protocol::Tcp, 8080));
+    site.write(&Web::over(&site.small.pods).option("scheduler", scheduler));
+    site.start(&[]);
+    (site, servers)
+}
+
+#[test]
+fn rr_alternates() {
+    let (site, _servers) = scheduled("rr");
+
+    let who = site.outside().callees(Protocol::Tcp, WEB, 6);
+
+    assert_ne!(who[0], who[1]);
+    assert_eq!([&who[..2], &who[..2]], [&who[2..4], &who[4..]]);
+}
+
+#[test]
+fn lc_picks_the_idle_one() {
+    let (site, _servers) = scheduled("lc");
+    let client = site.outside();
+    let connect = || client.connect(Protocol::Tcp, WEB).expect("it answers");
+    let (mut first, mut second) = (connect(), connect());
+    let (busy, idle) = (first.ask().who().to_owned(), second.ask().who().to_owned());
+    assert_ne!(busy, idle, "each gets one");
+
+    drop(second);
+
+    let who = client.callees(Protocol::Tcp, WEB, 4);
+    assert_eq!(who, [idle.as_str(); 4], "{busy} is busy");
+    assert_eq!(first.ask().who(), busy);
+}
+
+#[test]
+fn sh_keeps_a_client_where_it_was() {
+    let (site, _servers) = scheduled("sh");
+    let outside = &site.small.outside.namespace;
+    let addresses: Vec<String> = (210..218).map(|n| format!("192.168.50.{n}")).collect();
+    for address in &addresses {
+        outside.sh(&format!("ip addr add {address}/24 dev eth0"));
+    }
+
+    let mut used = BTreeSet::new();
+    for address in &addresses {
+        let from = address.parse().expect("an address");
+        let who = Client::within(outside)
+            .address(from)
+            .callees(Protocol::Tcp, WEB, 3);
+        assert_eq!(who, [who[0].as_str(); 3], "from {address}");
+        used.insert(who[0].clone());
+    }
+
+    assert_eq!(used.len(), 2, "clients are spread: {used:?}");
+}
+
+#[test]
+fn a_scheduler_changes_without_a_cut() {
+    let (site, _servers) = scheduled("rr");
+    let mut held = site
+        .outside()
+        .connect(Protocol::Tcp, WEB)
+        .expect("it answers");
+    let who = held.ask().who().to_owned();
+
+    site.write(&Web::over(&site.small.pods).option("scheduler", "mh"));
+    site.wait_for_table("mh", |table| table.contains("-t 10.96.0.10:80 -s mh"));
+
+    assert_eq!(held.ask().who(), who);
+}
