@@ -1,0 +1,171 @@
+//! Steps drawn by lot from a small world, so that they meet one another.
+
+use std::net::IpAddr;
+
+use kube_ipvs_core::plan::{Op, Settings};
+use kube_ipvs_core::state::{
+    Flags, Front, KernelState, NftElement, NftSet, NftState, Persistence, RealServer,
+    RealServerKey, VirtualServerKey,
+};
+
+const KEYS: [&str; 6] = [
+    "10.96.0.10:80/TCP",
+    "10.96.0.10:53/UDP",
+    "10.96.0.11:9/SCTP",
+    "[fd00:96::10]:80/TCP",
+    "FWM 291",
+    "FWM 291 IPv6",
+];
+const REALS_V4: [&str; 3] = ["10.244.1.2:8080", "10.244.1.3:8080", "10.244.1.3:8081"];
+const REALS_V6: [&str; 2] = ["[fd00:244::2]:8080", "[fd00:244::3]:8080"];
+const VIPS: [&str; 4] = ["10.96.0.10", "10.96.0.11", "10.96.0.12", "fd00:96::10"];
+const SCHEDULERS: [&str; 5] = ["rr", "wlc", "sh", "mh", "lc"];
+
+/// The lot. Its own generator, so that a seed means the same for ever (splitmix64).
+pub(super) struct Draw(u64);
+
+impl Draw {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next step. Most are possible in `state`, some are not.
+    pub(super) fn step(&mut self, state: &KernelState) -> Op {
+        let key = parsed::<VirtualServerKey>(self.pick(&KEYS));
+        let real = parsed::<RealServerKey>(match key.family() {
+            kube_ipvs_core::state::Family::V4 => self.pick(&REALS_V4),
+            kube_ipvs_core::state::Family::V6 => self.pick(&REALS_V6),
+        });
+        let server = state.virtual_servers.get(&key);
+        let has_server = server.is_some();
+        let has_real = server.is_some_and(|server| server.real_servers.contains_key(&real));
+        // One in seven goes against what is there.
+        let sensible = self.below(7) != 0;
+        match self.below(10) {
+            0..=1 if has_server != sensible => Op::AddVirtualServer(key, self.settings(&key)),
+            0..=2 if self.below(4) == 0 => Op::RemoveVirtualServer(key),
+            0..=2 => Op::EditVirtualServer(key, self.settings(&key)),
+            3..=6 if has_real != sensible => Op::AddRealServer(key, real, self.real_server()),
+            3..=5 => Op::EditRealServer(key, real, self.real_server()),
+            6 => Op::RemoveRealServer(key, real),
+            7 => {
+                let vip = parsed::<IpAddr>(self.pick(&VIPS));
+                match state.vips.contains(&vip) == sensible {
+                    true => Op::UnbindVips([vip].into()),
+                    false => Op::BindVips([vip].into()),
+                }
+            }
+            _ => self.transaction(state, sensible),
+        }
+    }
+
+    fn transaction(&mut self, state: &KernelState, sensible: bool) -> Op {
+        let mut add = NftState::new();
+        let mut remove = NftState::new();
+        let count = if sensible { 3 } else { 1 };
+        for _ in 0..count {
+            let (set, element) = self.element(state);
+            let there = state
+                .nft
+                .get(&set)
+                .is_some_and(|all| all.contains(&element));
+            let change = if there == sensible {
+                &mut remove
+            } else {
+                &mut add
+            };
+            change.entry(set).or_default().insert(element);
+        }
+        Op::Nft { add, remove }
+    }
+
+    /// Elements of the sets that differ in kind. A map's key has one value at a
+    /// time, and networks of one front do not overlap: so are the states that
+    /// plans lead to.
+    fn element(&mut self, state: &KernelState) -> (NftSet, NftElement) {
+        let fronts: Vec<Front> = KEYS
+            .iter()
+            .filter_map(|key| match parsed(key) {
+                VirtualServerKey::Front(front) => Some(front),
+                VirtualServerKey::Mark { .. } => None,
+            })
+            .collect();
+        let front = fronts[self.below(fronts.len())];
+        match self.below(5) {
+            0 => (NftSet::Vips, NftElement::Address(parsed(self.pick(&VIPS)))),
+            1 => (NftSet::ServicePorts, NftElement::Front(front)),
+            2 => (NftSet::Reject, NftElement::Front(front)),
+            3 => (NftSet::InsideMarks, self.mark(front, state)),
+            _ => {
+                let net = match front.address {
+                    IpAddr::V4(_) => ["192.0.2.0/24", "198.51.100.7/32"][self.below(2)],
+                    IpAddr::V6(_) => ["2001:db8::/32", "fd00:9::1/128"][self.below(2)],
+                };
+                (
+                    NftSet::AllowedSources,
+                    NftElement::Source(front, parsed(net)),
+                )
+            }
+        }
+    }
+
+    /// The mark that the front has, or a new one.
+    fn mark(&mut self, front: Front, state: &KernelState) -> NftElement {
+        let mut marks = state.nft.get(&NftSet::InsideMarks).into_iter().flatten();
+        let known = marks.find(|mark| matches!(mark, NftElement::Mark(of, _) if *of == front));
+        known
+            .copied()
+            .unwrap_or(NftElement::Mark(front, 0x100 + u32::from(front.port)))
+    }
+
+    fn settings(&mut self, key: &VirtualServerKey) -> Settings {
+        let scheduler = self.pick(&SCHEDULERS);
+        let hashes = matches!(scheduler, "sh" | "mh");
+        let prefix = key.family().host_prefix();
+        let persistence = (self.below(3) == 0).then(|| Persistence {
+            timeout: 60 * (1 + self.below(3) as u32),
+            prefix: [prefix, 24][self.below(2)],
+        });
+        Settings {
+            scheduler: scheduler.to_owned(),
+            flags: Flags {
+                one_packet: self.below(4) == 0,
+                fallback: hashes && self.below(2) == 0,
+                port: hashes && self.below(2) == 0,
+            },
+            persistence,
+        }
+    }
+
+    fn real_server(&mut self) -> RealServer {
+        // 0 drains; the kernel takes any weight that is not negative as int.
+        let weight = [0, 1, 1, 2, 100, 65_535][self.below(6)];
+        let (upper_threshold, lower_threshold) =
+            [(0, 0), (0, 0), (100, 50), (10, 0), (5, 9)][self.below(5)];
+        RealServer {
+            weight,
+            upper_threshold,
+            lower_threshold,
+        }
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mixed = mixed ^ (mixed >> 31);
+        usize::try_from(mixed % bound as u64).expect("below a usize")
+    }
+}
+
+fn parsed<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+}
