@@ -178,8 +178,12 @@ fn keep(
         let changes = kube_ipvs_vip::watch(link).context("watch the host's addresses")?;
         Driver::new(syncer, times, reporter)
             .once_settled(move |linux| adopt::settle(linux, adopt))
-            .run(events, changes, stopped)
+            .run(events, changes, stopped.clone())
             .await;
+        anyhow::ensure!(
+            *stopped.borrow(),
+            "every source has ended, so nothing would change any more"
+        );
         Ok(())
     })
 }
