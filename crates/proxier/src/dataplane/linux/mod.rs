@@ -60,9 +60,11 @@ impl Linux {
     /// # Errors
     /// No IPVS in the kernel, no right to use it, no `nft`: each with its remedy.
     pub fn open(setup: Setup) -> anyhow::Result<Self> {
-        let client = ipvs::Client::open()
+        let mut client = ipvs::Client::open()
             .map_err(with_hint)
             .context("open IPVS")?;
+        // Anybody may find the family; asking it something takes the right to.
+        client.info().map_err(with_hint).context("use IPVS")?;
         let binder = Binder::new(&setup.link, setup.binding).context("open the VIP binder")?;
         let nft = kube_ipvs_nft::Nft::find().context("find nft")?;
         let conntrack = Conntrack::open().context("open connection tracking")?;
