@@ -1,1 +1,15 @@
-//! To be written.
+//! The real program as a process, with real traffic: killed, fought, misled.
+//!
+//! Loads are sized for a machine that is emulated: a tenth of what a node takes.
+
+mod api;
+mod edits;
+mod foreign;
+mod load;
+mod memory;
+mod restart;
+mod rollout;
+
+/// Periods short enough for a test.
+const QUICK: [&str; 2] = ["--ipvs-min-sync-period=100ms", "--ipvs-sync-period=3s"];
+const WEB: &str = "10.96.0.10:80";

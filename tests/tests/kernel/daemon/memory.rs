@@ -1,0 +1,54 @@
+//! PROBLEMS.md H7: memory does not grow with changes.
+
+use std::fs;
+
+use kube_ipvs_tests::apiserver::endpoint_slice;
+use kube_ipvs_tests::{Daemon, Topology, wait_until};
+
+use super::api::{Api, table, wait_for_vip};
+use crate::traffic::site::PATIENCE;
+
+/// Sized for an emulated machine; the source alone sees 200,000 in a test of its own.
+const WARM_UP: u32 = 2_000;
+const CHANGES: u32 = 6_000;
+
+#[test]
+fn memory_after_many_changes_is_memory_before() {
+    let topology = Topology::new();
+    let node = topology.node();
+    let api = Api::on(&node);
+    api.register("node-1", &node);
+    api.web(&[("10.244.1.2", "node-1")]);
+    let mut daemon = api.start("node-1", &node);
+    wait_for_vip(&node, &mut daemon);
+    let change = |count: u32| {
+        for number in 0..count {
+            let address = format!("10.244.1.{}", 2 + number % 200);
+            let endpoints = [(address.as_str(), "node-1")];
+            let slice = endpoint_slice("default", "web", "web-1", &endpoints);
+            api.server.upsert(slice);
+            if number % 100 == 99 {
+                let wanted = format!("-r {address}:8080");
+                wait_until("the change is carried out", PATIENCE, || {
+                    table(&node.namespace).contains(&wanted)
+                });
+            }
+        }
+    };
+
+    change(WARM_UP);
+    let before = resident_kib(&daemon);
+    change(CHANGES);
+    let after = resident_kib(&daemon);
+
+    eprintln!("{before} KiB before, {after} KiB after {CHANGES} changes");
+    assert!(after < before + 5 * 1024, "{before} KiB, then {after} KiB");
+}
+
+fn resident_kib(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let size = line.and_then(|line| line.split_whitespace().next());
+    let size = size.expect("a process has a size");
+    size.parse().expect("a number of KiB")
+}

@@ -1,0 +1,65 @@
+//! Promise 5: killed at any moment and started again, nobody notices.
+
+use kube_ipvs_tests::Protocol;
+
+use super::load::Load;
+use super::{QUICK, WEB};
+use crate::traffic::site::Site;
+use crate::traffic::web::Web;
+
+const TIMES: usize = 20;
+const NEW_A_SECOND: u32 = 50;
+const FLOWS: u32 = 20;
+
+#[test]
+fn killed_and_started_twenty_times_under_load_fails_nobody() {
+    let mut site = Site::new();
+    let _servers = [0, 1].map(|n| site.small.pods[n].serve(Protocol::Tcp, 8080));
+    site.write(&Web::over(&site.small.pods));
+    site.start(&QUICK);
+    let table = site.table();
+    let outside = &site.small.outside.namespace;
+    let calls = Load::new_connections(outside, WEB, NEW_A_SECOND);
+    let flows = Load::flows(outside, WEB, FLOWS);
+
+    for _ in 0..TIMES {
+        site.daemon().kill();
+        site.start(&QUICK);
+    }
+
+    let (calls, flows) = (calls.stop(), flows.stop());
+    eprintln!(
+        "{TIMES} kills: {} new connections, {} questions on {FLOWS} flows",
+        calls.answered, flows.answered
+    );
+    assert_eq!(calls.failed, [""; 0]);
+    assert_eq!(flows.failed, [""; 0]);
+    assert!(calls.answered > 10 * TIMES, "{} is no load", calls.answered);
+    assert!(flows.answered > 10 * TIMES, "{} is no load", flows.answered);
+    assert_eq!(site.table(), table);
+}
+
+#[test]
+fn what_changed_while_nobody_watched_is_made_good_at_the_start() {
+    let mut site = Site::new();
+    let _servers = [0, 1].map(|n| site.small.pods[n].serve(Protocol::Tcp, 8080));
+    let old = Web::new("old", &["10.96.0.11"]).port(Protocol::Tcp, 80, 8080);
+    site.write(&old.endpoint(site.small.pods[0].v4));
+    site.write(&Web::over(&site.small.pods[..1]));
+    site.start(&QUICK);
+    let mut flow = site
+        .outside()
+        .connect(Protocol::Tcp, WEB)
+        .expect("it answers");
+    assert_eq!(flow.ask().who(), "p1");
+    site.daemon().kill();
+
+    site.remove("old");
+    site.write(&Web::over(&site.small.pods));
+    site.start(&QUICK);
+
+    let table = site.table();
+    assert!(!table.contains("10.96.0.11"), "{table}");
+    assert!(table.contains("-r 10.244.1.3:8080"), "{table}");
+    assert_eq!(flow.ask().who(), "p1", "nothing was made anew");
+}
