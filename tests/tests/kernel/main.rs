@@ -5,6 +5,8 @@ mod cleanup;
 mod client;
 mod conntrack;
 mod daemon;
+mod firewall;
+mod guard;
 mod harness;
 mod inspect;
 mod matrix;

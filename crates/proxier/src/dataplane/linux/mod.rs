@@ -5,6 +5,7 @@
 
 mod apply;
 pub(crate) mod convert;
+mod foreign;
 mod observe;
 mod table;
 
@@ -50,6 +51,7 @@ pub struct Linux {
     client: ipvs::Client,
     binder: Binder,
     tables: Vec<Table>,
+    foreign: foreign::Foreign,
     nft: kube_ipvs_nft::Nft,
     conntrack: Conntrack,
 }
@@ -74,6 +76,7 @@ impl Linux {
             client,
             binder,
             tables,
+            foreign: foreign::Foreign::default(),
             nft,
             conntrack,
         })
@@ -160,6 +163,9 @@ impl Dataplane for Linux {
         for table in &mut self.tables {
             table.prepare(&self.nft, &observed.state.nft)?;
         }
+        // After our tables: what they mark is what the rule lets pass.
+        let accept = self.setup.tables.iter().find_map(|table| table.accept_bit);
+        self.foreign.look(&self.nft, accept);
         Ok(Prepared {
             sysctls: report.changed,
             timeouts,

@@ -1,0 +1,56 @@
+//! Hosts whose own chains drop what they do not know (PROBLEMS.md G1, G3).
+
+use std::time::Duration;
+
+use kube_ipvs::sync::Trigger;
+use kube_ipvs_nft::{DEFAULT_ACCEPT_BIT, Nft};
+use kube_ipvs_tests::{Client, Protocol, Server, Small, Topology, Verdict};
+use kube_ipvs_vip::Binding;
+
+use crate::guard::web;
+use crate::matrix::proxy::{Proxy, sync};
+
+const FIREWALL: &str = "nft 'table inet fw {
+    chain input { type filter hook input priority 0; policy drop; iif lo accept; }
+    chain forward { type filter hook forward priority 0; policy drop; }
+}'";
+
+#[test]
+fn traffic_passes_a_host_that_drops_when_the_operator_opens_it() {
+    let Small {
+        node,
+        pods,
+        outside,
+        ..
+    } = &Topology::small();
+    let _server = pods[0].serve(Protocol::Tcp, 8080);
+    let _host = Server::start(&node.namespace, "host", Protocol::Tcp, "0.0.0.0:22");
+    node.namespace.sh(FIREWALL);
+    let objects = web(Some(&pods[0].v4.to_string()));
+    let client = Client::within(&outside.namespace).timeout(Duration::from_secs(1));
+    let service = || client.call(Protocol::Tcp, "10.96.0.10:80");
+    let mut proxy = Proxy::new(node, "node-1", Binding::Address);
+
+    node.namespace.run(|| sync(&mut proxy.syncer(&objects)));
+    let closed = service();
+    for table in &mut proxy.setup.tables {
+        table.accept_bit = Some(DEFAULT_ACCEPT_BIT);
+    }
+    let [open, taken, again] = node.namespace.run(|| {
+        let mut syncer = proxy.syncer(&objects);
+        sync(&mut syncer);
+        let open = service();
+        let nft = Nft::find().expect("find nft");
+        assert_eq!(nft.remove_accepts().expect("remove our rules"), 2);
+        let taken = service();
+        syncer.audit(0, Trigger::Audit).expect("audit");
+        [open, taken, service()]
+    });
+
+    assert_eq!(closed, Verdict::TimedOut);
+    assert_eq!(open.who(), "p1");
+    assert_eq!(taken, Verdict::TimedOut);
+    assert_eq!(again.who(), "p1");
+    let host = format!("{}:22", node.v4());
+    assert_eq!(client.call(Protocol::Tcp, &host), Verdict::TimedOut);
+}
