@@ -3,7 +3,8 @@
 //! The order is what keeps every step safe:
 //!
 //! 1. nft: whatever closes something (guard, refusals, source ranges), and
-//!    masquerading
+//!    masquerading; with the guard the ports that are served already, so that a
+//!    table that was lost, or a node taken over, refuses nobody
 //! 2. virtual servers and real servers in
 //! 3. VIPs out
 //! 4. nft: whatever opens a way to a virtual server, and the ways that end
@@ -99,6 +100,9 @@ pub fn diff_touched(
         let want = contains(&desired.nft, *set, element);
         let have = contains(&observed.nft, *set, element);
         match (want, have) {
+            (true, false) if is_served(*set, element, desired, observed) => {
+                steps.closing.add(*set, *element);
+            }
             (true, false) => steps.add_element(*set, *element),
             (false, true) => steps.remove_element(*set, *element, desired),
             _ => {}
@@ -157,6 +161,22 @@ impl Owned {
     }
 }
 
+/// Whether it is a port whose virtual server is there, and stays.
+fn is_served(
+    set: NftSet,
+    element: &NftElement,
+    desired: &KernelState,
+    observed: &KernelState,
+) -> bool {
+    let (NftSet::ServicePorts, NftElement::Front(front)) = (set, element) else {
+        return false;
+    };
+    let key = VirtualServerKey::Front(*front);
+    [desired, observed]
+        .iter()
+        .all(|state| state.virtual_servers.contains_key(&key))
+}
+
 fn contains(nft: &NftState, set: NftSet, element: &NftElement) -> bool {
     nft.get(&set).is_some_and(|all| all.contains(element))
 }
@@ -180,6 +200,10 @@ struct Transaction {
 }
 
 impl Transaction {
+    fn add(&mut self, set: NftSet, element: NftElement) {
+        self.add.entry(set).or_default().insert(element);
+    }
+
     fn into_op(self) -> Option<Op> {
         let Self { add, remove } = self;
         let empty = add.is_empty() && remove.is_empty();
@@ -257,7 +281,7 @@ impl Steps {
             NftSet::ServicePorts | NftSet::InsideMarks => &mut self.opening,
             _ => &mut self.closing,
         };
-        transaction.add.entry(set).or_default().insert(element);
+        transaction.add(set, element);
     }
 
     fn remove_element(&mut self, set: NftSet, element: NftElement, desired: &KernelState) {

@@ -94,6 +94,33 @@ fn every_plan_reaches_its_goal_safely() {
 }
 
 #[test]
+fn a_table_that_was_lost_comes_back_without_refusing_anybody() {
+    for after in &states() {
+        let before = KernelState {
+            nft: Default::default(),
+            ..after.clone()
+        };
+        let plan = diff(after, &before, &Terms::default());
+        let Some(Op::Nft { add, .. }) = plan.ops.first() else {
+            assert_eq!(after.nft, before.nft);
+            continue;
+        };
+        let fronts = after.nft.get(&NftSet::ServicePorts).into_iter().flatten();
+        for element in fronts {
+            let NftElement::Front(front) = element else {
+                panic!("{element:?} is no front");
+            };
+            let key = VirtualServerKey::Front(*front);
+            let with_guard = add
+                .get(&NftSet::ServicePorts)
+                .is_some_and(|all| all.contains(element));
+            let served = after.virtual_servers.contains_key(&key);
+            assert_eq!(with_guard, served, "{front} of\n{plan}");
+        }
+    }
+}
+
+#[test]
 fn what_is_touched_is_enough_for_the_plan() {
     let states = states();
     let terms = Terms::default();
