@@ -10,6 +10,7 @@ mod guard;
 mod harness;
 mod inspect;
 mod matrix;
+mod migration;
 mod model;
 mod nft;
 mod snapshot;

@@ -1,0 +1,317 @@
+//! From kube-proxy in ipvs mode to us, and back, under live connections.
+//!
+//! kube-proxy is played by a script that makes the kernel's state in its shape:
+//! VIPs on a link that is down, `rr` virtual servers with masquerading real
+//! servers, iptables chains over ipsets. Like it, the script adds what is
+//! missing and removes virtual servers that it does not know.
+
+mod kube_proxy;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use kube_ipvs_tests::{
+    Client, Connection, Daemon, Namespace, Pod, Protocol, Server, Small, Topology, Verdict,
+    kube_ipvs, output_of, run, wait_until,
+};
+use tempfile::TempDir;
+
+use kube_proxy::KubeProxy;
+
+const SOON: Duration = Duration::from_secs(90);
+const V4: &str = "10.96.0.10:80";
+const V6: &str = "[fd00:96::10]:80";
+const MANIFESTS: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10, 'fd00:96::10']
+  ipFamilies: [IPv4, IPv6]
+  ports: [{name: http, port: 80, targetPort: 8080, nodePort: 30080, protocol: TCP}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints:
+- {addresses: [P1V4], nodeName: node-1, conditions: {ready: true}}
+- {addresses: [P2V4], nodeName: node-1, conditions: {ready: true}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints:
+- {addresses: ['P1V6'], nodeName: node-1, conditions: {ready: true}}
+- {addresses: ['P2V6'], nodeName: node-1, conditions: {ready: true}}
+";
+
+/// A node that kube-proxy has programmed, and open connections through it.
+struct Lab {
+    small: Small,
+    /// It serves nothing.
+    client: Pod,
+    kube_proxy: KubeProxy,
+    manifests: TempDir,
+    _servers: Vec<Server>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let small = Topology::small();
+        let servers = small.pods.iter().flat_map(|pod| {
+            [
+                pod.serve(Protocol::Tcp, 8080),
+                pod.serve_v6(Protocol::Tcp, 8080),
+            ]
+        });
+        let servers = servers.collect();
+        let manifests = tempfile::tempdir().expect("a directory");
+        let [p1, p2] = &small.pods;
+        let text = MANIFESTS
+            .replace("P1V4", &p1.v4.to_string())
+            .replace("P2V4", &p2.v4.to_string())
+            .replace("P1V6", &p1.v6.to_string())
+            .replace("P2V6", &p2.v6.to_string());
+        std::fs::write(manifests.path().join("all.yaml"), text).expect("write manifests");
+        let kube_proxy = KubeProxy::of(&small);
+        Self {
+            client: small.node.pod("client"),
+            small,
+            kube_proxy,
+            manifests,
+            _servers: servers,
+        }
+    }
+
+    fn node(&self) -> &Namespace {
+        &self.small.node.namespace
+    }
+
+    fn node_port(&self) -> String {
+        format!("{}:30080", self.small.node.v4())
+    }
+
+    /// A connection to every front, from outside, from a pod and from the node.
+    fn connections(&self) -> Vec<(String, Connection)> {
+        let outside = &self.small.outside.namespace;
+        let pod = &self.client.namespace;
+        let node_port = self.node_port();
+        let mut all = Vec::new();
+        for (from, name, fronts) in [
+            (outside, "outside", [V4, V6, &node_port].as_slice()),
+            (pod, "pod", &[V4, V6]),
+            (self.node(), "node", &[V4, V6]),
+        ] {
+            for front in fronts {
+                // One to each endpoint, and to each once more.
+                for _ in 0..4 {
+                    let client = Client::within(from).timeout(Duration::from_secs(20));
+                    let connection = client
+                        .connect(Protocol::Tcp, front)
+                        .unwrap_or_else(|verdict| panic!("{name} to {front}: {verdict:?}"));
+                    all.push((format!("{name} to {front}"), connection));
+                }
+            }
+        }
+        all
+    }
+
+    fn run(&self, more: &[&str]) -> Vec<String> {
+        let path = self.manifests.path().to_string_lossy();
+        let mut all = ["run", "--hostname-override=node-1", "--manifests", &path].to_vec();
+        all.extend(more);
+        all.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Our daemon, started over what kube-proxy left, with its work done.
+    fn adopt(&self, more: &[&str]) -> Daemon {
+        let arguments = [&["--adopt-kube-proxy"], more].concat();
+        let mut daemon = Daemon::start(self.node(), self.run(&arguments));
+        daemon.wait_for_log("chains and sets of kube-proxy removed", SOON);
+        daemon
+    }
+}
+
+#[track_caller]
+fn all_answer(connections: &mut [(String, Connection)]) {
+    let mut lost = Vec::new();
+    for (name, connection) in connections {
+        let verdict = connection.ask();
+        if !matches!(verdict, Verdict::Answered { .. }) {
+            lost.push(format!("{name}: {verdict:?}"));
+        }
+    }
+    assert!(lost.is_empty(), "lost connections: {lost:?}");
+}
+
+/// New connections, one after the other, until it is stopped.
+struct Calls {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(usize, Vec<Verdict>)>,
+}
+
+impl Calls {
+    fn start(from: &Namespace, front: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let front = front.to_owned();
+        let inside = from.spawn(move || {
+            let client = Client::here().timeout(Duration::from_secs(20));
+            let (mut good, mut bad) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                match client.call(Protocol::Tcp, &front) {
+                    Verdict::Answered { .. } => good += 1,
+                    verdict => bad.push(verdict),
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            (good, bad)
+        });
+        Self {
+            stop,
+            thread: inside,
+        }
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (good, bad) = self.thread.join().expect("calls do not panic");
+        assert_eq!(bad, [], "{good} calls were answered");
+        assert!(good > 0, "nobody called");
+    }
+}
+
+#[test]
+fn kube_proxys_node_is_taken_over_without_a_lost_connection() {
+    let lab = Lab::new();
+    lab.kube_proxy.sync();
+    lab.kube_proxy.leave_more();
+    lab.node().sh(kube_proxy::FOREIGN);
+    let mut connections = lab.connections();
+    all_answer(&mut connections);
+    let calls = [V4, V6].map(|front| Calls::start(&lab.small.outside.namespace, front));
+
+    let daemon = lab.adopt(&[]);
+
+    all_answer(&mut connections);
+    calls.into_iter().for_each(Calls::finish);
+    assert_eq!(lab.kube_proxy.leftovers(), Vec::<String>::new());
+    let log = daemon.log();
+    assert!(log.contains("taken over from kube-proxy"), "{log}");
+    // A Service that was deleted meanwhile, and others' servers.
+    let servers = lab.node().sh("ipvsadm -Sn");
+    assert!(!servers.contains("10.96.0.99"), "{servers}");
+    for foreign in ["-A -t 192.0.2.10:30090 -s wlc", "-A -t 10.96.200.1:443"] {
+        assert!(servers.contains(foreign), "{servers}");
+    }
+    let link = lab.node().sh("ip address show dev kube-ipvs0");
+    assert!(!link.contains("10.96.0.99"), "{link}");
+    // The kubelet's chains and a stranger's.
+    let chains = lab
+        .node()
+        .sh("iptables-nft-save; ip6tables-nft-save; iptables-legacy-save");
+    for kept in [":KUBE-FIREWALL", ":KUBE-KUBELET-CANARY", "-A MINE"] {
+        assert!(chains.contains(kept), "{kept} in {chains}");
+    }
+    assert_eq!(lab.node().sh("ipset list -n"), "stranger\n");
+}
+
+#[test]
+fn kube_proxy_takes_its_node_back_without_a_lost_connection() {
+    let lab = Lab::new();
+    lab.kube_proxy.sync();
+    let mut daemon = lab.adopt(&[]);
+    let mut connections = lab.connections();
+    all_answer(&mut connections);
+    let calls = [V4, V6].map(|front| Calls::start(&lab.small.outside.namespace, front));
+
+    let status = daemon.terminate();
+    assert!(status.success(), "{status}");
+    lab.kube_proxy.sync();
+    let said = output_of(&mut kube_ipvs(lab.node(), ["cleanup", "--hand-over"]));
+
+    all_answer(&mut connections);
+    calls.into_iter().for_each(Calls::finish);
+    assert!(
+        said.contains("removed: nftables table ip kube-ipvs\n"),
+        "{said}"
+    );
+    assert!(said.contains("left: virtual servers "), "{said}");
+    let tables = lab.node().sh("nft list tables");
+    assert!(!tables.contains("kube-ipvs"), "{tables}");
+    let again = output_of(&mut kube_ipvs(lab.node(), ["cleanup"]));
+    assert!(again.contains("nothing of ours is here"), "{again}");
+    all_answer(&mut lab.connections());
+}
+
+#[test]
+fn addresses_become_routes_and_routes_addresses() {
+    let lab = Lab::new();
+    lab.kube_proxy.sync();
+    let mut connections = lab.connections();
+    all_answer(&mut connections);
+
+    let mut daemon = lab.adopt(&["--vip-binding=route"]);
+
+    all_answer(&mut connections);
+    // Not by a shell, whose own `ip` knows no protocols.
+    let ip = |arguments: &str| lab.node().run(|| run("ip", arguments.split(' ')));
+    let addresses = || ip("address show dev kube-ipvs0 scope global");
+    let routes = || ip("route show table local dev kube-ipvs0 proto 196");
+    wait_until("VIPs are routes", SOON, || {
+        !addresses().contains("10.96.0.10") && routes().contains("10.96.0.10")
+    });
+    daemon.terminate();
+    let _daemon = Daemon::start(lab.node(), lab.run(&[]));
+    wait_until("VIPs are addresses", SOON, || {
+        addresses().contains("10.96.0.10") && !routes().contains("10.96.0.10")
+    });
+    all_answer(&mut connections);
+    all_answer(&mut lab.connections());
+}
+
+#[test]
+fn the_init_container_sets_sysctls_and_nothing_else() {
+    let node = Namespace::enter();
+    node.sysctl("net/ipv4/ip_forward", "0");
+    let sysctl = |name: &str| node.sh(&format!("cat /proc/sys/{name}")).trim().to_owned();
+    let before = sysctl("net/netfilter/nf_conntrack_tcp_timeout_close_wait");
+    let arguments = [
+        "run",
+        "--manifests=/nowhere",
+        "--init-only",
+        "--ipvs-strict-arp",
+        "--ipvs-tcp-timeout=1h",
+        "--conntrack-tcp-timeout-close-wait=50m",
+    ];
+
+    output_of(&mut kube_ipvs(&node, arguments));
+
+    for (name, value) in [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv4/vs/conntrack", "1"),
+        ("net/ipv4/conf/all/arp_announce", "2"),
+        ("net/netfilter/nf_conntrack_tcp_timeout_close_wait", "3000"),
+    ] {
+        assert_eq!(sysctl(name), value, "{name}");
+    }
+    assert!(node.sh("ipvsadm -L --timeout").contains(": 3600 120 300"));
+    assert!(!node.sh("ip link").contains("kube-ipvs0"));
+    assert_eq!(node.sh("nft list tables"), "");
+    output_of(&mut kube_ipvs(&node, ["cleanup"]));
+    assert_eq!(sysctl("net/ipv4/ip_forward"), "0");
+    assert_eq!(
+        sysctl("net/netfilter/nf_conntrack_tcp_timeout_close_wait"),
+        before
+    );
+    assert!(node.sh("ipvsadm -L --timeout").contains(": 900 120 300"));
+}
