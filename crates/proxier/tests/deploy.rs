@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use clap::{Args, Command, FromArgMatches};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::config::Kubeconfig;
+use kube_ipvs::config::{self, RunArgs};
 use kube_ipvs::metrics::Metrics;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -237,6 +239,29 @@ fn the_configuration_is_where_the_flags_look_for_it() {
             args.contains(&format!("--config={folder}/config.conf")),
             "{args:?}"
         );
+    }
+}
+
+/// The flags of `run`, as the command line would take them.
+fn run_args(container: &Container) -> RunArgs {
+    let args = container.args.clone().unwrap_or_default();
+    assert_eq!(args[0], "run");
+    let command = RunArgs::augment_args(Command::new("run"));
+    let matches = command
+        .try_get_matches_from(args)
+        .unwrap_or_else(|error| panic!("{}: {error}", container.name));
+    RunArgs::from_arg_matches(&matches).expect("flags that were taken")
+}
+
+#[test]
+fn every_flag_exists_and_the_configuration_is_taken() {
+    let text = config_text("config.conf");
+
+    for container in containers() {
+        let args = run_args(&container);
+        let path = args.config.clone().expect("--config");
+        let settings = config::settings(&args, Some((&path, &text)));
+        assert!(settings.is_ok(), "{}: {:?}", container.name, settings.err());
     }
 }
 
