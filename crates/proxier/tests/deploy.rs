@@ -19,7 +19,7 @@ const API_CALLS: [(&str, &str, &[&str]); 5] = [
     ("", "services", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
     ("networking.k8s.io", "servicecidrs", &["list", "watch"]),
-    ("", "nodes", &["list", "watch"]),
+    ("", "nodes", &["get", "list", "watch"]),
     ("events.k8s.io", "events", &["create"]),
 ];
 
