@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use ipvs_netlink::{Client, Errno, Error, Service, ServiceId};
 use kube_ipvs_core::options::SCHEDULERS;
@@ -33,7 +34,8 @@ pub(super) fn probe(wanted: &str) -> Probe {
         Err(error) => return Probe::without_ipvs(told(&error)),
     };
     let conn_tab_size = client.info().ok().map(|info| info.conn_tab_size);
-    let mut names: Vec<String> = SCHEDULERS.map(String::from).into();
+    let tried = SCHEDULERS.into_iter().filter(|name| is_safe_to_try(name));
+    let mut names: Vec<String> = tried.map(String::from).collect();
     if !names.iter().any(|name| name == wanted) {
         names.push(wanted.to_owned());
     }
@@ -47,6 +49,18 @@ pub(super) fn probe(wanted: &str) -> Probe {
         conn_tab_size,
         schedulers,
     }
+}
+
+/// Not `lblc` and `lblcr`, unless their modules are there: they register with
+/// every network namespace, and a kernel that loads them on demand does so
+/// under the lock of IPVS. When a namespace ends at that moment, both wait for
+/// each other, and no IPVS request is answered any more (seen on 6.1).
+fn is_safe_to_try(scheduler: &str) -> bool {
+    let loads_under_lock = matches!(scheduler, "lblc" | "lblcr");
+    !loads_under_lock
+        || Path::new("/sys/module")
+            .join(format!("ip_vs_{scheduler}"))
+            .exists()
 }
 
 fn try_all(client: &mut Client, names: &[String]) -> BTreeMap<String, Tried> {
