@@ -5,6 +5,7 @@ mod node;
 pub(crate) mod resolve;
 mod servers;
 mod sources;
+mod traffic;
 mod watch_file;
 
 use std::collections::BTreeSet;
@@ -126,6 +127,9 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         program.times.sync_period,
         metrics.clone(),
     );
+    if settings.service_metrics {
+        metrics.show_traffic(traffic::traffic(program.state_dir.clone()));
+    }
     servers::start(&runtime, &program, &health)?;
     let (events, received) = mpsc::channel(EVENT_QUEUE);
     let mut sources = sources::start(&runtime, &program, events, &health, &metrics)?;

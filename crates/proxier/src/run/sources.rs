@@ -149,6 +149,8 @@ fn from_manifests(path: &Path, events: Sender<Event>, health: &Health) -> anyhow
     let mut manifests = Manifests::at(path);
     let first = manifests.read()?;
     let health = health.clone();
+    // Without an API server nobody deletes or taints this node.
+    health.set_node(crate::health::Node::Eligible);
     let mut sources = Sources::default();
     sources.tasks.spawn(async move {
         let _watcher = watcher;

@@ -150,7 +150,8 @@ impl Reporter {
         for (kind, n) in &round.drift {
             self.metrics.drift(kind, *n);
         }
-        if let (true, Some(time)) = (round.is_clean(), self.triggered.take()) {
+        // A change that was refused goes on waiting for its programming.
+        if let Some(time) = self.triggered.take_if(|_| round.is_clean()) {
             let latency = Timestamp::now().duration_since(time);
             let latency = Duration::try_from(latency).unwrap_or_default();
             for family in &self.families {

@@ -4,6 +4,7 @@
 //! `bench [NAME]...` runs those named, or all. Each ends with one line of
 //! figures; the exit code is 1 when one is beyond its bound.
 
+mod compile;
 mod programming;
 mod replay;
 
@@ -14,7 +15,8 @@ use anyhow::{Result, bail};
 /// Says whether the bound was kept.
 type Benchmark = fn() -> Result<bool>;
 
-const BENCHMARKS: &[(&str, Benchmark)] = &[("programming", programming::run)];
+const BENCHMARKS: &[(&str, Benchmark)] =
+    &[("compile", compile::run), ("programming", programming::run)];
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {

@@ -1,0 +1,118 @@
+//! What it costs to compile a big cluster from nothing, and one change in it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kube_ipvs_core::diff::{Terms, diff, diff_touched};
+use kube_ipvs_core::event::{Event, Kind};
+use kube_ipvs_core::{Cluster, KernelState, Object, Options};
+use serde_json::json;
+
+const SERVICES: usize = 10_000;
+const ENDPOINTS: usize = 10;
+/// Their mean is the cost of one.
+const CHANGES: usize = 200;
+/// One change against the whole.
+const WORST_SHARE: f64 = 1.0 / 1000.0;
+
+pub(crate) fn run() -> Result<bool> {
+    let mut objects = Vec::with_capacity(2 * SERVICES);
+    for number in 0..SERVICES {
+        objects.push(service(number)?);
+        objects.push(slice(number, 0)?);
+    }
+    let changes: Vec<Object> = (1..=CHANGES)
+        .map(|change| slice(change * 7_919 % SERVICES, change))
+        .collect::<Result<_>>()?;
+
+    let mut cluster = Cluster::new(Options {
+        node_name: "node-1".to_owned(),
+        ..Options::default()
+    });
+    let started = Instant::now();
+    for object in objects {
+        cluster.apply(Event::Upsert(object));
+    }
+    cluster.compile();
+    let plan = diff(
+        cluster.desired(),
+        &KernelState::default(),
+        &Terms::default(),
+    );
+    let whole = started.elapsed();
+    ensure!(
+        cluster.desired().virtual_servers.len() == SERVICES && !plan.is_empty(),
+        "every Service is compiled"
+    );
+    let memory = peak_memory()?;
+    let one = changed(&mut cluster, changes)?;
+
+    let (whole, one) = (whole.as_secs_f64(), one.as_secs_f64());
+    let share = one / whole;
+    println!(
+        "compile: whole {whole:.3} s, one change {:.1} us, change/whole 1/{:.0}, peak memory {} MiB",
+        one * 1e6,
+        1.0 / share,
+        memory / 1024
+    );
+    Ok(share < WORST_SHARE)
+}
+
+/// The mean cost of one endpoint that changes, up to its plan.
+fn changed(cluster: &mut Cluster, changes: Vec<Object>) -> Result<Duration> {
+    let before = cluster.desired().clone();
+    let terms = Terms::default();
+    let started = Instant::now();
+    for object in changes {
+        cluster.apply(Event::Upsert(object));
+        let touched = cluster.compile();
+        let plan = diff_touched(cluster.desired(), &before, &touched, &terms);
+        ensure!(!plan.is_empty(), "a changed endpoint is a plan");
+    }
+    Ok(started.elapsed() / u32::try_from(CHANGES)?)
+}
+
+fn service(number: usize) -> Result<Object> {
+    let json = json!({
+        "metadata": {"name": format!("service-{number}"), "namespace": "default"},
+        "spec": {
+            "clusterIP": format!("10.96.{}.{}", number / 256, number % 256),
+            "ports": [{"port": 80, "protocol": "TCP"}]
+        }
+    });
+    Ok(Object::decode(Kind::Service, json)?)
+}
+
+/// The last endpoint is another one after each change.
+fn slice(number: usize, change: usize) -> Result<Object> {
+    let address = |endpoint: usize| {
+        let last = if endpoint + 1 == ENDPOINTS { change } else { 0 };
+        format!("172.{}.{}.{}", 16 + endpoint, last % 256, number % 254 + 1)
+    };
+    let endpoints = (0..ENDPOINTS).map(|endpoint| {
+        json!({
+            "addresses": [address(endpoint)], "nodeName": format!("node-{}", endpoint % 50),
+            "conditions": {"ready": true, "serving": true, "terminating": false}
+        })
+    });
+    let json = json!({
+        "metadata": {
+            "name": format!("service-{number}-1"), "namespace": "default",
+            "labels": {"kubernetes.io/service-name": format!("service-{number}")}
+        },
+        "addressType": "IPv4",
+        "endpoints": endpoints.collect::<Vec<_>>(),
+        "ports": [{"port": 8080}]
+    });
+    Ok(Object::decode(Kind::EndpointSlice, json)?)
+}
+
+/// The most memory this process has had, in KiB.
+fn peak_memory() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line
+        .and_then(|rest| rest.split_whitespace().next())
+        .context("find VmHWM")?;
+    number.parse().context("read VmHWM")
+}
