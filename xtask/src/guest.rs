@@ -30,7 +30,7 @@ pub(crate) struct Machine {
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
     pub(crate) memory: u32,
     /// Stop the guest after so many seconds.
-    #[arg(long, default_value_t = 900, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2400, value_name = "SECONDS")]
     pub(crate) timeout: u64,
 }
 

@@ -110,6 +110,7 @@ impl Program {
 /// shown on `/readyz`, and tried again.
 pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let _lock = StateLock::acquire(&program.state_dir)?;
+    set_oom_score(settings.oom_score_adj);
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -161,6 +162,14 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     result?;
     finished?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How willingly the kernel ends this process when memory is short. A negative
+/// score needs CAP_SYS_RESOURCE; without it the one inherited stays.
+fn set_oom_score(score: i32) {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        tracing::info!(%error, score, "the kernel keeps its out-of-memory score");
+    }
 }
 
 /// The loop, on a thread and in a runtime of its own: it waits for the kernel
