@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) list: bool,
     /// Tests that run at the same time.
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) test_threads: u32,
 }
 

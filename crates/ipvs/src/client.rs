@@ -19,6 +19,9 @@ use crate::{
     ServiceId, Timeouts,
 };
 
+/// How often a listing that was interrupted is asked for again.
+const DISTURBED: usize = 9;
+
 /// How long an answer is waited for. The kernel answers at once; only a module
 /// that it must load first takes longer.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -98,6 +101,17 @@ impl Client {
     ///
     /// [`Error::Interrupted`] if the table is seen to change: look again. EPERM.
     pub fn services(&mut self) -> Result<Vec<Service>, Error> {
+        // Services of other namespaces that come or go disturb the listing.
+        for _ in 0..DISTURBED {
+            match self.services_once() {
+                Err(Error::Interrupted { .. }) => {}
+                answer => return answer,
+            }
+        }
+        self.services_once()
+    }
+
+    fn services_once(&mut self) -> Result<Vec<Service>, Error> {
         let query = self.query(Operation::ListServices, IPVS_CMD_GET_SERVICE, true);
         let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
         let services = list(&mut self.connection, &query, answer, |_| {}, Service::parse)?;
