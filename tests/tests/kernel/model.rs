@@ -68,8 +68,9 @@ fn is_forgiven(op: &Op) -> bool {
     match op {
         Op::RemoveVirtualServer(_) | Op::RemoveRealServer(..) => true,
         Op::BindVips(_) | Op::UnbindVips(_) => true,
-        // Adding to a set what it has is no error to nft.
-        Op::Nft { remove, .. } => remove.is_empty(),
+        // Adding to a set what it has is no error to nft; and a table that lacks
+        // what is to be removed was changed by somebody, and is made anew.
+        Op::Nft { add, remove } => remove.is_empty() || add.is_empty(),
         _ => false,
     }
 }
