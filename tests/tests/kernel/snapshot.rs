@@ -24,7 +24,7 @@ pub(crate) fn snapshot(namespace: &Namespace) -> BTreeMap<String, String> {
             let asked = format!("{program} {}", arguments.join(" "));
             let shown = match program {
                 "ipvsadm" => ipvsadm(arguments),
-                _ => run(program, arguments),
+                _ => without_link_local(&run(program, arguments)),
             };
             all.insert(asked, shown);
         }
@@ -33,6 +33,17 @@ pub(crate) fn snapshot(namespace: &Namespace) -> BTreeMap<String, String> {
         }
         all
     })
+}
+
+/// Without what comes by itself a second after a link went up: the kernel's
+/// routes for link-local addresses, once it knows that they are nobody else's.
+fn without_link_local(shown: &str) -> String {
+    let lines = shown
+        .lines()
+        .filter(|line| !line.contains(" fe80::") && !line.starts_with("fe80::"));
+    lines
+        .map(|line| line.replace(" tentative", "") + "\n")
+        .collect()
 }
 
 /// What ipvsadm shows, each line once, and twice the same: a kernel counts the
