@@ -53,6 +53,29 @@ fn given(args: &RunArgs) -> Given {
         .collect()
 }
 
+/// Every flag by name, with the value it was given or its default.
+pub(super) fn shown_flags(args: &RunArgs) -> Vec<(&'static str, String)> {
+    let given = given(args);
+    let shown = |setting: &Setting| {
+        let value = given.iter().find(|(x, _)| x.flag == setting.flag);
+        let value = value.map_or_else(|| setting.default.to_owned(), |(_, value)| text(value));
+        (setting.flag, value)
+    };
+    let flags = SETTINGS.iter().filter(|x| !x.flag.is_empty());
+    let mut flags: Vec<_> = flags.map(shown).collect();
+    flags.sort_unstable();
+    flags
+}
+
+/// As it is written on the command line.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
 fn without_file(args: &RunArgs, given: &Given, collector: &mut Collector) -> Merged {
     let mut configuration = KubeProxyConfiguration {
         // Its family decides the other addresses' defaults.

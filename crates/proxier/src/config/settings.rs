@@ -21,6 +21,13 @@ pub struct Settings {
     pub configuration: KubeProxyConfiguration,
     /// What the operator should know, one line each: log them at WARN.
     pub warnings: Vec<String>,
+    /// Every flag by name, with the value given on the command line or its
+    /// default, for `/flagz`.
+    pub flags: Vec<(&'static str, String)>,
+    /// `/flagz` is served (feature gate `ComponentFlagz`).
+    pub flagz: bool,
+    /// `/statusz` is served (feature gate `ComponentStatusz`).
+    pub statusz: bool,
     /// What to do.
     pub action: Action,
 

@@ -48,11 +48,12 @@ fn whole_file(text: &str) -> Result<Settings, Problems> {
     super::settings(&RunArgs::default(), Some((Path::new("conf"), text)))
 }
 
-/// Debug text of what reaches the program, without the configuration itself,
-/// which holds every field.
+/// Debug text of what reaches the program, without the configuration and the
+/// flags themselves, which hold everything.
 fn seen(settings: &Settings) -> String {
     let bare = Settings {
         configuration: KubeProxyConfiguration::default(),
+        flags: Vec::new(),
         ..settings.clone()
     };
     format!("{bare:#?}")
@@ -348,6 +349,7 @@ fn a_file_with_every_field_starts() {
         "everything",
         Settings {
             configuration: KubeProxyConfiguration::default(),
+            flags: Vec::new(),
             ..settings
         }
     );
@@ -899,6 +901,43 @@ fn external_ips_are_ignored_unless_allowed() {
         "--allow-external-ips=10.0.0.0/8",
     ];
     assert!(flags(&both).is_err(), "a contradiction");
+}
+
+#[test]
+fn gates_of_pages_switch_them_off() {
+    let all = flags(&["--feature-gates=ComponentFlagz=false"]).expect("good");
+    assert!(!all.flagz && all.statusz, "{:?}", all.warnings);
+    let all = file("featureGates: {ComponentStatusz: false}").expect("good");
+    assert!(all.flagz && !all.statusz);
+    assert_eq!(
+        all.warnings
+            .iter()
+            .filter(|x| x.contains("feature gate"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn flags_are_shown_as_given_or_with_their_default() {
+    let settings = file_and(
+        "",
+        &[
+            "--config=conf",
+            "--ipvs-exclude-cidrs=10.0.0.0/8,fd00::/8",
+            "--v=4",
+        ],
+    )
+    .expect("good");
+
+    let shown: BTreeMap<_, _> = settings.flags.iter().cloned().collect();
+
+    assert_eq!(shown["config"], "conf");
+    assert_eq!(shown["ipvs-exclude-cidrs"], "10.0.0.0/8,fd00::/8");
+    assert_eq!(shown["v"], "4");
+    assert_eq!(shown["cleanup"], "false");
+    assert_eq!(shown["bind-address"], "0.0.0.0");
+    assert!(settings.flags.is_sorted());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::conntrack::{Conntrack, seconds};
 use super::duration::GoDuration;
 use super::file::KubeProxyConfiguration;
 use super::flags::{LogFormat, RunArgs};
+use super::merge::shown_flags;
 use super::problem::Collector;
 use super::settings::{Action, Client, DetectLocal, IpvsTimeouts, Settings, Source};
 use super::table::{self, Class};
@@ -40,6 +41,9 @@ pub(super) fn settings(
     let scheduler = check.scheduler();
     let mut settings = Settings {
         config_file: args.config.clone(),
+        flags: shown_flags(args),
+        flagz: check.page("ComponentFlagz"),
+        statusz: check.page("ComponentStatusz"),
         action: action(args),
         hostname: check.hostname(),
         bind_address: check.bind_address(),
@@ -455,14 +459,20 @@ impl Check<'_> {
         networks
     }
 
-    /// The gate that means something here; the others are named.
+    /// Whether a page that has a gate is served: unless it is switched off.
+    fn page(&self, gate: &str) -> bool {
+        let gates = &self.configuration.feature_gates;
+        gates.get(gate).copied().unwrap_or(true)
+    }
+
+    /// The gate for externalIPs; those without meaning here are named.
     fn gates(&mut self) -> Option<bool> {
         for (name, on) in &self.configuration.feature_gates {
             if name == "PreferSameTrafficDistribution" && !on {
                 let field = "featureGates.PreferSameTrafficDistribution";
                 self.collector
                     .field(field, on, "allowed: true; it cannot be switched off");
-            } else if name != "AllowServiceExternalIPs" {
+            } else if !GATES.contains(&name.as_str()) {
                 self.warnings
                     .push(format!("feature gate {name} has no meaning here"));
             }
@@ -474,6 +484,12 @@ impl Check<'_> {
     }
 }
 
+/// Feature gates that mean something here.
+const GATES: [&str; 3] = [
+    "AllowServiceExternalIPs",
+    "ComponentFlagz",
+    "ComponentStatusz",
+];
 const NETWORKS: &str = "allowed: networks such as 10.0.0.0/8 or fd00::/8";
 
 fn is_hashing(scheduler: &str) -> bool {

@@ -3,6 +3,8 @@
 //! Paths, bodies and headers are kube-proxy's; `/proxyMode` is read by other
 //! software on the node to find out what serves Services.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
@@ -10,35 +12,71 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Value, json};
 
-use super::Health;
 use super::probes::not_found;
+use super::{Health, Moment, zpages};
 use crate::metrics::CONTENT_TYPE;
 
 /// `X-Content-Type-Options`.
-const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
-const PLAIN: &str = "text/plain; charset=utf-8";
+pub(super) const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
+pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// `/metrics`, `/healthz`, `/proxyMode`, `/configz`.
+/// What the metrics server shows of the program, besides metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Pages {
+    /// The `KubeProxyConfiguration` in force.
+    pub configuration: Value,
+    /// Flags and their values, for `/flagz`; none is 404.
+    pub flags: Option<Vec<(&'static str, String)>>,
+    /// Whether there is a `/statusz`.
+    pub statusz: bool,
+}
+
+/// What the answers are made of.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) health: Health,
+    pub(super) started: Moment,
+    pub(super) flags: Arc<[(&'static str, String)]>,
+    pub(super) paths: Arc<[&'static str]>,
+}
+
+/// `/metrics`, `/healthz`, `/proxyMode`, `/configz`, `/statusz`, `/flagz`.
 ///
-/// `configuration` is the `KubeProxyConfiguration` in force.
-pub fn router(health: Health, configuration: Value) -> Router {
-    let configz = json!({"kubeproxy.config.k8s.io": configuration});
-    Router::new()
+/// `/debug/pprof` and `/debug/flags` are not among them: they show and set what
+/// only a Go program has.
+pub fn router(health: Health, pages: Pages) -> Router {
+    let configz = json!({"kubeproxy.config.k8s.io": pages.configuration});
+    let mut paths = vec!["/configz", "/healthz", "/metrics", "/proxyMode"];
+    let mut router = Router::new()
         .route("/metrics", any(metrics))
         .route("/metrics/slis", any(slis))
         .route("/healthz", any(|| plain("ok")))
         .route("/healthz/ping", any(|| plain("ok")))
         .route("/proxyMode", any(|| plain("ipvs")))
-        .route("/configz", any(|| async move { axum::Json(configz) }))
-        .fallback(not_found)
-        .with_state(health)
+        .route("/configz", any(|| async move { axum::Json(configz) }));
+    if pages.flags.is_some() {
+        router = router.route("/flagz", any(zpages::flagz));
+        paths.push("/flagz");
+    }
+    if pages.statusz {
+        router = router.route("/statusz", any(zpages::statusz));
+        paths.push("/statusz");
+    }
+    paths.sort_unstable();
+    let started = health.now();
+    router.fallback(not_found).with_state(Server {
+        health,
+        started,
+        flags: pages.flags.unwrap_or_default().into(),
+        paths: paths.into(),
+    })
 }
 
 async fn plain(body: &'static str) -> Response {
     ([(header::CONTENT_TYPE, PLAIN)], [NOSNIFF], body).into_response()
 }
 
-async fn metrics(State(health): State<Health>) -> Response {
+async fn metrics(State(Server { health, .. }): State<Server>) -> Response {
     // A collector may dump the kernel's table: not on a thread that serves others.
     let page = tokio::task::spawn_blocking(move || {
         let not_ready = health.not_ready();
@@ -77,12 +115,20 @@ mod tests {
     use crate::health::testing::{TestClock, get, health};
 
     async fn served() -> SocketAddr {
+        let pages = Pages {
+            configuration: json!({"kind": "KubeProxyConfiguration", "mode": "ipvs"}),
+            flags: Some(vec![("config", "/conf".into()), ("v", "2".into())]),
+            statusz: true,
+        };
+        serve(pages, &TestClock::new()).await
+    }
+
+    async fn serve(pages: Pages, clock: &TestClock) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("an address");
-        let configuration = json!({"kind": "KubeProxyConfiguration", "mode": "ipvs"});
-        let health = health(&TestClock::new());
+        let health = health(clock);
         health.set_reason("source", Some("silent".into()));
-        let router = router(health, configuration);
+        let router = router(health, pages);
         tokio::spawn(async move { axum::serve(listener, router).await });
         address
     }
@@ -126,5 +172,56 @@ mod tests {
             assert!(answer.body.contains(line), "{}", answer.body);
         }
         assert!(!answer.body.contains("# EOF"));
+    }
+
+    #[tokio::test]
+    async fn statusz_says_since_when_and_what() {
+        let clock = TestClock::new();
+        let pages = Pages {
+            statusz: true,
+            ..Pages::default()
+        };
+        let to = serve(pages, &clock).await;
+        clock.advance(2 * 3600 + 61);
+
+        let answer = get(to, "/statusz").await;
+
+        assert_eq!(answer.code, 200);
+        assert_eq!(answer.header("content-type"), Some(PLAIN));
+        let (head, body) = answer.body.split_once("\n\n").expect("a head");
+        assert!(head.starts_with("\nkube-proxy statusz\n"), "{head}");
+        assert_eq!(
+            body,
+            concat!(
+                "Started: Fri Jan  2 03:04:05 UTC 2026\n",
+                "Up: 2 hr 01 min 01 sec\n",
+                "Binary version: kube-ipvs ",
+                env!("CARGO_PKG_VERSION"),
+                "\nEmulation version: 1.36\n",
+                "Paths: /configz /healthz /metrics /proxyMode /statusz\n",
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn flagz_has_a_line_for_each_flag() {
+        let answer = get(served().await, "/flagz").await;
+
+        assert_eq!(answer.header("content-type"), Some(PLAIN));
+        assert!(
+            answer.body.starts_with("\nkube-proxy flags\n"),
+            "{}",
+            answer.body
+        );
+        assert!(answer.body.ends_with("\n\nconfig=/conf\nv=2\n"));
+    }
+
+    #[tokio::test]
+    async fn pages_that_are_switched_off_and_those_of_go_are_not_there() {
+        let to = serve(Pages::default(), &TestClock::new()).await;
+
+        for path in ["/statusz", "/flagz", "/debug/pprof/", "/debug/flags/v"] {
+            assert_eq!(get(to, path).await.code, 404, "{path}");
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod node_ports;
 pub mod probes;
 pub mod server;
 pub mod state;
+mod zpages;
 
 use std::collections::BTreeMap;
 use std::fmt;

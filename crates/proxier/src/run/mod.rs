@@ -26,6 +26,7 @@ use crate::dataplane::linux::{Linux, Setup};
 use crate::dataplane::lock::StateLock;
 use crate::dataplane::record::RecordFile;
 use crate::health::Health;
+use crate::health::diagnostics::Pages;
 use crate::health::node_ports::HealthCheckPorts;
 use crate::metrics::Metrics;
 use crate::source::kube::KubeConfig;
@@ -73,8 +74,8 @@ pub struct Program {
     pub metrics: Option<SocketAddr>,
     /// A port that cannot be bound ends the program.
     pub bind_hard_fail: bool,
-    /// What `/configz` shows.
-    pub configuration: serde_json::Value,
+    /// What `/configz`, `/flagz` and `/statusz` show.
+    pub pages: Pages,
     /// Tell owners of Services by Kubernetes Events.
     pub events: bool,
     /// Sizes and time-outs of conntrack.

@@ -15,6 +15,7 @@ use crate::adopt;
 use crate::config::{self, Settings, VipBinding};
 use crate::dataplane::linux::Setup;
 use crate::dataplane::sysctl::{self, Sysctls};
+use crate::health::diagnostics::Pages;
 use crate::initialise::Initialise;
 use crate::source::kube::KubeConfig;
 use crate::source::manifests::Manifests;
@@ -91,14 +92,23 @@ pub(crate) fn program(settings: &Settings, node: Option<&Node>) -> anyhow::Resul
         healthz: settings.healthz_bind_address,
         metrics: settings.metrics_bind_address,
         bind_hard_fail: settings.bind_address_hard_fail,
-        configuration: serde_json::to_value(&settings.configuration)
-            .context("write the configuration as JSON")?,
+        pages: pages(settings)?,
         events: settings.events,
         conntrack: settings.conntrack,
         adopt: settings.adopt_kube_proxy.then(|| adopt::Terms {
             exclude: settings.exclude_cidrs.clone(),
             ..adopt::Terms::default()
         }),
+    })
+}
+
+fn pages(settings: &Settings) -> anyhow::Result<Pages> {
+    let configuration =
+        serde_json::to_value(&settings.configuration).context("write the configuration as JSON")?;
+    Ok(Pages {
+        configuration,
+        flags: settings.flagz.then(|| settings.flags.clone()),
+        statusz: settings.statusz,
     })
 }
 

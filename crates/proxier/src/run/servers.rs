@@ -19,7 +19,7 @@ pub(super) fn start(runtime: &Runtime, program: &Program, health: &Health) -> an
         }));
     }
     if let Some(address) = program.metrics {
-        let router = diagnostics::router(health.clone(), program.configuration.clone());
+        let router = diagnostics::router(health.clone(), program.pages.clone());
         runtime.spawn(guarded(async move {
             server::serve("metrics server", address, hard_fail, router).await
         }));
