@@ -13,6 +13,7 @@ mod objects;
 pub mod replica;
 mod reply;
 mod request;
+pub mod role;
 mod selector;
 mod serve;
 mod store;

@@ -7,4 +7,5 @@ mod faults;
 mod listing;
 mod load;
 mod protected;
+mod rbac;
 mod relay;

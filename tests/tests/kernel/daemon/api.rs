@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, service};
+use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, role, service};
 use kube_ipvs_tests::{Client, Daemon, Namespace, Node, Protocol, Topology, run, wait_until};
 use tempfile::TempDir;
 
@@ -117,6 +117,9 @@ fn three_nodes_hold_the_same() {
         assert_eq!(who, ["p2"; 2]);
     }
     eprintln!("three nodes follow within {:?}", changed.elapsed());
+    let called = role::calls(&api.server.requests());
+    let refused: Vec<_> = called.difference(&role::allowed()).cloned().collect();
+    assert_eq!(refused, [], "not in the role of deploy/base");
 }
 
 #[test]
