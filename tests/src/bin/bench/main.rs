@@ -5,6 +5,7 @@
 //! figures; the exit code is 1 when one is beyond its bound.
 
 mod compile;
+mod connections;
 mod programming;
 mod replay;
 
@@ -15,8 +16,11 @@ use anyhow::{Result, bail};
 /// Says whether the bound was kept.
 type Benchmark = fn() -> Result<bool>;
 
-const BENCHMARKS: &[(&str, Benchmark)] =
-    &[("compile", compile::run), ("programming", programming::run)];
+const BENCHMARKS: &[(&str, Benchmark)] = &[
+    ("compile", compile::run),
+    ("connections", connections::run),
+    ("programming", programming::run),
+];
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
