@@ -7,6 +7,7 @@
 //! [`PING_INTERVAL`] + [`PING_TIMEOUT`], HTTP/2 pings find one behind a load
 //! balancer just as soon, and bookmarks find a server that is only half dead.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -144,7 +145,7 @@ impl Rotating {
 
 /// One client over one pool of connections.
 fn stack(config: &Config) -> anyhow::Result<Client> {
-    let tls = config
+    let tls = trusting(config)
         .rustls_client_config()
         .context("TLS to the API server")?;
     let mut connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -180,6 +181,18 @@ fn stack(config: &Config) -> anyhow::Result<Client> {
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
+/// The configuration without a look at the machine's own certificates where
+/// none is needed: a machine that has none refuses to make a TLS client at all.
+fn trusting(config: &Config) -> Cow<'_, Config> {
+    let plain = config.cluster_url.scheme_str() == Some("http");
+    if config.root_cert.is_none() && (plain || config.accept_invalid_certs) {
+        let mut config = config.clone();
+        config.root_cert = Some(Vec::new());
+        return Cow::Owned(config);
+    }
+    Cow::Borrowed(config)
+}
+
 fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -191,4 +204,32 @@ fn tcp() -> HttpConnector {
     // Sent and never acknowledged is dead too.
     tcp.set_tcp_user_timeout(Some(PING_INTERVAL + PING_TIMEOUT));
     tcp
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authorities(url: &str, change: impl FnOnce(&mut Config)) -> Option<Vec<Vec<u8>>> {
+        let mut config = Config::new(url.parse().expect("a URL"));
+        change(&mut config);
+        trusting(&config).root_cert.clone()
+    }
+
+    #[test]
+    fn machine_without_certificates_can_speak_plain_http() {
+        assert_eq!(authorities("http://10.0.0.1:8080", |_| {}), Some(vec![]));
+    }
+
+    #[test]
+    fn machine_without_certificates_can_be_told_to_trust_anybody() {
+        let insecure = |config: &mut Config| config.accept_invalid_certs = true;
+
+        assert_eq!(authorities("https://10.0.0.1:6443", insecure), Some(vec![]));
+    }
+
+    #[test]
+    fn https_without_authority_asks_the_machine() {
+        assert_eq!(authorities("https://10.0.0.1:6443", |_| {}), None);
+    }
 }
