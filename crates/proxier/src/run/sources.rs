@@ -145,7 +145,7 @@ async fn tell_checks(mut checked: watch::Receiver<Checked>, health: Health) {
 
 fn from_manifests(path: &Path, events: Sender<Event>, health: &Health) -> anyhow::Result<Sources> {
     // Watched before it is read: what changes in between is seen by either.
-    let (watcher, mut changed) = manifests::watch(path)?;
+    let mut changes = manifests::watch(path)?;
     let mut manifests = Manifests::at(path);
     let first = manifests.read()?;
     let health = health.clone();
@@ -153,10 +153,9 @@ fn from_manifests(path: &Path, events: Sender<Event>, health: &Health) -> anyhow
     health.set_node(crate::health::Node::Eligible);
     let mut sources = Sources::default();
     sources.tasks.spawn(async move {
-        let _watcher = watcher;
         let mut reading = first;
         loop {
-            if !tell(reading, &events, &health).await || changed.changed().await.is_err() {
+            if !tell(reading, &events, &health).await || !changes.settled().await {
                 return;
             }
             reading = match manifests.read() {

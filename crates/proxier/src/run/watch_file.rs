@@ -10,12 +10,11 @@ use crate::source::manifests;
 /// # Errors
 /// When the file cannot be watched.
 pub(super) fn replaced(path: &Path) -> anyhow::Result<impl Future<Output = String> + use<>> {
-    let (watcher, mut changed) = manifests::watch(path)?;
+    let mut changes = manifests::watch(path)?;
     let path: PathBuf = path.to_owned();
     let before = std::fs::read(&path).ok();
     Ok(async move {
-        let _watcher = watcher;
-        while changed.changed().await.is_ok() {
+        while changes.settled().await {
             if std::fs::read(&path).ok() != before {
                 return format!("configuration file {} changed", path.display());
             }

@@ -12,7 +12,7 @@ use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
 
 pub use parse::{Parsed, Problem, parse};
-pub use watch::watch;
+pub use watch::{Changes, watch};
 
 /// The kinds a source of manifests speaks for.
 const KINDS: [Kind; 4] = [
