@@ -69,12 +69,15 @@ pub struct HostAddress {
 /// One thing a source saw.
 ///
 /// A full list is bracketed by `ListStarted` and `ListCompleted`: objects of
-/// that kind that were not upserted in between are gone. Without the second
-/// nothing is removed.
+/// that kind that were neither upserted nor unreadable in between are gone.
+/// Without the second nothing is removed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// An object is there, new or changed.
     Upsert(Object),
+    /// An object is there, but cannot be decoded: what it was when it last could
+    /// stays in force.
+    Unreadable(ObjectRef),
     /// An object is gone.
     Delete(ObjectRef),
     /// A full list of a kind begins.
@@ -86,4 +89,7 @@ pub enum Event {
     /// Addresses that must never become VIPs here: of other Nodes, API server
     /// endpoints, gateways.
     Protected(BTreeSet<IpAddr>),
+    /// Addresses that Services claim and nobody could hold against those of other
+    /// Nodes: they do not become VIPs here until somebody has.
+    Unchecked(BTreeSet<IpAddr>),
 }

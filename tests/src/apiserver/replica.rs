@@ -200,12 +200,19 @@ impl Replica {
                 self.objects.insert(reference, object);
                 self.changes += 1;
             }
+            Event::Unreadable(reference) => {
+                if let Some(listed) = self.running.get_mut(&reference.kind) {
+                    listed.insert(reference);
+                }
+            }
             Event::Delete(reference) => {
                 self.objects.remove(&reference);
                 self.changes += 1;
             }
             Event::Protected(addresses) => self.protected = Some(addresses),
-            Event::HostAddresses(_) => panic!("the API source knows no host"),
+            Event::Unchecked(_) | Event::HostAddresses(_) => {
+                panic!("the API source itself checks nothing and knows no host")
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! First lists, changes, and what is not for us.
 
 use kube_ipvs_core::event::Kind;
-use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, service};
+use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, endpoint_slice, node, service};
 use serde_json::json;
 
 use kube_ipvs_tests::apiserver::replica::{KINDS, Replica, hasty, populate, server};
@@ -224,6 +224,47 @@ async fn object_that_does_not_decode_is_skipped() {
         1,
         "the watch was not given up"
     );
+}
+
+/// What was good is not lost because its successor cannot be read: not when it
+/// changes, not at the next full list. Only its deletion ends it.
+async fn unreadable_successor_leaves_the_last_good_one(server: ApiServer) {
+    server.upsert(service("default", "web", "10.96.0.10"));
+    let mut replica = Replica::of(&server).await;
+    replica.synced().await;
+    replica
+        .until("a watch is open", |_| server.watches("services") == 1)
+        .await;
+    let good = replica.objects.clone();
+    let mut broken = service("default", "web", "10.96.0.10");
+    broken["spec"]["ports"] = json!("eighty");
+
+    server.upsert(broken);
+    server.fault_at("services", Fault::Gone);
+    replica
+        .until("it is listed anew", |replica| {
+            replica.lists[&Kind::Service] == 2
+        })
+        .await;
+
+    assert!(replica.status.kind(Kind::Service).undecodable > 0);
+    assert_eq!(replica.objects, good);
+    server.delete("Service", "default", "web");
+    replica
+        .until("the Service is gone", |replica| {
+            replica.names_of(Kind::Service).is_empty()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn unreadable_successor_in_a_streamed_list_loses_nothing() {
+    unreadable_successor_leaves_the_last_good_one(server()).await;
+}
+
+#[tokio::test]
+async fn unreadable_successor_in_a_list_of_pages_loses_nothing() {
+    unreadable_successor_leaves_the_last_good_one(without_streaming()).await;
 }
 
 #[tokio::test]

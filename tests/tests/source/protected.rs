@@ -277,7 +277,7 @@ async fn all_nodes_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn claim_that_cannot_be_checked_is_protected_itself() {
+async fn claim_that_cannot_be_checked_is_said_to_be_so() {
     let mut post = Post::new(patient()).await;
     post.server.fault_at(
         "nodes",
@@ -293,10 +293,11 @@ async fn claim_that_cannot_be_checked_is_protected_itself() {
     assert_eq!(post.passes().await, Event::Protected(BTreeSet::new()));
     assert_eq!(
         post.passes().await,
-        Event::Protected(addresses(&["203.0.113.80"]))
+        Event::Unchecked(addresses(&["203.0.113.80"]))
     );
     assert_eq!(post.passes().await, service("edge", &["203.0.113.80"]));
     // Tried again, it works.
     assert_eq!(post.passes().await, others(&[]));
+    assert_eq!(post.passes().await, Event::Unchecked(BTreeSet::new()));
     assert_eq!(post.guard.checked.borrow().failure, None);
 }

@@ -16,6 +16,7 @@ pub(super) struct Ground {
     /// As a source told; none before it did.
     told_host: Option<BTreeSet<IpAddr>>,
     told_protected: BTreeSet<IpAddr>,
+    told_unchecked: BTreeSet<IpAddr>,
     api_servers: BTreeSet<IpAddr>,
     node: Option<Box<Node>>,
     other_nodes: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -28,6 +29,7 @@ struct Derived {
     host: BTreeSet<IpAddr>,
     node_ports: Vec<IpAddr>,
     protected: BTreeSet<IpAddr>,
+    unchecked: BTreeSet<IpAddr>,
     zone: Option<String>,
     warnings: Vec<Warning>,
 }
@@ -35,7 +37,7 @@ struct Derived {
 /// What changed for Services.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// Addresses that became, or ceased to be, this host's or protected.
+    /// Addresses that became, or ceased to be, this host's, protected or unchecked.
     addresses: BTreeSet<IpAddr>,
     node_ports: bool,
     zone: bool,
@@ -80,6 +82,7 @@ impl Ground {
         let mut ground = Self {
             told_host: None,
             told_protected: BTreeSet::new(),
+            told_unchecked: BTreeSet::new(),
             api_servers: BTreeSet::new(),
             node: None,
             other_nodes: BTreeMap::new(),
@@ -95,6 +98,7 @@ impl Ground {
             host: &self.derived.host,
             node_ports: &self.derived.node_ports,
             protected: &self.derived.protected,
+            unchecked: &self.derived.unchecked,
             zone: self.derived.zone.as_deref(),
         }
     }
@@ -129,6 +133,11 @@ impl Ground {
 
     pub(super) fn protect(&mut self, addresses: BTreeSet<IpAddr>, options: &Options) -> Change {
         self.told_protected = addresses;
+        self.derive(options)
+    }
+
+    pub(super) fn uncheck(&mut self, addresses: BTreeSet<IpAddr>, options: &Options) -> Change {
+        self.told_unchecked = addresses;
         self.derive(options)
     }
 
@@ -184,6 +193,7 @@ impl Ground {
             host,
             node_ports,
             protected,
+            unchecked: self.told_unchecked.clone(),
             zone: labels.and_then(|labels| labels.get(ZONE_LABEL).cloned()),
             warnings,
         };
@@ -191,6 +201,7 @@ impl Ground {
         let now = &self.derived;
         let mut moved: BTreeSet<IpAddr> = &before.host ^ &now.host;
         moved.extend(&before.protected ^ &now.protected);
+        moved.extend(&before.unchecked ^ &now.unchecked);
         Change {
             addresses: moved,
             node_ports: before.node_ports != now.node_ports,

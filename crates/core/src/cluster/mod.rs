@@ -79,6 +79,7 @@ impl Cluster {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Upsert(object) => self.upsert(object),
+            Event::Unreadable(object) => self.lists.seen(object.kind, || object.clone()),
             Event::Delete(object) => self.delete(&object),
             Event::ListStarted(kind) => self.lists.started(kind),
             Event::ListCompleted(kind) => self.list_completed(kind),
@@ -88,6 +89,10 @@ impl Cluster {
             }
             Event::Protected(addresses) => {
                 let change = self.ground.protect(addresses, &self.options);
+                self.ground_changed(&change);
+            }
+            Event::Unchecked(addresses) => {
+                let change = self.ground.uncheck(addresses, &self.options);
                 self.ground_changed(&change);
             }
         }
@@ -244,6 +249,7 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use crate::event::ObjectRef;
     use crate::fixtures::*;
     use crate::{Event, Kind};
 
@@ -311,6 +317,28 @@ mod tests {
              nft reject  10.96.0.2 . tcp . 80
              nft vips  10.96.0.2",
         );
+    }
+
+    #[test]
+    fn what_a_full_list_names_but_cannot_be_read_stays_as_it_was() {
+        let mut cluster = cluster();
+        let web = web();
+        cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
+        let before = cluster.text();
+        let mut list = |kind, namespace: &str, name: &str| {
+            cluster.apply(Event::ListStarted(kind));
+            cluster.apply(Event::Unreadable(ObjectRef {
+                kind,
+                namespace: namespace.into(),
+                name: name.into(),
+            }));
+            cluster.apply(Event::ListCompleted(kind));
+            cluster.text()
+        };
+
+        assert_lines(&list(Kind::Service, "default", "web"), &before);
+        assert_lines(&list(Kind::EndpointSlice, "default", "web-1"), &before);
+        assert_lines(&list(Kind::Service, "default", "other"), "");
     }
 
     #[test]

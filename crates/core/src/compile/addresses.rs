@@ -123,6 +123,13 @@ impl Reader<'_, '_> {
             ));
             return;
         }
+        if !own && self.around.unchecked.contains(&address) {
+            self.warnings.add(format!(
+                "{field}: {address} is not served yet: the addresses of other nodes could not be \
+                 listed, and it may be one of them"
+            ));
+            return;
+        }
         if own && kind == FrontKind::ClusterIp {
             self.warnings.add(format!(
                 "{field}: {address} is an address of this node; it is served, but not bound"

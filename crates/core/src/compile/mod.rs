@@ -70,6 +70,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) node_ports: &'a [IpAddr],
     /// Addresses of others that must not become local here.
     pub(crate) protected: &'a BTreeSet<IpAddr>,
+    /// Addresses that may be such: nobody could look.
+    pub(crate) unchecked: &'a BTreeSet<IpAddr>,
     /// Zone of this node.
     pub(crate) zone: Option<&'a str>,
 }

@@ -285,6 +285,19 @@ fn addresses_of_others_are_neither_bound_nor_served_here() {
 }
 
 #[test]
+fn an_address_that_nobody_could_check_waits_and_the_warning_says_why() {
+    let mut cluster = with(options(), web().load_balancer("192.0.2.3"));
+    cluster.apply(Event::Unchecked(["192.0.2.3".parse().unwrap()].into()));
+    assert_eq!(vips(&mut cluster), ["10.96.0.1"]);
+    let message = cluster.warnings()[0].message.clone();
+    assert!(message.contains("could not be listed"), "{message}");
+    assert!(!message.contains("belongs"), "{message}");
+
+    cluster.apply(Event::Unchecked([].into()));
+    assert_eq!(vips(&mut cluster), ["10.96.0.1", "192.0.2.3"]);
+}
+
+#[test]
 fn a_node_that_leaves_gives_its_address_free() {
     let mut cluster = with(options(), web().load_balancer("192.0.2.3"));
     cluster.add(node("node-3", "192.0.2.3"));

@@ -79,7 +79,8 @@ pub struct Guard {
 /// Stands between a source, which sends to the returned channel, and the loop,
 /// which listens at `events`. Services with claims pass when these have been
 /// checked, [`Event::Protected`] goes before them; everything else passes at
-/// once. When addresses cannot be listed, claims not checked are protected.
+/// once. When addresses cannot be listed, Services pass after an
+/// [`Event::Unchecked`] that names the claims.
 ///
 /// `always` is protected whatever is listed: the API server's address in the
 /// kubeconfig, say. This node's own addresses are the host's and not protected here. Both tasks

@@ -274,17 +274,18 @@ impl Follower {
         if !self.counts(news, at, listing) {
             return Ok(());
         }
-        match Object::decode(self.kind(), object) {
-            Ok(object) => {
-                self.send(Event::Upsert(object)).await?;
-                if self.kind() == Kind::Node {
-                    self.node_is_known(true);
-                }
-            }
+        let reference = self.reference(namespace, name);
+        let event = match Object::decode(self.kind(), object) {
+            Ok(object) => Event::Upsert(object),
             Err(error) => {
-                tracing::warn!(%error, "object skipped");
+                tracing::warn!(%error, "object skipped: what it was before, if anything, stays");
                 self.update(|status| status.undecodable += 1);
+                Event::Unreadable(reference)
             }
+        };
+        self.send(event).await?;
+        if self.kind() == Kind::Node {
+            self.node_is_known(true);
         }
         Ok(())
     }
@@ -296,17 +297,20 @@ impl Follower {
         if !self.counts(news, at, listing) {
             return Ok(());
         }
-        let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        self.send(Event::Delete(ObjectRef {
-            kind: self.kind(),
-            namespace,
-            name,
-        }))
-        .await?;
+        let reference = self.reference(namespace, name);
+        self.send(Event::Delete(reference)).await?;
         if self.kind() == Kind::Node {
             self.node_is_known(false);
         }
         Ok(())
+    }
+
+    fn reference(&self, namespace: &str, name: &str) -> ObjectRef {
+        ObjectRef {
+            kind: self.kind(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// Notes a repeat, or moves our place forward.

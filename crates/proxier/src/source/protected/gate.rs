@@ -18,12 +18,15 @@ pub(super) struct Gate {
     listed: Option<BTreeSet<ObjectRef>>,
     /// Services whose claims are being checked, as they were seen last.
     held: BTreeMap<ObjectRef, Event>,
+    /// Services held when the list that runs began.
+    held_before: BTreeMap<ObjectRef, Event>,
     /// The list of Services is complete, but for the held ones.
     completed: bool,
     checked: Checked,
     /// Protected in any case.
     always: BTreeSet<IpAddr>,
     sent: Option<BTreeSet<IpAddr>>,
+    sent_unchecked: BTreeSet<IpAddr>,
 }
 
 impl Gate {
@@ -46,7 +49,7 @@ impl Gate {
                 let reference = service_reference(service);
                 let claims = claims(service);
                 self.list(&reference);
-                self.held.remove(&reference);
+                self.held_before.remove(&reference);
                 if claims.is_empty() {
                     self.claims.remove(&reference);
                 } else {
@@ -54,14 +57,23 @@ impl Gate {
                 }
                 self.held.insert(reference, event);
             }
+            Event::Unreadable(reference) if reference.kind == Kind::Service => {
+                self.list(reference);
+                // What it was before stays, held or not.
+                if let Some(last_good) = self.held_before.remove(reference) {
+                    self.held.insert(reference.clone(), last_good);
+                }
+                return self.passing(Some(event));
+            }
             Event::Delete(reference) if reference.kind == Kind::Service => {
                 self.claims.remove(reference);
                 self.held.remove(reference);
+                self.held_before.remove(reference);
                 return self.passing(Some(event));
             }
             Event::ListStarted(Kind::Service) => {
                 // What exists will be listed anew.
-                self.held.clear();
+                self.held_before.append(&mut self.held);
                 self.completed = false;
                 self.listed = Some(BTreeSet::new());
                 return vec![event];
@@ -70,6 +82,7 @@ impl Gate {
                 let listed = self.listed.take().unwrap_or_default();
                 self.claims
                     .retain(|reference, _| listed.contains(reference));
+                self.held_before.clear();
                 self.completed = true;
             }
             _ => return vec![event],
@@ -109,19 +122,24 @@ impl Gate {
         passing
     }
 
-    /// The protected addresses, if they changed. When they could not be listed,
-    /// a claim that was not checked is protected itself.
-    fn protected(&mut self) -> Option<Event> {
-        let mut all = &self.checked.others | &self.always;
-        if self.checked.failure.is_some() {
-            let claimed = self.claimed();
-            all.extend(claimed.difference(&self.checked.addresses));
+    /// The protected addresses, if they changed, then the unchecked ones: claims
+    /// that were not held against a list because it failed.
+    fn protected(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let protected = &self.checked.others | &self.always;
+        if self.sent.as_ref() != Some(&protected) {
+            self.sent = Some(protected.clone());
+            events.push(Event::Protected(protected));
         }
-        if self.sent.as_ref() == Some(&all) {
-            return None;
+        let unchecked = match self.checked.failure {
+            Some(_) => &self.claimed() - &self.checked.addresses,
+            None => BTreeSet::new(),
+        };
+        if self.sent_unchecked != unchecked {
+            self.sent_unchecked.clone_from(&unchecked);
+            events.push(Event::Unchecked(unchecked));
         }
-        self.sent = Some(all.clone());
-        Some(Event::Protected(all))
+        events
     }
 }
 
@@ -219,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_lets_services_pass_with_their_claims_protected() {
+    fn failure_lets_services_pass_with_their_claims_unchecked() {
         let mut gate = Gate::default();
         gate.event(service("edge", &["203.0.113.80"]));
 
@@ -231,13 +249,16 @@ mod tests {
         assert_eq!(
             passing,
             [
-                protected(&["203.0.113.80"]),
+                Event::Unchecked(addresses(&["203.0.113.80"])),
                 service("edge", &["203.0.113.80"])
             ]
         );
         assert_eq!(
-            gate.checked(found(&["203.0.113.80"], &[])),
-            [protected(&[])]
+            gate.checked(found(&["203.0.113.80"], &["203.0.113.80"])),
+            [
+                protected(&["203.0.113.80"]),
+                Event::Unchecked(BTreeSet::new())
+            ]
         );
     }
 
@@ -266,6 +287,28 @@ mod tests {
         assert_eq!(gate.event(STARTED), [STARTED]);
         assert_eq!(gate.event(COMPLETED), [COMPLETED]);
         assert!(gate.claimed().is_empty(), "it was not in the new list");
+    }
+
+    #[test]
+    fn service_that_cannot_be_read_keeps_its_claims_and_stays_held() {
+        let mut gate = Gate::default();
+        gate.event(STARTED);
+        gate.event(service("edge", &["203.0.113.80"]));
+        let unreadable = Event::Unreadable(ObjectRef {
+            kind: Kind::Service,
+            namespace: String::new(),
+            name: "edge".into(),
+        });
+
+        gate.event(STARTED);
+        assert_eq!(gate.event(unreadable.clone()), [unreadable]);
+        assert_eq!(gate.event(COMPLETED), []);
+
+        assert_eq!(gate.claimed(), addresses(&["203.0.113.80"]));
+        assert_eq!(
+            gate.checked(found(&["203.0.113.80"], &[])),
+            [service("edge", &["203.0.113.80"]), COMPLETED]
+        );
     }
 
     #[test]
