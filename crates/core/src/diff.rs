@@ -72,7 +72,10 @@ impl Default for Terms {
 
 /// The whole difference. Costs as much as both states are big.
 pub fn diff(desired: &KernelState, observed: &KernelState, terms: &Terms) -> Plan {
-    let touched = Touched::between(desired, observed);
+    let mut touched = Touched::between(desired, observed);
+    // What has drained is the same in both, and is to go all the same.
+    let drained = terms.drained.iter().map(|(server, _)| *server);
+    touched.virtual_servers.extend(drained);
     diff_touched(desired, observed, &touched, terms)
 }
 

@@ -260,6 +260,25 @@ fn a_terminating_endpoint_drains_by_the_clock() {
 }
 
 #[test]
+fn an_audit_that_sees_first_that_one_has_drained_lets_it_go() {
+    let host = Host::new();
+    let mut syncer = host.started(web(&["10.1.0.1", "10.1.0.2"]));
+    let weight = || host.fake.weight(WEB, "10.1.0.1:8080");
+    host.fake.connect(WEB, "10.1.0.1:8080", 1, 0);
+    tell(
+        &mut syncer,
+        [endpoints("web", "TCP", &["-10.1.0.1", "10.1.0.2"])],
+    );
+    syncer.drain(1_000).unwrap();
+    assert_eq!(weight(), Some(0), "it is in use");
+
+    host.fake.connect(WEB, "10.1.0.1:8080", 0, 0);
+    let round = syncer.audit(1_500, Trigger::Audit).unwrap();
+    assert_eq!(weight(), None);
+    assert!(round.drift.is_empty());
+}
+
+#[test]
 fn draining_ends_at_the_deadline_or_with_the_endpoint() {
     let host = Host::new();
     let mut syncer = host.started(web(&["-10.1.0.1", "10.1.0.2"]));
