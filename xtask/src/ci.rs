@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::console::Outcome;
 use crate::kernel_test;
+use crate::licences;
 use crate::paths::{Paths, cargo};
 use crate::tools;
 
@@ -61,19 +62,9 @@ pub(crate) fn ci(arguments: &CiArguments) -> Result<Outcome> {
             return Ok(outcome);
         }
     }
-    if cargo()
-        .args(["deny", "--version"])
-        .output()
-        .is_ok_and(|o| o.status.success())
-    {
-        let outcome = step("licences and bans", || {
-            run_cargo(&["deny", "check", "licenses", "bans", "sources"])
-        })?;
-        if outcome != Outcome::Passed {
-            return Ok(outcome);
-        }
-    } else {
-        eprintln!("xtask: cargo-deny is not installed: licences and bans are not checked");
+    let outcome = step("licences and bans", licences)?;
+    if outcome != Outcome::Passed {
+        return Ok(outcome);
     }
     if arguments.no_kernel_test {
         return unit_tests();
@@ -81,6 +72,15 @@ pub(crate) fn ci(arguments: &CiArguments) -> Result<Outcome> {
     test(&TestArguments {
         kernel_test: arguments.kernel_test.clone(),
     })
+}
+
+/// By cargo-deny where it is installed, otherwise by ourselves.
+pub(crate) fn licences() -> Result<Outcome> {
+    let deny = cargo().args(["deny", "--version"]).output();
+    if deny.is_ok_and(|output| output.status.success()) {
+        return run_cargo(&["deny", "check", "licenses", "bans", "sources"]);
+    }
+    Ok(verdict(licences::check()))
 }
 
 fn unit_tests() -> Result<Outcome> {
@@ -94,13 +94,17 @@ fn run_cargo(words: &[&str]) -> Result<Outcome> {
         .args(words)
         .current_dir(&paths.root)
         .env("RUSTDOCFLAGS", "-D warnings");
-    Ok(match tools::run(&mut command) {
+    Ok(verdict(tools::run(&mut command)))
+}
+
+fn verdict(result: Result<()>) -> Outcome {
+    match result {
         Ok(()) => Outcome::Passed,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             Outcome::TestsFailed
         }
-    })
+    }
 }
 
 fn step(name: &str, run: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {

@@ -38,8 +38,10 @@ enum Command {
     },
     /// Measure cost in guest time that follows executed instructions.
     Bench(bench::Arguments),
-    /// What CI runs: format, lints, docs, all tests, cargo-deny when present.
+    /// What CI runs: format, lints, docs, licences and bans, all tests.
     Ci(ci::CiArguments),
+    /// Hold every crate to deny.toml: licences, bans, sources.
+    Licences,
     /// A static release binary in target/dist.
     Dist,
 }
@@ -75,6 +77,7 @@ impl Cli {
             } => guest::shell(&a.machine, a.update),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Ci(arguments) => ci::ci(&arguments),
+            Command::Licences => ci::licences(),
             Command::Dist => dist::run(),
         }
     }

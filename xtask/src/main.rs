@@ -18,6 +18,7 @@ mod guest;
 mod initramfs;
 mod kernel;
 mod kernel_test;
+mod licences;
 mod paths;
 mod qemu;
 mod tools;
