@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-use crate::state::{Family, Flags};
+use crate::state::{Family, Flags, VirtualServerKey};
 
 /// Schedulers a kernel may have.
 pub const SCHEDULERS: [&str; 14] = [
@@ -41,6 +41,24 @@ pub struct Options {
     pub wait_for_node: bool,
     /// Name of the link that carries VIPs; its addresses are not the host's.
     pub link: String,
+    /// Networks in which virtual servers that were there before us stay
+    /// somebody else's, also when a Service wants the same front.
+    pub exclude: Vec<IpNet>,
+}
+
+impl Options {
+    /// Whether this virtual server, when it was there before us, is never to
+    /// be removed. One for a mark has no address and is not.
+    pub fn excludes(&self, key: &VirtualServerKey) -> bool {
+        match key {
+            VirtualServerKey::Front(front) => self.excludes_address(front.address),
+            VirtualServerKey::Mark { .. } => false,
+        }
+    }
+
+    pub(crate) fn excludes_address(&self, address: IpAddr) -> bool {
+        self.exclude.iter().any(|net| net.contains(&address))
+    }
 }
 
 impl Default for Options {
@@ -59,6 +77,7 @@ impl Default for Options {
             service_proxy_name: None,
             wait_for_node: false,
             link: "kube-ipvs0".to_owned(),
+            exclude: Vec::new(),
         }
     }
 }

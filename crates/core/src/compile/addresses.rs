@@ -135,6 +135,12 @@ impl Reader<'_, '_> {
                 "{field}: {address} is an address of this node; it is served, but not bound"
             ));
         }
+        if self.around.options.excludes_address(address) {
+            self.warnings.add(format!(
+                "{field}: {address} lies in --ipvs-exclude-cidrs; it is served all the same, \
+                 in somebody else's virtual server if there is one, which then stays"
+            ));
+        }
         self.found.push(Address {
             address,
             kind,

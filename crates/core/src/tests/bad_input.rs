@@ -111,6 +111,28 @@ fn each_bad_field_of_a_service_is_named_and_the_rest_is_served() {
 }
 
 #[test]
+fn an_address_in_an_excluded_network_is_served_with_a_warning() {
+    let mut options = options();
+    options.exclude = vec!["203.0.113.0/24".parse().unwrap()];
+    let mut cluster = cluster_with(options);
+    let service = web().load_balancer("203.0.113.5");
+    cluster
+        .add(service.clone())
+        .endpoints(&service, [ep("10.244.1.7")]);
+
+    let text = cluster.text();
+
+    assert!(text.contains("203.0.113.5:80/TCP rr"), "{text}");
+    let warnings = cluster.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let message = &warnings[0].message;
+    assert!(
+        message.contains("203.0.113.5 lies in --ipvs-exclude-cidrs"),
+        "{message}"
+    );
+}
+
+#[test]
 fn each_bad_endpoint_is_named_and_the_others_are_used() {
     let cases = [
         (

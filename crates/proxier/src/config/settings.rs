@@ -74,7 +74,7 @@ pub struct Settings {
     pub scheduler: String,
     /// Scheduler flags of Services that name none.
     pub scheduler_flags: Flags,
-    /// Virtual servers in these networks are never touched.
+    /// Virtual servers that others made in these networks are never removed.
     pub exclude_cidrs: Vec<IpNet>,
     /// arp_ignore and arp_announce are set.
     pub strict_arp: bool,
@@ -195,6 +195,7 @@ impl Settings {
             families,
             masquerade_bit: self.masquerade_bit,
             service_proxy_name: self.service_proxy_name.clone(),
+            exclude: self.exclude_cidrs.clone(),
             ..kube_ipvs_core::Options::default()
         }
     }
@@ -209,10 +210,5 @@ impl Settings {
             DetectLocal::Bridge(name) => LocalPods::Bridge(name.clone()),
             DetectLocal::InterfacePrefix(prefix) => LocalPods::InterfacePrefix(prefix.clone()),
         }
-    }
-
-    /// Whether a virtual server at this address is never to be touched.
-    pub fn excludes(&self, address: IpAddr) -> bool {
-        self.exclude_cidrs.iter().any(|x| x.contains(&address))
     }
 }

@@ -113,7 +113,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     both("iptables-masquerade-bit", "iptables.masqueradeBit", Int, "14", Honoured, "bit of the packet mark that asks for masquerading, 0 to 31; `--masquerade-bit` is the same"),
     both("iptables-min-sync-period", "iptables.minSyncPeriod", Duration, "1s", NoMeaning(IPTABLES), "see ipvs-min-sync-period"),
     both("iptables-sync-period", "iptables.syncPeriod", Duration, "30s", NoMeaning(IPTABLES), "see ipvs-sync-period"),
-    both("ipvs-exclude-cidrs", "ipvs.excludeCIDRs", Texts, "", Honoured, "virtual servers in these networks are never touched; nor is any other that is not ours"),
+    both("ipvs-exclude-cidrs", "ipvs.excludeCIDRs", Texts, "", Honoured, "virtual servers that others made in these networks are never removed, also when a Service took the same address and port for a while; nor, anywhere, is one that no Service wants and we did not make"),
     both("ipvs-min-sync-period", "ipvs.minSyncPeriod", Duration, "1s; 0s in a file", Honoured, "least time between two syncs"),
     both("ipvs-scheduler", "ipvs.scheduler", Text, "rr", Honoured, "scheduler of Services that name none by annotation"),
     both("ipvs-strict-arp", "ipvs.strictARP", Bool, "false", Honoured, "`arp_ignore=1`, `arp_announce=2`"),

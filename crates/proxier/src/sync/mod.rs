@@ -280,9 +280,10 @@ impl<D: Dataplane> Syncer<D> {
 
     /// Looks at draining real servers with the counts of a fresh observation.
     fn look_at_drain(&mut self, now: u64, observed: &Observed) {
-        let ours = &self.record.record().virtual_servers;
+        let ours = self.record.record().virtual_servers.keys();
+        let wanted = self.cluster.desired().virtual_servers.keys();
         let touched = Touched {
-            virtual_servers: ours.keys().copied().collect(),
+            virtual_servers: ours.chain(wanted).copied().collect(),
             ..Touched::default()
         };
         let step = self
@@ -360,21 +361,39 @@ impl<D: Dataplane> Syncer<D> {
             let (Op::AddVirtualServer(key, _) | Op::EditVirtualServer(key, _)) = op else {
                 continue;
             };
-            let service = self.cluster.service_of(key).map(|name| name.to_string());
-            self.record.add(*key, service.unwrap_or_default());
+            let found = matches!(op, Op::EditVirtualServer(..));
+            self.own(key, found);
         }
         self.record.flush()
     }
 
+    /// Puts a virtual server that a Service wants in the record. One that was
+    /// found in an excluded network is somebody else's and stays that.
+    fn own(&mut self, key: &VirtualServerKey, found: bool) {
+        let known = self.record.record().virtual_servers.contains_key(key);
+        if found && !known && self.cluster.options().excludes(key) {
+            return;
+        }
+        let service = self.cluster.service_of(key).map(|name| name.to_string());
+        self.record.add(*key, service.unwrap_or_default());
+    }
+
     /// Records whatever we want, also what was found as it should be: a virtual
-    /// server that was there before us is ours from now on. Strikes out what is
+    /// server that was there before us is ours from now on, unless its network
+    /// is excluded. Strikes out what is
     /// neither wanted nor there, so that it is nobody's if it comes up again.
     fn settle_record(&mut self, observed: &KernelState) {
-        let desired = &self.cluster.desired().virtual_servers;
-        for key in desired.keys() {
-            let service = self.cluster.service_of(key).map(|name| name.to_string());
-            self.record.add(*key, service.unwrap_or_default());
+        let desired: Vec<_> = self
+            .cluster
+            .desired()
+            .virtual_servers
+            .keys()
+            .copied()
+            .collect();
+        for key in &desired {
+            self.own(key, observed.virtual_servers.contains_key(key));
         }
+        let desired = &self.cluster.desired().virtual_servers;
         let ours = self.record.record().virtual_servers.keys();
         let gone: Vec<_> = ours
             .filter(|key| !desired.contains_key(key) && !observed.virtual_servers.contains_key(key))

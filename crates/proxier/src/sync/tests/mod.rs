@@ -66,9 +66,13 @@ impl Host {
 }
 
 fn syncer(fake: Fake, state: &Path) -> Syncer<Fake> {
+    syncer_with(fake, state, Options::default())
+}
+
+fn syncer_with(fake: Fake, state: &Path, options: Options) -> Syncer<Fake> {
     let options = Options {
         node_name: "node-1".to_owned(),
-        ..Options::default()
+        ..options
     };
     let record = RecordFile::open(state).unwrap();
     Syncer::new(Cluster::new(options), fake, record, DRAIN_TIMEOUT)
@@ -180,6 +184,57 @@ fn foreign_servers_survive_everything() {
         syncer.audit(0, Trigger::Audit).unwrap();
         assert_eq!(host.fake.state().virtual_servers[&key(FOREIGN)], foreign);
     }
+}
+
+/// Whether a virtual server that was there before us is still there after a
+/// Service at its front came, changed, and went, with a restart in between.
+fn survives_a_service(exclude: &[&str]) -> bool {
+    let host = Host::with_foreign();
+    let options = Options {
+        exclude: exclude.iter().map(|net| net.parse().unwrap()).collect(),
+        ..Options::default()
+    };
+    let start = || syncer_with(host.fake.clone(), host.state.path(), options.clone());
+    let web = |addresses: &[&str]| {
+        let service = service("web", "10.96.0.200", "TCP");
+        lists([service, endpoints("web", "TCP", addresses)])
+    };
+    let mut syncer = start();
+    assert!(tell(&mut syncer, web(&["10.1.0.1"])).unwrap().is_clean());
+    assert_eq!(host.fake.weight(FOREIGN, "10.1.0.1:8080"), Some(1));
+    let mut syncer = start();
+    tell(&mut syncer, web(&["10.1.0.2"]));
+    assert_eq!(host.fake.weight(FOREIGN, "10.1.0.1:8080"), None);
+    syncer.audit(0, Trigger::Audit).unwrap();
+
+    tell(&mut syncer, gone("web"));
+    syncer.audit(0, Trigger::Audit).unwrap();
+    host.fake
+        .state()
+        .virtual_servers
+        .contains_key(&key(FOREIGN))
+}
+
+#[test]
+fn what_others_made_in_an_excluded_network_outlives_a_service_there() {
+    assert!(survives_a_service(&["fd00::/8", "10.96.0.128/25"]));
+    assert!(!survives_a_service(&["10.97.0.0/16"]));
+}
+
+#[test]
+fn what_we_make_in_an_excluded_network_goes_with_its_service() {
+    let host = Host::new();
+    let options = Options {
+        exclude: vec!["10.96.0.0/16".parse().unwrap()],
+        ..Options::default()
+    };
+    let mut syncer = syncer_with(host.fake.clone(), host.state.path(), options);
+    tell(&mut syncer, lists(web(&["10.1.0.1"])));
+    assert!(host.fake.state().virtual_servers.contains_key(&key(WEB)));
+
+    tell(&mut syncer, gone("web"));
+
+    assert_eq!(host.fake.state(), KernelState::default());
 }
 
 #[test]
