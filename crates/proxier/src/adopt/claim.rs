@@ -6,26 +6,65 @@ use std::ops::RangeInclusive;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use kube_ipvs_core::state::{Front, KernelState, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::state::{Front, KernelState, Protocol, VirtualServer, VirtualServerKey};
 
+use super::{programs, sets};
 use crate::dataplane::Dataplane;
 use crate::dataplane::linux::Linux;
 use crate::dataplane::record::RecordFile;
 
 /// What to take over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// The cluster's `--service-node-port-range`.
-    pub node_ports: RangeInclusive<u16>,
+    /// How NodePorts that no Service has any more are known.
+    pub node_ports: NodePorts,
     /// Networks whose virtual servers are others' (`--ipvs-exclude-cidrs`).
     pub exclude: Vec<IpNet>,
 }
 
-impl Default for Terms {
+/// Which ports at addresses of this host were NodePorts of kube-proxy. Those
+/// that a Service has today need not be known: they are taken over anyway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodePorts {
+    /// Those in kube-proxy's own sets.
+    Listed(BTreeSet<(Protocol, u16)>),
+    /// Where there are no sets: the range that a cluster has unless told otherwise.
+    Within(RangeInclusive<u16>),
+}
+
+impl NodePorts {
+    /// Read off kube-proxy's sets, where they and `ipset` are there.
+    fn of_this_node() -> Self {
+        match programs::save_sets() {
+            Ok(Some(saved)) => sets::node_ports(&saved).map_or_else(Self::default, Self::Listed),
+            Ok(None) => Self::default(),
+            Err(error) => {
+                tracing::warn!("the NodePorts of kube-proxy are not known: {error:#}");
+                Self::default()
+            }
+        }
+    }
+
+    fn contain(&self, protocol: Protocol, port: u16) -> bool {
+        match self {
+            Self::Listed(ports) => ports.contains(&(protocol, port)),
+            Self::Within(range) => range.contains(&port),
+        }
+    }
+}
+
+impl Default for NodePorts {
     fn default() -> Self {
+        Self::Within(30000..=32767)
+    }
+}
+
+impl Terms {
+    /// For this node, with networks that are not ours.
+    pub fn of_this_node(exclude: Vec<IpNet>) -> Self {
         Self {
-            node_ports: 30000..=32767,
-            exclude: Vec::new(),
+            node_ports: NodePorts::of_this_node(),
+            exclude,
         }
     }
 }
@@ -73,11 +112,16 @@ fn left_by_kube_proxy(
     terms: &Terms,
 ) -> BTreeSet<VirtualServerKey> {
     let is_left = |key: &VirtualServerKey, server: &VirtualServer| {
-        let VirtualServerKey::Front(Front { address, port, .. }) = key else {
+        let VirtualServerKey::Front(Front {
+            address,
+            port,
+            protocol,
+        }) = key
+        else {
             return false;
         };
         let excluded = terms.exclude.iter().any(|net| net.contains(address));
-        let node_port = host.contains(address) && terms.node_ports.contains(port);
+        let node_port = host.contains(address) && terms.node_ports.contain(*protocol, *port);
         !excluded && (on_link.contains(address) || node_port && is_masqueraded(server))
     };
     let servers = state.virtual_servers.iter();
@@ -154,10 +198,27 @@ mod tests {
     #[test]
     fn excluded_networks_and_other_ranges_are_left() {
         let terms = Terms {
-            node_ports: 20000..=21000,
+            node_ports: NodePorts::Within(20000..=21000),
             exclude: vec!["fd00:96::/112".parse().expect("a network")],
         };
 
         assert_eq!(claimed(&SERVERS, &terms), ["10.96.0.10:80/TCP"]);
+    }
+
+    #[test]
+    fn ports_in_kube_proxys_sets_are_node_ports_and_no_others() {
+        let terms = Terms {
+            node_ports: NodePorts::Listed([(Protocol::Tcp, 8443), (Protocol::Udp, 30080)].into()),
+            exclude: Vec::new(),
+        };
+
+        assert_eq!(
+            claimed(&SERVERS, &terms),
+            [
+                "10.96.0.10:80/TCP",
+                "192.168.50.1:8443/TCP",
+                "[fd00:96::10]:53/UDP",
+            ]
+        );
     }
 }

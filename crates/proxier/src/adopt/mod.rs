@@ -4,10 +4,11 @@
 //!    left are put in the ownership record. The first difference then changes
 //!    them in place, so that live connections go on, and removes what no
 //!    Service wants. Its link and VIPs need no claim: what hangs on the link is
-//!    ours.
+//!    ours. Which NodePorts were kube-proxy's stands in its ipsets, where the
+//!    node has an `ipset` to read them.
 //! 2. [`settle`], after the first clean round, when our table stands: its
-//!    iptables chains and ipsets are removed. This is the one place where
-//!    `iptables-save`, `iptables-restore` and `ipset` run, and only to delete.
+//!    iptables chains and ipsets are removed. These are the two places where
+//!    `iptables-save`, `iptables-restore` and `ipset` run: to read, and to delete.
 //!
 //! Both do nothing where nothing was left, so that the flag may stay.
 
@@ -19,7 +20,7 @@ mod sets;
 
 use crate::dataplane::linux::Linux;
 
-pub use claim::{Claimed, Terms, claim};
+pub use claim::{Claimed, NodePorts, Terms, claim};
 pub use leftovers::{Leftovers, remove_leftovers};
 
 /// What to run on the node where the programs are not at hand.

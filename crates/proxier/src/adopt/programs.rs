@@ -101,8 +101,17 @@ impl Iptables {
 
 /// Names of all ipsets; none when there is no `ipset`.
 pub(super) fn list_sets() -> anyhow::Result<Option<String>> {
+    ipset(&["list", "-n"])
+}
+
+/// All ipsets with what is in them, a line each; none when there is no `ipset`.
+pub(super) fn save_sets() -> anyhow::Result<Option<String>> {
+    ipset(&["save"])
+}
+
+fn ipset(arguments: &[&str]) -> anyhow::Result<Option<String>> {
     let mut command = Command::new("ipset");
-    command.args(["list", "-n"]);
+    command.args(arguments);
     match command.output() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         output => judge(&command, output.context("run ipset")?).map(Some),

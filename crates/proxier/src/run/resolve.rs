@@ -95,10 +95,9 @@ pub(crate) fn program(settings: &Settings, node: Option<&Node>) -> anyhow::Resul
         pages: pages(settings)?,
         events: settings.events,
         conntrack: settings.conntrack,
-        adopt: settings.adopt_kube_proxy.then(|| adopt::Terms {
-            exclude: settings.exclude_cidrs.clone(),
-            ..adopt::Terms::default()
-        }),
+        adopt: settings
+            .adopt_kube_proxy
+            .then(|| adopt::Terms::of_this_node(settings.exclude_cidrs.clone())),
     })
 }
 
