@@ -1,6 +1,6 @@
 //! Where `/proc` and `/sys` are: the node's, or a test's.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fs, io};
 
 /// A node to look at.
@@ -38,11 +38,6 @@ impl Host {
             .collect();
         names.sort();
         names
-    }
-
-    /// Whether there is such a thing.
-    pub(super) fn has(&self, path: &str) -> bool {
-        Path::exists(&self.path(path))
     }
 }
 

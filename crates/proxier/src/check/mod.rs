@@ -20,6 +20,7 @@ mod sizes;
 mod sysctl;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -35,9 +36,26 @@ pub struct CheckArgs {
     /// Scheduler of Services that name none: without it nothing works
     #[arg(long, value_name = "NAME", default_value = "rr")]
     pub ipvs_scheduler: String,
+    /// Where the ownership record is kept: what it names is ours and no remains of kube-proxy
+    #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs")]
+    pub state_dir: PathBuf,
+    /// The proxy will take over what kube-proxy left: its remains are as they should be
+    #[arg(long)]
+    pub adopt_kube_proxy: bool,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+}
+
+impl Default for CheckArgs {
+    fn default() -> Self {
+        Self {
+            ipvs_scheduler: "rr".into(),
+            state_dir: "/run/kube-ipvs".into(),
+            adopt_kube_proxy: false,
+            output: Output::Table,
+        }
+    }
 }
 
 /// Form of the answer.
@@ -51,7 +69,7 @@ pub enum Output {
 
 /// Runs all checks and prints them; exit code 1 when one failed.
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let findings = preflight(&args.ipvs_scheduler);
+    let findings = preflight(args);
     let text = match args.output {
         Output::Table => table(&findings),
         Output::Json => json(&findings),
@@ -69,17 +87,16 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 
 /// All checks of this node, in the network namespace of this thread. Blocks: a
 /// daemon runs it on a thread of its own, which inherits the namespace.
-///
-/// `scheduler` is the one that must be there.
-pub fn preflight(scheduler: &str) -> Vec<Finding> {
+pub fn preflight(args: &CheckArgs) -> Vec<Finding> {
     let host = Host::this();
+    let scheduler = &args.ipvs_scheduler;
     let mut findings = vec![kernel::check(&host), capabilities::check(&host)];
     // Asking for IPVS loads it, and with it its sysctls.
     let ipvs = ipvs::probe(scheduler);
     findings.extend(ipvs.findings(scheduler));
     findings.extend(sysctl::check(&host));
     findings.extend(nft::check());
-    findings.extend(proxies::check(&host));
+    findings.extend(proxies::check(&host, args));
     findings.extend(foreign::check(&host));
     findings.extend(sizes::check(&host, ipvs.conn_tab_size));
     findings.push(bridge::check(&host));
@@ -110,7 +127,7 @@ mod tests {
     /// Of the machine that runs the tests, whatever it is.
     #[test]
     fn whatever_is_not_well_comes_with_a_remedy() {
-        let findings = preflight("rr");
+        let findings = preflight(&CheckArgs::default());
 
         println!("{}", table(&findings));
         assert!(findings.len() >= 6, "{findings:#?}");

@@ -5,16 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use super::CheckArgs;
 use super::finding::Finding;
 use super::host::Host;
+use crate::dataplane::record::FILE_NAME;
 
 /// Programs that would serve the same Services.
 const PROXIES: [&str; 2] = ["kube-proxy", "kube-router"];
 /// Where kube-proxy, and we, answer which mode they are in.
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Names the virtual servers and addresses that are ours.
-const RECORD: &str = "/run/kube-ipvs/owned.json";
 const LINK: &str = "kube-ipvs0";
 
 /// What tells of another proxy.
@@ -30,15 +30,18 @@ struct Seen {
     record: bool,
     /// nft tables with chains of kube-proxy.
     tables: Vec<String>,
+    /// They will be taken over.
+    adopted: bool,
 }
 
-pub(super) fn check(host: &Host) -> Vec<Finding> {
+pub(super) fn check(host: &Host, args: &CheckArgs) -> Vec<Finding> {
     let seen = Seen {
         running: running(host),
         mode: other_mode(),
         addresses: addresses_on_link(),
-        record: host.has(RECORD),
+        record: args.state_dir.join(FILE_NAME).exists(),
         tables: tables_of_kube_proxy(),
+        adopted: args.adopt_kube_proxy,
     };
     vec![alive(&seen), remains(&seen)]
 }
@@ -66,12 +69,13 @@ fn remains(seen: &Seen) -> Finding {
     if !seen.tables.is_empty() {
         remains.push(format!("chains in nft {}", seen.tables.join(", ")));
     }
-    match remains.is_empty() {
-        true => Finding::ok(name, "none"),
-        false => Finding::warn(
+    match (remains.is_empty(), seen.adopted) {
+        (true, _) => Finding::ok(name, "none"),
+        (false, true) => Finding::ok(name, format!("{}: taken over", remains.join("; "))),
+        (false, false) => Finding::warn(
             name,
             remains.join("; "),
-            "start once with --adopt-kube-proxy, or run `kube-proxy --cleanup` before the start",
+            "start with --adopt-kube-proxy, which keeps connections; or run `kube-proxy --cleanup` before the start, which ends them",
         ),
     }
 }
@@ -196,7 +200,19 @@ mod tests {
         };
 
         assert_eq!(remains(&theirs).detail, "40 addresses on kube-ipvs0");
+        assert_eq!(remains(&theirs).verdict, Verdict::Warn);
         assert_eq!(remains(&ours).verdict, Verdict::Ok);
+        let adopted = Seen {
+            adopted: true,
+            ..theirs
+        };
+        assert_eq!(
+            remains(&adopted),
+            Finding::ok(
+                "remains of kube-proxy",
+                "40 addresses on kube-ipvs0: taken over"
+            )
+        );
     }
 
     #[test]

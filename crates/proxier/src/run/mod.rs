@@ -118,8 +118,13 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         .build()
         .context("start the runtime")?;
     // What is not good is told, not waited for: serving comes first.
-    let scheduler = settings.scheduler.clone();
-    std::thread::spawn(move || check::log(&check::preflight(&scheduler)));
+    let preflight = check::CheckArgs {
+        ipvs_scheduler: settings.scheduler.clone(),
+        state_dir: program.state_dir.clone(),
+        adopt_kube_proxy: program.adopt.is_some(),
+        ..check::CheckArgs::default()
+    };
+    std::thread::spawn(move || check::log(&check::preflight(&preflight)));
     let mut syncer = program.syncer()?;
     let changed = initialise::set_conntrack(&program.setup.sysctl_root, &program.conntrack);
     syncer.record().add_sysctls(changed);
