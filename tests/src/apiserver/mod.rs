@@ -7,6 +7,7 @@
 //! can see them. The thread is started by [`ApiServer::start`] and so lives in
 //! the caller's network namespace.
 
+mod access;
 mod fault;
 mod handle;
 mod objects;
@@ -20,6 +21,7 @@ mod store;
 mod tls;
 mod watch;
 
+pub use access::Access;
 pub use fault::Fault;
 pub use handle::{ApiServer, Options};
 pub use objects::{api_server_slice, endpoint_slice, node, service, service_cidr};

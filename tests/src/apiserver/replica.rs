@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ApiServer, node, service_cidr};
-use kube_ipvs::source::kube::{KubeConfig, Settings, SourceStatus, connect, spawn};
+use super::{Access, ApiServer, node, service_cidr};
+use kube_ipvs::source::kube::{Settings, SourceStatus, spawn};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
 use tokio::sync::mpsc;
@@ -40,7 +40,7 @@ pub struct Replica {
     running: BTreeMap<Kind, BTreeSet<ObjectRef>>,
     events: mpsc::Receiver<Event>,
     _tasks: JoinSet<()>,
-    directory: tempfile::TempDir,
+    access: Access,
 }
 
 /// A server that knows node-1 and one ServiceCIDR.
@@ -82,19 +82,11 @@ impl Replica {
 
     /// By the text of a kubeconfig.
     pub async fn through(text: &str, settings: Settings) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("kubeconfig");
-        std::fs::write(&path, text).expect("write the kubeconfig");
-        let status = Arc::new(SourceStatus::default());
-        let config = KubeConfig {
-            path: Some(path),
-            server: None,
-        };
-        let client = connect(&config, &status).await.expect("a client");
+        let access = Access::through(text).await;
         let (sender, events) = mpsc::channel(1024);
-        let tasks = spawn(&client, &settings, &sender, &status);
+        let tasks = spawn(&access.client, &settings, &sender, &access.status);
         Self {
-            status,
+            status: access.status.clone(),
             objects: BTreeMap::new(),
             protected: None,
             lists: BTreeMap::new(),
@@ -102,7 +94,7 @@ impl Replica {
             running: BTreeMap::new(),
             events,
             _tasks: tasks,
-            directory,
+            access,
         }
     }
 
@@ -132,7 +124,7 @@ impl Replica {
 
     /// The kubeconfig's file.
     pub fn kubeconfig(&self) -> std::path::PathBuf {
-        self.directory.path().join("kubeconfig")
+        self.access.kubeconfig()
     }
 
     /// Until all kinds have been listed.

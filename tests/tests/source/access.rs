@@ -1,12 +1,9 @@
 //! Credentials and permissions: refused, missing, changed.
 
-use std::sync::Arc;
-
-use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
 use kube_ipvs_core::event::Kind;
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, service};
 
-use kube_ipvs_tests::apiserver::replica::{Replica, populate, server};
+use kube_ipvs_tests::apiserver::replica::{Replica, hasty, populate, server};
 
 fn failure(replica: &Replica, kind: Kind) -> String {
     replica.status.kind(kind).failure.unwrap_or_default()
@@ -67,42 +64,16 @@ async fn token_that_is_not_accepted_is_named() {
         ..Options::default()
     };
     let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("kubeconfig");
-    std::fs::write(&path, server.kubeconfig().replace("right", "wrong"))
-        .expect("write the kubeconfig");
-    let status = Arc::new(SourceStatus::default());
-    let client = connect(
-        &KubeConfig {
-            path: Some(path),
-            server: None,
-        },
-        &status,
-    )
-    .await
-    .expect("a client asks nothing yet");
-    let (events, _listening) = tokio::sync::mpsc::channel(64);
-    let _tasks = kube_ipvs::source::kube::spawn(
-        &client,
-        &kube_ipvs_tests::apiserver::replica::hasty(),
-        &events,
-        &status,
-    );
+    let wrong = server.kubeconfig().replace("right", "wrong");
+    let mut replica = Replica::through(&wrong, hasty()).await;
 
-    let refused = || {
-        status
-            .kind(Kind::Service)
-            .failure
-            .is_some_and(|failure| failure.contains("(401)"))
-    };
-    let waited = tokio::time::timeout(kube_ipvs_tests::apiserver::replica::SOON, async {
-        while !refused() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    });
+    replica
+        .until("401 is said", |replica| {
+            failure(replica, Kind::Service).contains("(401)")
+        })
+        .await;
 
-    waited.await.expect("401 is said");
-    let message = status.kind(Kind::Service).failure.unwrap_or_default();
+    let message = failure(&replica, Kind::Service);
     assert!(
         message.contains("the token or certificate is not accepted"),
         "{message}"
@@ -162,8 +133,7 @@ async fn server_with_another_authority_is_not_trusted() {
     ));
     let other = ApiServer::start_with(([127, 0, 0, 1], 0).into(), options);
     let kubeconfig = server.kubeconfig().replace(&server.url(), &other.url());
-    let mut replica =
-        Replica::through(&kubeconfig, kube_ipvs_tests::apiserver::replica::hasty()).await;
+    let mut replica = Replica::through(&kubeconfig, hasty()).await;
 
     replica
         .until("it is refused", |replica| {

@@ -1,13 +1,11 @@
 //! Events for the owners of Services.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kube_ipvs::events::{About, Counts, Fact, Pace, Recorder, Severity};
-use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
 use kube_ipvs_core::event::{Kind, ObjectRef};
 use kube_ipvs_core::names::Warning;
-use kube_ipvs_tests::apiserver::{ApiServer, Fault, service};
+use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, service};
 use tokio::time::{sleep, timeout};
 
 use kube_ipvs_tests::apiserver::replica::SOON;
@@ -40,19 +38,7 @@ fn hasty() -> Pace {
 }
 
 async fn recorder(server: &ApiServer, node_name: &str, pace: Pace) -> Recorder {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("kubeconfig");
-    server
-        .write_kubeconfig(&path)
-        .expect("write the kubeconfig");
-    let config = KubeConfig {
-        path: Some(path),
-        server: None,
-    };
-    let client = connect(&config, &Arc::new(SourceStatus::default()))
-        .await
-        .expect("a client");
-    Recorder::spawn(&client, node_name, pace)
+    Recorder::spawn(&Access::to(server).await.client, node_name, pace)
 }
 
 async fn until(recorder: &Recorder, what: &str, holds: impl Fn(Counts) -> bool) {

@@ -3,15 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
 use kube_ipvs::source::protected::{Guard, Timing, guard};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{Object, Service};
 use kube_ipvs_tests::apiserver::replica::SOON;
-use kube_ipvs_tests::apiserver::{ApiServer, Fault, api_server_slice, node};
+use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, api_server_slice, node};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -23,7 +21,7 @@ struct Post {
     source: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
     guard: Guard,
-    _kubeconfig: tempfile::TempDir,
+    _access: Access,
 }
 
 fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
@@ -72,26 +70,15 @@ impl Post {
             ));
         }
         server.upsert(api_server_slice(&["198.51.100.1"], 6443));
-        let kubeconfig = tempfile::tempdir().expect("a temporary directory");
-        let path = kubeconfig.path().join("kubeconfig");
-        server
-            .write_kubeconfig(&path)
-            .expect("write the kubeconfig");
-        let config = KubeConfig {
-            path: Some(path),
-            server: None,
-        };
-        let client = connect(&config, &Arc::new(SourceStatus::default()))
-            .await
-            .expect("a client");
+        let access = Access::to(&server).await;
         let (sender, events) = mpsc::channel(64);
-        let (source, guard) = guard(&client, "node-1", BTreeSet::new(), timing, sender);
+        let (source, guard) = guard(&access.client, "node-1", BTreeSet::new(), timing, sender);
         Self {
             server,
             source,
             events,
             guard,
-            _kubeconfig: kubeconfig,
+            _access: access,
         }
     }
 

@@ -1,18 +1,17 @@
 //! The role in `deploy/base` and the calls to the API server are the same.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kube_ipvs::config::{self, RunArgs};
 use kube_ipvs::events::{Fact, Pace, Recorder};
 use kube_ipvs::run::own_node;
-use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect, spawn};
+use kube_ipvs::source::kube::spawn;
 use kube_ipvs::source::protected::{Timing, guard};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::names::Warning;
 use kube_ipvs_tests::apiserver::replica::{SOON, hasty, populate};
-use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, role, service};
+use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, Options, role, service};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -29,14 +28,10 @@ async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
     let mut claimant = service("default", "web", "10.96.0.10");
     claimant["spec"]["externalIPs"] = json!(["203.0.113.80"]);
     server.upsert(claimant);
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("kubeconfig");
-    server
-        .write_kubeconfig(&path)
-        .expect("write the kubeconfig");
+    let access = Access::to(&server).await;
 
     let args = RunArgs {
-        kubeconfig: Some(path.clone()),
+        kubeconfig: Some(access.kubeconfig()),
         ..RunArgs::default()
     };
     let node = tokio::task::spawn_blocking(move || {
@@ -45,19 +40,13 @@ async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
     });
     assert!(node.await.expect("no panic").is_some(), "node-1 is known");
 
-    let config = KubeConfig {
-        path: Some(path),
-        server: None,
-    };
-    let status = Arc::new(SourceStatus::default());
-    let client = connect(&config, &status).await.expect("a client");
     let timing = Timing {
         jitter: Duration::from_millis(5),
         ..Timing::default()
     };
     let (sender, mut events) = mpsc::channel(1024);
-    let (incoming, _guard) = guard(&client, "node-1", BTreeSet::new(), timing, sender);
-    let _tasks = spawn(&client, &hasty(), &incoming, &status);
+    let (incoming, _guard) = guard(&access.client, "node-1", BTreeSet::new(), timing, sender);
+    let _tasks = spawn(&access.client, &hasty(), &incoming, &access.status);
     until("the claim is checked", || {
         let service = ObjectRef {
             kind: Kind::Service,
@@ -86,7 +75,7 @@ async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
     })
     .await;
 
-    let recorder = Recorder::spawn(&client, "node-1", Pace::default());
+    let recorder = Recorder::spawn(&access.client, "node-1", Pace::default());
     let warning = Warning {
         object: "Service default/web".into(),
         message: "203.0.113.80 is a Node's".into(),
