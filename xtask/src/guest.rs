@@ -101,8 +101,12 @@ pub(crate) fn run(machine: &Machine, job: &Job) -> Result<Outcome> {
 
 fn script(program: &str, arguments: &[String]) -> String {
     let quoted: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
+    // Tests that throw dice print it; who sets it wants the same again.
+    let seed = std::env::var("KUBE_IPVS_SEED")
+        .map(|seed| format!("export KUBE_IPVS_SEED={}\n", quote(&seed)));
+    let seed = seed.unwrap_or_default();
     format!(
-        "#!/bin/sh\ncd /root\nexport KUBE_IPVS_BIN=/opt/kube-ipvs/bin/kube-ipvs\n\
+        "#!/bin/sh\ncd /root\nexport KUBE_IPVS_BIN=/opt/kube-ipvs/bin/kube-ipvs\n{seed}\
          exec /opt/kube-ipvs/bin/{program} {}\n",
         quoted.join(" ")
     )

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::source::kube::Settings;
 use kube_ipvs_core::event::Kind;
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, endpoint_slice, service};
 
 use crate::relay::Relay;
@@ -377,6 +380,57 @@ async fn server_that_is_gone_keeps_the_state_and_says_so() {
         .await;
 }
 
+/// An hour on a clock that runs as fast as the source can follow: all its
+/// pauses and time-outs are the real ones.
+#[tokio::test]
+async fn server_that_is_gone_for_an_hour_is_asked_on_and_followed_again() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let server = server();
+    server.upsert(web(1));
+    let settings = Settings {
+        longest_pause: Duration::from_secs(10),
+        ..Settings::new("node-1")
+    };
+    let mut replica = Replica::with(&server, settings).await;
+    replica.synced().await;
+    watching(&mut replica, &server).await;
+    let now = || tokio::time::Instant::now().into_std();
+    assert_eq!(replica.status.reason(now()), None);
+
+    server.outage();
+    replica
+        .until("it is noticed", |replica| {
+            replica.status.kind(Kind::Service).failures > 0
+        })
+        .await;
+    tokio::time::pause();
+    tokio::time::sleep(HOUR).await;
+
+    let status = replica.status.kind(Kind::Service);
+    // A pause is 5 to 10 s once it has grown.
+    assert!((360..=730).contains(&status.failures), "{status:?}");
+    assert_eq!(replica.names_of(Kind::Service), ["web-1"]);
+    let reason = replica
+        .status
+        .reason(now())
+        .expect("an hour is worth a word");
+    let seconds: u64 = reason
+        .split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .expect("it names the age");
+    assert!((3600..3700).contains(&seconds), "{reason}");
+
+    // The server has forgotten where we were.
+    server.delete("Service", "default", "web-1");
+    server.upsert(web(2));
+    server.fault(Fault::Gone);
+    tokio::time::resume();
+    server.resume();
+    replica.equals(&server).await;
+    assert_eq!(replica.lists[&Kind::Service], 2);
+    assert_eq!(replica.status.reason(now()), None);
+}
+
 #[tokio::test]
 async fn server_that_is_down_at_first_is_waited_for() {
     let server = server();
@@ -479,9 +533,10 @@ async fn slow_server_is_no_failing_server() {
     assert_eq!(replica.status.kind(Kind::Service).failures, 0);
 }
 
-/// Faults in a fixed shuffle, changes in between: the end counts.
+/// Faults by chance, changes in between: the end counts.
 #[tokio::test]
 async fn many_faults_end_in_the_server_s_state() {
+    let mut chance = kube_ipvs_tests::chance();
     let server = server();
     let mut replica = Replica::of(&server).await;
     replica.synced().await;
@@ -501,22 +556,19 @@ async fn many_faults_end_in_the_server_s_state() {
         Fault::None,
     ];
 
-    let mut seed = 20_u64;
     for round in 0..40_usize {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let pick = usize::try_from(seed >> 33).expect("31 bits fit");
-        server.fault(faults[pick % faults.len()].clone());
-        server.upsert(web(pick % 7));
+        let fault = faults.choose(&mut chance).expect("there are many");
+        server.fault(fault.clone());
+        server.upsert(web(chance.random_range(0..7)));
         server.upsert(endpoint_slice(
             "default",
             "web-1",
             &format!("slice-{}", round % 5),
             &[("10.244.1.7", "node-1")],
         ));
-        if pick % 3 == 0 {
-            server.delete("Service", "default", &format!("web-{}", pick % 5));
+        if chance.random_ratio(1, 3) {
+            let name = format!("web-{}", chance.random_range(0..5));
+            server.delete("Service", "default", &name);
         }
         tokio::task::yield_now().await;
     }

@@ -25,9 +25,6 @@ use crate::sync::reporter::WarningSink;
 /// How often the state of the watches is written to `/readyz`.
 const STATUS_TICK: Duration = Duration::from_secs(1);
 
-/// A silence of the API server that `/readyz` speaks of.
-const STALE: Duration = Duration::from_secs(300);
-
 /// What the sources of a run need from the loop, and the loop from them.
 #[derive(Default)]
 pub(super) struct Sources {
@@ -113,18 +110,7 @@ async fn tell_status(status: Arc<SourceStatus>, health: Health) {
     let mut tick = tokio::time::interval(STATUS_TICK);
     loop {
         tick.tick().await;
-        let reasons = status.reasons();
-        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        let stale = status
-            .age(Instant::now())
-            .filter(|age| *age > STALE)
-            .map(|age| {
-                format!(
-                    "no word from the API server for {} s; what is known is served",
-                    age.as_secs()
-                )
-            });
-        health.set_reason("api", reason.or(stale));
+        health.set_reason("api", status.reason(Instant::now()));
     }
 }
 

@@ -8,6 +8,9 @@ use kube_ipvs_core::event::Kind;
 
 use super::count::Call;
 
+/// A silence of the API server that `/readyz` speaks of.
+const STALE: Duration = Duration::from_secs(300);
+
 /// What the tasks of a source share with those who report.
 #[derive(Debug, Default)]
 pub struct SourceStatus {
@@ -70,6 +73,20 @@ impl SourceStatus {
         ages.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
+    /// What `/readyz` says of the source, if anything: what it waits for, or how
+    /// old the state is when the API server has been silent for five minutes.
+    pub fn reason(&self, now: Instant) -> Option<String> {
+        let reasons = self.reasons();
+        if !reasons.is_empty() {
+            return Some(reasons.join("; "));
+        }
+        let age = self.age(now).filter(|age| *age > STALE)?;
+        let seconds = age.as_secs();
+        Some(format!(
+            "no word from the API server for {seconds} s; what is known is served"
+        ))
+    }
+
     /// Name of this node, when the API server does not know it.
     pub fn missing_node(&self) -> Option<String> {
         self.lock().missing_node.clone()
@@ -114,7 +131,9 @@ impl SourceStatus {
     }
 
     pub(super) fn heard(&self, kind: Kind) {
-        self.update(kind, |status| status.heard = Some(Instant::now()));
+        // The runtime's clock, which a test can let run faster.
+        let now = tokio::time::Instant::now().into_std();
+        self.update(kind, |status| status.heard = Some(now));
     }
 
     pub(super) fn set_missing_node(&self, name: Option<&str>) {
