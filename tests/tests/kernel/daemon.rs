@@ -4,6 +4,7 @@
 
 mod api;
 mod edits;
+mod faults;
 mod foreign;
 mod load;
 mod memory;

@@ -18,12 +18,16 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn on(node: &Node) -> Self {
-        let address = SocketAddr::from((node.v4(), 6443));
-        // A certificate of its own: the guest has no system-wide ones.
         let options = Options {
             tls: true,
             ..Options::default()
         };
+        Self::with(node, options)
+    }
+
+    /// One that behaves as the options say.
+    pub(super) fn with(node: &Node, options: Options) -> Self {
+        let address = SocketAddr::from((node.v4(), 6443));
         let server = node
             .namespace
             .run(|| ApiServer::start_with(address, options));
