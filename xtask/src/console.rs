@@ -32,6 +32,17 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// What several guests came to: a crash before a failure before success.
+    pub(crate) fn of_all(outcomes: Vec<Self>) -> Self {
+        let weight = |outcome: &Self| match outcome {
+            Self::Passed => 0,
+            Self::TestsFailed | Self::Code(_) => 1,
+            _ => 2,
+        };
+        let worst = outcomes.into_iter().max_by_key(weight);
+        worst.unwrap_or(Self::Passed)
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Passed => 0,
@@ -192,6 +203,14 @@ mod tests {
     #[test]
     fn a_guest_that_is_up_and_late_timed_out() {
         assert_eq!(outcome(End::Late, QUIET), Outcome::TimedOut);
+    }
+
+    #[test]
+    fn the_worst_of_several_guests_counts() {
+        let all = vec![Outcome::Passed, Outcome::Code(101), Outcome::Passed];
+        assert_eq!(Outcome::of_all(all), Outcome::Code(101));
+        let all = vec![Outcome::Code(101), Outcome::TimedOut, Outcome::Passed];
+        assert_eq!(Outcome::of_all(all), Outcome::TimedOut);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `cargo xtask kernel-test`: the tests that need root and IPVS.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -7,10 +8,13 @@ use clap::Args;
 
 use crate::artifacts::{self, Target};
 use crate::console::Outcome;
-use crate::guest::{self, Job, Machine};
+use crate::guest::{self, Machine};
 use crate::paths::Paths;
 use crate::qemu::Clock;
 use crate::{apt, tools};
+
+/// Fewer tests than this are not worth one more guest.
+const WORTH_A_GUEST: usize = 4;
 
 #[derive(Args, Clone)]
 pub(crate) struct Arguments {
@@ -31,9 +35,12 @@ pub(crate) struct Arguments {
     /// Only name the tests.
     #[arg(long)]
     pub(crate) list: bool,
-    /// Tests that run at the same time.
+    /// Tests that run at the same time in one guest.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) test_threads: u32,
+    /// Guests that share the tests.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) guests: u32,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -49,12 +56,48 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 fn in_guest(arguments: &Arguments) -> Result<Outcome> {
-    let job = Job {
-        target: Target::Test("kernel"),
-        arguments: test_arguments(arguments),
-        clock: Clock::Wall,
+    let target = Target::Test("kernel");
+    guest::run_parts(&arguments.machine, target, Clock::Wall, |program| {
+        if arguments.list {
+            return Ok(vec![test_arguments(arguments)]);
+        }
+        let names = names(program, arguments)?;
+        if names.is_empty() {
+            bail!("no test has such a name: see --list");
+        }
+        Ok(deal(&names, arguments.guests)
+            .into_iter()
+            .map(|mut words| {
+                words.push("--exact".to_owned());
+                words.extend(flags(arguments));
+                words
+            })
+            .collect())
+    })
+}
+
+/// The tests that are asked for.
+fn names(program: &Path, arguments: &Arguments) -> Result<Vec<String>> {
+    let list = Arguments {
+        list: true,
+        ..arguments.clone()
     };
-    guest::run(&arguments.machine, &job)
+    let mut command = Command::new(program);
+    command.args(test_arguments(&list));
+    command.args(["--format", "terse"]);
+    let listed = tools::text(&mut command).context("list the kernel tests")?;
+    let names = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Deals out in turn, so that tests of one kind, which take alike, are spread.
+fn deal(names: &[String], hands: u32) -> Vec<Vec<String>> {
+    let hands = (hands as usize).clamp(1, names.len().div_ceil(WORTH_A_GUEST).max(1));
+    (0..hands)
+        .map(|hand| names.iter().skip(hand).step_by(hands).cloned().collect())
+        .collect()
 }
 
 fn native(arguments: &Arguments) -> Result<Outcome> {
@@ -108,8 +151,30 @@ fn test_arguments(arguments: &Arguments) -> Vec<String> {
     for skip in &arguments.skip {
         words.extend(["--skip".to_owned(), skip.clone()]);
     }
-    words.push(format!("--test-threads={}", arguments.test_threads));
+    words.extend(flags(arguments));
+    words
+}
+
+fn flags(arguments: &Arguments) -> Vec<String> {
+    let mut words = vec![format!("--test-threads={}", arguments.test_threads)];
     words.extend(arguments.nocapture.then(|| "--nocapture".to_owned()));
     words.extend(arguments.list.then(|| "--list".to_owned()));
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_dealt_out_each_once() {
+        let names: Vec<_> = (0..9).map(|n| n.to_string()).collect();
+
+        assert_eq!(
+            deal(&names, 2),
+            [vec!["0", "2", "4", "6", "8"], vec!["1", "3", "5", "7"]]
+        );
+        assert_eq!(deal(&names, 1), [&names[..]]);
+        assert_eq!(deal(&names[..2], 2), [&names[..2]], "not worth a guest");
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -44,11 +45,12 @@ pub(crate) struct Emulator<'a> {
     /// MiB.
     pub(crate) memory: u32,
     pub(crate) clock: Clock,
+    /// Takes the job's output; without it, our standard output does.
+    pub(crate) held: Option<&'a Mutex<Vec<String>>>,
 }
 
 impl Emulator<'_> {
-    /// Runs the job to its end; its output goes to our standard output as it
-    /// comes. A guest that falls over while it boots is started again: newer
+    /// Runs the job to its end. A guest that falls over while it boots is started again: newer
     /// kernels change their own code then, which emulation of several
     /// processors does not always survive. What happens later counts at once.
     pub(crate) fn run(&self, limit: Duration) -> Result<Outcome> {
@@ -80,10 +82,20 @@ impl Emulator<'_> {
             .spawn()
             .context("start qemu-system-x86_64")?;
         let lines = follow(&mut child)?;
-        let end = watch(&lines, started, limit);
+        let end = watch(&lines, started, limit, &|line| self.tell(line));
         stop(&mut child, end)?;
         fs::copy(self.kernel_log, self.kept_log).context("keep the kernel's log")?;
         Ok(end)
+    }
+
+    fn tell(&self, line: &str) {
+        match self.held {
+            Some(held) => held
+                .lock()
+                .expect("nobody panics with it")
+                .push(line.to_owned()),
+            None => say(line),
+        }
     }
 
     /// Hands the terminal to the guest until it is switched off.
@@ -161,9 +173,20 @@ impl Emulator<'_> {
     }
 }
 
+fn accelerator() -> &'static str {
+    if has_kvm() { "kvm" } else { "tcg,thread=multi" }
+}
+
+/// How many processors a guest may have and still be right every time: emulated
+/// ones do not always see the code that another one has just changed, as a
+/// kernel does whenever a netfilter hook is first used.
+pub(crate) fn trusted_cpus() -> u32 {
+    if has_kvm() { 2 } else { 1 }
+}
+
 /// KVM where it really works: `/dev/kvm` alone proves nothing, since there are
 /// hosts where it opens and the guest then stands still.
-fn accelerator() -> &'static str {
+fn has_kvm() -> bool {
     let loaded = ["kvm_intel", "kvm_amd"]
         .iter()
         .any(|m| Path::new("/sys/module").join(m).exists());
@@ -172,11 +195,7 @@ fn accelerator() -> &'static str {
         .write(true)
         .open("/dev/kvm")
         .is_ok();
-    if loaded && usable {
-        "kvm"
-    } else {
-        "tcg,thread=multi"
-    }
+    loaded && usable
 }
 
 fn follow(child: &mut Child) -> Result<Receiver<String>> {
@@ -201,7 +220,7 @@ fn follow(child: &mut Child) -> Result<Receiver<String>> {
     Ok(lines)
 }
 
-fn watch(lines: &Receiver<String>, started: Instant, limit: Duration) -> End {
+fn watch(lines: &Receiver<String>, started: Instant, limit: Duration, tell: &dyn Fn(&str)) -> End {
     let mut up = false;
     let mut blank = false;
     loop {
@@ -221,21 +240,22 @@ fn watch(lines: &Receiver<String>, started: Instant, limit: Duration) -> End {
             // Held back: the exit marker is preceded by a newline of its own.
             Line::Output("") => {
                 if blank {
-                    say("");
+                    tell("");
                 }
                 blank = true;
             }
             Line::Output(text) => {
                 if std::mem::take(&mut blank) {
-                    say("");
+                    tell("");
                 }
-                say(text);
+                tell(text);
             }
         }
     }
 }
 
-fn say(text: &str) {
+/// A line on standard output.
+pub(crate) fn say(text: &str) {
     let mut stdout = std::io::stdout().lock();
     // Nobody reads any more: the guest's exit code still counts.
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
