@@ -194,6 +194,13 @@ impl Connection {
         address.as_socket().expect("an IP socket has an IP address")
     }
 
+    /// Ends it at once with a reset.
+    pub fn reset(self) {
+        self.socket
+            .set_linger(Some(Duration::ZERO))
+            .expect("a socket takes SO_LINGER");
+    }
+
     fn try_ask(&mut self) -> io::Result<Verdict> {
         self.socket.write_all(b"hello\n")?;
         let mut answer = [0; 512];

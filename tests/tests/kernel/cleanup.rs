@@ -203,6 +203,25 @@ fn what_somebody_has_changed_since_is_left_alone() {
 }
 
 #[test]
+fn a_virtual_server_in_an_excluded_network_outlives_service_and_cleanup() {
+    let lab = Lab::new();
+    lab.node().sh("ipvsadm -A -t 10.96.77.1:80 -s sh");
+    let mut daemon = lab.daemon(&["--ipvs-exclude-cidrs=10.96.77.0/24"]);
+    daemon.wait_for_log("10.96.77.1 lies in --ipvs-exclude-cidrs", SOON);
+    let served = lab.node().sh("ipvsadm -Sn");
+    let real = format!("-a -t 10.96.77.1:80 -r {}:8080", lab.small.pods[0].v4);
+    assert!(served.contains(&real), "{served}");
+    daemon.terminate();
+
+    let report = lab.clean(&lab.arguments_of_cleanup());
+
+    assert!(!report.failed(), "{report}");
+    let servers = lab.node().sh("ipvsadm -Sn");
+    assert!(servers.contains("-A -t 10.96.77.1:80"), "{servers}");
+    assert!(!servers.contains("10.96.0.10"), "{servers}");
+}
+
+#[test]
 fn a_link_without_a_record_is_somebody_elses() {
     let node = Namespace::enter();
     node.sh("ip link add kube-ipvs0 type dummy

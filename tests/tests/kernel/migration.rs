@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use kube_ipvs_tests::daemon::state_directory;
 use kube_ipvs_tests::{
     Client, Connection, Daemon, Namespace, Pod, Protocol, Server, Small, Topology, Verdict,
     kube_ipvs, output_of, run, wait_until,
@@ -65,6 +66,28 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
+        Self::with(|manifests, _| manifests)
+    }
+
+    /// Outside traffic to the NodePort stays on the node, to `p1`; traffic from
+    /// inside goes to both pods, by a mark.
+    fn with_marks() -> Self {
+        Self::with(|manifests, [_, p2]| {
+            let elsewhere = |text: String, address: &str| {
+                let here = format!("{address}], nodeName: node-1");
+                assert!(text.contains(&here), "{text}");
+                text.replace(&here, &format!("{address}], nodeName: node-2"))
+            };
+            let text = manifests.replace(
+                "type: NodePort",
+                "type: NodePort\n  externalTrafficPolicy: Local",
+            );
+            let text = elsewhere(text, &p2.v4.to_string());
+            elsewhere(text, &format!("'{}'", p2.v6))
+        })
+    }
+
+    fn with(change: impl FnOnce(String, &[Pod; 2]) -> String) -> Self {
         let small = Topology::small();
         let servers = small.pods.iter().flat_map(|pod| {
             [
@@ -80,6 +103,7 @@ impl Lab {
             .replace("P2V4", &p2.v4.to_string())
             .replace("P1V6", &p1.v6.to_string())
             .replace("P2V6", &p2.v6.to_string());
+        let text = change(text, &small.pods);
         std::fs::write(manifests.path().join("all.yaml"), text).expect("write manifests");
         let kube_proxy = KubeProxy::of(&small);
         Self {
@@ -196,6 +220,9 @@ fn kube_proxys_node_is_taken_over_without_a_lost_connection() {
     lab.kube_proxy.sync();
     lab.kube_proxy.leave_more();
     lab.node().sh(kube_proxy::FOREIGN);
+    // With a port that kube-proxy has in no set.
+    let node = lab.small.node.v4();
+    lab.node().sh(&format!("ipvsadm -A -t {node}:30095 -s wlc"));
     let mut connections = lab.connections();
     all_answer(&mut connections);
     let calls = [V4, V6].map(|front| Calls::start(&lab.small.outside.namespace, front));
@@ -210,7 +237,12 @@ fn kube_proxys_node_is_taken_over_without_a_lost_connection() {
     // A Service that was deleted meanwhile, and others' servers.
     let servers = lab.node().sh("ipvsadm -Sn");
     assert!(!servers.contains("10.96.0.99"), "{servers}");
-    for foreign in ["-A -t 192.0.2.10:30090 -s wlc", "-A -t 10.96.200.1:443"] {
+    assert!(!servers.contains(":8443"), "{servers}");
+    for foreign in [
+        "-A -t 192.0.2.10:30090 -s wlc",
+        "-A -t 10.96.200.1:443",
+        &format!("-A -t {node}:30095 -s wlc"),
+    ] {
         assert!(servers.contains(foreign), "{servers}");
     }
     let link = lab.node().sh("ip address show dev kube-ipvs0");
@@ -250,6 +282,63 @@ fn kube_proxy_takes_its_node_back_without_a_lost_connection() {
     assert!(!tables.contains("kube-ipvs"), "{tables}");
     let again = output_of(&mut kube_ipvs(lab.node(), ["cleanup"]));
     assert!(again.contains("nothing of ours is here"), "{again}");
+    all_answer(&mut lab.connections());
+}
+
+#[test]
+fn marks_and_routes_are_handed_over_when_they_carry_nothing() {
+    let lab = Lab::with_marks();
+    lab.kube_proxy.sync();
+    let mut daemon = lab.adopt(&["--vip-binding=route"]);
+    let mut connections = lab.connections();
+    let node_port = lab.node_port();
+    let inside = Client::within(lab.node()).timeout(Duration::from_secs(20));
+    let mut marked: Vec<_> = (0..2)
+        .map(|_| inside.connect(Protocol::Tcp, &node_port).expect("connect"))
+        .collect();
+    let mut who: Vec<_> = marked
+        .iter_mut()
+        .map(|x| x.ask().who().to_owned())
+        .collect();
+    who.sort();
+    assert_eq!(who, ["p1", "p2"], "the mark leads to both");
+
+    let status = daemon.terminate();
+    assert!(status.success(), "{status}");
+    lab.kube_proxy.sync();
+    let hand_over = || output_of(&mut kube_ipvs(lab.node(), ["cleanup", "--hand-over"]));
+    let said = hand_over();
+
+    assert!(
+        said.contains("carries 2 connections; run this again later"),
+        "{said}"
+    );
+    let idle = said
+        .lines()
+        .any(|line| line.starts_with("removed: virtual server FWM ") && line.contains(" IPv6"));
+    assert!(idle, "{said}");
+    assert!(
+        said.contains("removed: routes of 2 VIPs that are addresses too"),
+        "{said}"
+    );
+    let ip = |arguments: &str| lab.node().run(|| run("ip", arguments.split(' ')));
+    assert_eq!(ip("route show table local dev kube-ipvs0 proto 196"), "");
+    assert!(ip("address show dev kube-ipvs0").contains("10.96.0.10/32"));
+    all_answer(&mut connections);
+    for connection in &mut marked {
+        let verdict = connection.ask();
+        assert!(matches!(verdict, Verdict::Answered { .. }), "{verdict:?}");
+    }
+
+    marked.into_iter().for_each(Connection::reset);
+    wait_until("the mark carries nothing", SOON, || {
+        !hand_over().contains("carries")
+    });
+    let servers = lab.node().sh("ipvsadm -Sn");
+    assert!(!servers.contains(" -f "), "{servers}");
+    assert!(servers.contains("-A -t 10.96.0.10:80"), "{servers}");
+    assert!(!state_directory(lab.node()).join("owned.json").exists());
+    all_answer(&mut connections);
     all_answer(&mut lab.connections());
 }
 

@@ -1,5 +1,7 @@
 //! A node as kube-proxy in ipvs mode programs it.
 
+use std::net::Ipv4Addr;
+
 use kube_ipvs_tests::Small;
 
 /// Things of others that look much like kube-proxy's.
@@ -110,10 +112,11 @@ END
 }
 "#;
 
-/// It removes what it does not know, as kube-proxy does at the end of a sync.
+/// It removes what it does not know, as kube-proxy does at the end of a sync. A
+/// mark it takes for an address of zeros, and the kernel knows none such.
 const FORGET: &str = r#"
 ipvsadm -Sn | while read verb flag front rest; do
-  [ "$verb" = -A ] || continue
+  [ "$verb" = -A ] && [ "$flag" != -f ] || continue
   case "$known " in
     *" $front "*) ;;
     *) ipvsadm -D $flag $front ;;
@@ -125,6 +128,7 @@ done
 /// by two pods, on port 8080.
 pub(crate) struct KubeProxy {
     node: String,
+    address: Ipv4Addr,
     script: String,
 }
 
@@ -149,6 +153,7 @@ impl KubeProxy {
         );
         Self {
             node: small.node.namespace.name().to_owned(),
+            address: node4,
             script,
         }
     }
@@ -166,7 +171,8 @@ impl KubeProxy {
     /// Its chains and sets, of all kinds.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let all = self.sh(
-            "for x in iptables-nft ip6tables-nft iptables-legacy; do $x-save; done; ipset list -n",
+            "for x in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do $x-save; done
+             ipset list -n",
         );
         let kubelets = ["KUBE-FIREWALL", "KUBE-KUBELET-CANARY"];
         all.lines()
@@ -178,15 +184,21 @@ impl KubeProxy {
     }
 
     /// What a release of kube-proxy left behind that was told to use the old
-    /// interface, and a Service that is gone.
+    /// interface, and Services that are gone, one with a NodePort from outside
+    /// the usual range.
     pub(crate) fn leave_more(&self) {
-        self.sh(
-            "ipvsadm -A -t 10.96.0.99:80 -s rr
+        let old = "
+             ipvsadm -A -t 10.96.0.99:80 -s rr
              ip address add 10.96.0.99/32 dev kube-ipvs0
              iptables-legacy -t nat -N KUBE-SERVICES
              iptables-legacy -t nat -A OUTPUT -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES
              iptables-legacy -t nat -N KUBE-MARK-MASQ
-             iptables-legacy -t nat -A KUBE-SERVICES -s 192.0.2.9/32 -j KUBE-MARK-MASQ",
-        );
+             iptables-legacy -t nat -A KUBE-SERVICES -s 192.0.2.9/32 -j KUBE-MARK-MASQ
+             iptables-legacy -t mangle -N KUBE-PROXY-CANARY
+             ip6tables-legacy -t filter -N KUBE-FORWARD
+             ip6tables-legacy -t filter -A FORWARD -m comment --comment 'kubernetes forwarding rules' -j KUBE-FORWARD
+             ip6tables-legacy -t filter -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+             ipset add KUBE-NODE-PORT-TCP 8443";
+        self.sh(&format!("{old}\nipvsadm -A -t {}:8443 -s rr", self.address));
     }
 }
