@@ -263,6 +263,51 @@ fn the_kubeadm_overlay_replaces_what_is_there() {
     assert_eq!(daemon_set.pointer(path), Some(&json!("kube-ipvs")));
 }
 
+/// Every operation of the overlay finds its place, and what it adds is a flag.
+#[test]
+fn the_migration_overlay_adds_a_selector_and_a_flag() {
+    let overlay = &documents("migration/kustomization.yaml")[0];
+    assert_eq!(overlay["resources"], json!(["../kubeadm"]));
+    let patch = overlay["patches"][0]["patch"].as_str().expect("a patch");
+    let operations: Vec<Value> = serde_saphyr::from_str(patch).expect("YAML");
+
+    let mut changed = serde_json::to_value(daemon_set()).expect("JSON");
+    for operation in &operations {
+        assert_eq!(operation["op"], "add");
+        let path = operation["path"].as_str().expect("a path");
+        let (parent, key) = path.rsplit_once('/').expect("a parent");
+        let value = operation["value"].clone();
+        match changed.pointer_mut(parent).expect("a place to add to") {
+            Value::Array(items) if key == "-" => items.push(value),
+            Value::Object(map) => _ = map.insert(key.to_owned(), value),
+            other => panic!("{path}: {other}"),
+        }
+    }
+
+    let changed: DaemonSet = serde_json::from_value(changed).expect("a DaemonSet");
+    let pod = changed.spec.template.spec.expect("a pod");
+    assert_eq!(pod.node_selector.expect("a selector")["kube-ipvs"], "true");
+    assert_eq!(run_args(&pod.containers[0]).adopt_kube_proxy, Some(true));
+}
+
+/// No engine builds it in a test, so its build is held to the one that is tried.
+#[test]
+fn the_containerfile_builds_what_xtask_dist_builds() {
+    let file = read("Containerfile");
+    let dist = read("../xtask/src/dist.rs");
+
+    for word in ["--release", "--locked", "-p", "kube-ipvs", "--target"] {
+        assert!(file.contains(&format!(" {word} ")), "{word}");
+        assert!(dist.contains(&format!("\"{word}\"")), "{word}");
+    }
+    let flags = "-C target-feature=+crt-static";
+    assert!(file.contains(&format!("ENV RUSTFLAGS=\"{flags}\"")));
+    assert!(dist.contains(&format!("\"RUSTFLAGS\", \"{flags}\"")));
+    let placed = "/usr/local/bin/kube-ipvs";
+    assert!(file.contains(&format!("COPY --from=build /kube-ipvs {placed}\n")));
+    assert!(file.contains(&format!("ENTRYPOINT [\"{placed}\"]\n")));
+}
+
 #[test]
 fn alerts_ask_for_metrics_there_are() {
     let metrics = Metrics::new();
