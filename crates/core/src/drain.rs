@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Cluster;
 use crate::diff::Touched;
-use crate::state::{KernelState, Protocol, RealServerKey, VirtualServerKey};
+use crate::state::{Family, KernelState, Protocol, RealServerKey, VirtualServerKey};
 
 /// After this time without an active connection only remains (`TIME_WAIT` and
 /// the like) are left, which hold nothing.
@@ -83,8 +83,9 @@ impl Drain {
     }
 
     /// How many wait for their connections to end.
-    pub fn waiting(&self) -> usize {
-        self.held.len()
+    pub fn waiting(&self, family: Family) -> usize {
+        let all = self.held.keys();
+        all.filter(|(server, _)| server.family() == family).count()
     }
 
     /// Looks at everything that drains. To be called after each compile, with

@@ -25,7 +25,7 @@ pub mod state;
 pub mod text;
 
 pub use cluster::{Cluster, HealthCheck};
-pub use compile::FrontKind;
+pub use compile::{FrontKind, TrafficPolicy};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, ObjectRef};

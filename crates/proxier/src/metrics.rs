@@ -6,7 +6,8 @@
 //!
 //! `kubernetes_build_info` is deliberately absent: monitoring compares its
 //! `git_version` over all components and alerts when they differ, and ours is
-//! no Kubernetes version. `kube_ipvs_build_info` stands in.
+//! no Kubernetes version. `kube_ipvs_build_info` stands in. So is
+//! `kubernetes_feature_enabled`: kube-proxy's gates and their stages are not ours.
 
 mod process;
 mod series;
@@ -17,6 +18,7 @@ mod traffic;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kube_ipvs_core::TrafficPolicy;
 use kube_ipvs_core::state::Family;
 use prometheus_client::registry::Registry;
 
@@ -39,15 +41,6 @@ pub struct Tables {
     pub vips: usize,
     /// Elements of all nftables sets and maps.
     pub nft_elements: usize,
-}
-
-/// Whose traffic policy left a Service without an endpoint on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrafficPolicy {
-    /// `internalTrafficPolicy: Local`.
-    Internal,
-    /// `externalTrafficPolicy: Local`.
-    External,
 }
 
 /// A path of the health server that is counted.
@@ -207,16 +200,6 @@ impl Metrics {
             &self.inner.series.conntrack_deleted,
             ip_family(family),
             deleted,
-        );
-    }
-
-    /// State of a feature gate; `stage` is `ALPHA`, `BETA` or empty when it is GA.
-    pub fn feature(&self, name: &str, stage: &str, enabled: bool) {
-        let labels = vec![("name", name.to_owned()), ("stage", stage.to_owned())];
-        set(
-            &self.inner.series.features,
-            labels,
-            f64::from(u8::from(enabled)),
         );
     }
 

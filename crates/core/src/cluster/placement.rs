@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::claims::{Claimant, Claims};
-use crate::compile::{Claim, Compiled, FrontKind, Health};
+use crate::compile::{Claim, Compiled, FrontKind, Health, TrafficPolicy};
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
 use crate::state::{
-    KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServer, VirtualServerKey,
+    Family, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServer,
+    VirtualServerKey,
 };
 
 /// What a Service asked for and was given, so that it can be taken back.
@@ -21,6 +22,7 @@ pub(super) struct Footprint {
     elements: Box<[(NftSet, NftElement)]>,
     vips: Box<[IpAddr]>,
     pub(super) health: Option<Health>,
+    without_local: Box<[(TrafficPolicy, Family)]>,
     pub(super) warnings: Box<[Warning]>,
     /// Fronts and marks it holds.
     held: Box<[VirtualServerKey]>,
@@ -51,6 +53,8 @@ pub(super) struct Placement {
     more_vips: BTreeMap<IpAddr, u32>,
     /// Desired real servers of weight 0.
     draining: BTreeSet<(VirtualServerKey, RealServerKey)>,
+    /// Services by the `Local` policy that has no endpoint here.
+    without_local: BTreeMap<(TrafficPolicy, Family), u32>,
 }
 
 impl Placement {
@@ -60,6 +64,11 @@ impl Placement {
 
     pub(super) fn draining(&self) -> &BTreeSet<(VirtualServerKey, RealServerKey)> {
         &self.draining
+    }
+
+    pub(super) fn without_local(&self, policy: TrafficPolicy, family: Family) -> u32 {
+        let count = self.without_local.get(&(policy, family));
+        count.copied().unwrap_or_default()
     }
 
     pub(super) fn served(&self, key: &VirtualServerKey) -> Option<&Served> {
@@ -75,10 +84,11 @@ impl Placement {
         &mut self,
         name: &ServiceName,
         footprint: &mut Footprint,
-        compiled: Compiled,
+        mut compiled: Compiled,
         claims: &Claims,
         touched: &mut Touched,
     ) {
+        let without_local = std::mem::take(&mut compiled.without_local);
         let mut grant = Grant::of(name, compiled, claims);
         for key in &footprint.held {
             let still = grant.held.contains_key(key);
@@ -95,6 +105,13 @@ impl Placement {
         }
         self.swap_elements(&footprint.elements, &grant.elements, touched);
         self.swap_vips(&footprint.vips, &grant.vips, touched);
+        for lacking in &footprint.without_local {
+            one_less(&mut self.without_local, lacking);
+        }
+        for lacking in &without_local {
+            *self.without_local.entry(*lacking).or_default() += 1;
+        }
+        footprint.without_local = without_local.into_iter().collect();
         footprint.held = held;
         footprint.elements = grant.elements.into_iter().collect();
         footprint.vips = grant.vips.into_iter().collect();

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Cluster, HealthCheck};
-use crate::compile::FrontKind;
+use crate::compile::{FrontKind, TrafficPolicy};
 use crate::k8s::{Node, Service};
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
-use crate::state::{Protocol, RealServerKey, VirtualServerKey};
+use crate::state::{Family, Protocol, RealServerKey, VirtualServerKey};
 
 impl Cluster {
     /// The settings.
@@ -97,6 +97,12 @@ impl Cluster {
     /// The protocol of a virtual server's Service port, also for marks.
     pub fn protocol_of(&self, key: &VirtualServerKey) -> Option<Protocol> {
         self.placement.served(key).map(|served| served.protocol)
+    }
+
+    /// How many Services have a `Local` policy of this kind and endpoints, but
+    /// none on this node.
+    pub fn without_local_endpoints(&self, policy: TrafficPolicy, family: Family) -> u32 {
+        self.placement.without_local(policy, family)
     }
 
     /// Desired real servers of weight 0: their endpoints are terminating.

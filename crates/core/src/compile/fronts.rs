@@ -8,7 +8,9 @@ use super::addresses::Address;
 use super::endpoints::{self, Choice};
 use super::policy::{self, Treatment};
 use super::ports::{Port, port_number};
-use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, Warnings, marks};
+use super::{
+    Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings, marks,
+};
 use crate::k8s;
 use crate::names::ServiceName;
 use crate::slices::Slice;
@@ -104,10 +106,14 @@ impl<'a> Compiler<'a> {
             return false;
         }
         self.seen.insert(front, port.name.clone());
-        let local = match address.kind {
-            FrontKind::ClusterIp => self.shape.internal_local,
-            _ => self.shape.external_local,
+        let (policy, local) = match address.kind {
+            FrontKind::ClusterIp => (TrafficPolicy::Internal, self.shape.internal_local),
+            _ => (TrafficPolicy::External, self.shape.external_local),
         };
+        if local && choice.local.is_empty() && !choice.cluster.is_empty() {
+            let family = Family::of(front.address);
+            self.out.without_local.insert((policy, family));
+        }
         let treatment = policy::treat(address.kind, local, choice, self.around.options);
         let mark = treatment.inside.then_some(mark);
         let claim = self.claim(port, front, address, choice, &treatment, mark);

@@ -23,7 +23,7 @@ use crate::k8s;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
 use crate::slices::Slice;
-use crate::state::{Front, NftElement, NftSet, Protocol, VirtualServer, VirtualServerKey};
+use crate::state::{Family, Front, NftElement, NftSet, Protocol, VirtualServer, VirtualServerKey};
 
 pub(crate) use self::annotations::is_read;
 pub(crate) use self::ports::{port_number, protocol};
@@ -85,8 +85,19 @@ pub(crate) struct Compiled {
     pub(crate) shared: BTreeSet<(NftSet, NftElement)>,
     /// Health-check node port: number, ready local endpoints, addresses.
     pub(crate) health: Option<Health>,
+    /// `Local` policies that no endpoint on this node can serve, though others could.
+    pub(crate) without_local: BTreeSet<(TrafficPolicy, Family)>,
     /// What makes no sense in it.
     pub(crate) warnings: Vec<Warning>,
+}
+
+/// Which of a Service's traffic policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrafficPolicy {
+    /// `internalTrafficPolicy`.
+    Internal,
+    /// `externalTrafficPolicy`.
+    External,
 }
 
 /// Health-check node port of a Service.

@@ -117,7 +117,7 @@ fn an_endpoint_that_comes_back_gets_its_weight_back() {
         &node.round(1_000).0,
         "real server  edit  10.96.0.1:80/TCP -> 10.244.1.7:8080 weight 1",
     );
-    assert_eq!(node.drain.waiting(), 0);
+    assert_eq!(node.drain.waiting(Family::V4), 0);
 }
 
 #[test]

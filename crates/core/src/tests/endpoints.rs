@@ -1,8 +1,9 @@
 //! Which endpoints are chosen.
 
-use crate::Cluster;
 use crate::fixtures::*;
 use crate::k8s::Endpoint;
+use crate::state::Family;
+use crate::{Cluster, TrafficPolicy};
 
 /// The real servers of 10.96.0.1:80 on a node in zone `a`, with their weights.
 fn chosen<const N: usize>(endpoints: [Endpoint; N]) -> Vec<String> {
@@ -254,4 +255,38 @@ fn endpoints_that_come_before_their_service_are_kept_for_it() {
     assert_eq!(real_servers(&mut cluster).len(), 1);
     cluster.remove(slice(&web(), []));
     assert!(real_servers(&mut cluster).is_empty());
+}
+
+#[test]
+fn services_whose_local_policy_has_no_endpoint_here_are_counted() {
+    use TrafficPolicy::{External, Internal};
+    let mut cluster = cluster();
+    let count = |cluster: &mut Cluster, policy| {
+        cluster.compile();
+        let v6 = cluster.without_local_endpoints(policy, Family::V6);
+        assert_eq!(v6, 0, "there is no IPv6 Service");
+        cluster.without_local_endpoints(policy, Family::V4)
+    };
+    let local = web().load_balancer("203.0.113.5").external_local();
+    cluster.add(local.clone());
+    assert_eq!(
+        count(&mut cluster, External),
+        0,
+        "nobody serves it anywhere"
+    );
+
+    cluster.endpoints(&web(), [ep("10.244.2.9")]);
+    assert_eq!(count(&mut cluster, External), 1);
+    assert_eq!(count(&mut cluster, Internal), 0);
+
+    cluster.add(local.clone().internal_local());
+    assert_eq!(count(&mut cluster, Internal), 1);
+
+    cluster.endpoints(&web(), [ep("10.244.2.9"), ep("10.244.1.7").here()]);
+    assert_eq!(count(&mut cluster, External), 0);
+    assert_eq!(count(&mut cluster, Internal), 0);
+
+    cluster.endpoints(&web(), [ep("10.244.2.9")]);
+    cluster.remove(local);
+    assert_eq!(count(&mut cluster, External), 0);
 }

@@ -15,7 +15,7 @@ use kube_ipvs_core::HostAddress;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{
-    Front, KernelState, NftElement, NftSet, NftState, RealServerKey, VirtualServerKey,
+    Family, Front, KernelState, NftElement, NftSet, NftState, RealServerKey, VirtualServerKey,
 };
 
 /// Carries plans out and tells what is there. Synchronous: one thread owns the
@@ -39,14 +39,14 @@ pub trait Dataplane {
     fn apply(&mut self, plan: &Plan) -> ApplyReport;
 
     /// Deletes connection tracking entries of these fronts that lead to none of
-    /// the real servers given with them.
+    /// the real servers given with them; says how many.
     ///
     /// # Errors
     /// When connection tracking cannot be read or refuses.
     fn forget_flows(
         &mut self,
         fronts: &BTreeMap<Front, BTreeSet<RealServerKey>>,
-    ) -> anyhow::Result<()>;
+    ) -> anyhow::Result<usize>;
 
     /// Connections of the real servers of one virtual server; empty when there
     /// is none.
@@ -109,6 +109,19 @@ pub struct ApplyReport {
     pub netlink: Duration,
     /// Time spent in `nft`.
     pub nft: Duration,
+    /// Clean-ups of connection tracking.
+    pub conntrack: Vec<Cleaned>,
+}
+
+/// A clean-up of connection tracking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Of which family.
+    pub family: Family,
+    /// How long it took.
+    pub took: Duration,
+    /// How many entries it deleted.
+    pub deleted: usize,
 }
 
 /// A removal of elements, but for the guard of VIPs that would not go: while

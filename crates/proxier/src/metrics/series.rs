@@ -32,7 +32,6 @@ pub(super) struct Series {
     pub(super) nft_failures: Counters,
     pub(super) conntrack_duration: Histograms,
     pub(super) conntrack_deleted: Counters,
-    pub(super) features: Gauges,
 
     // Ours.
     pub(super) virtual_servers: Gauges,
@@ -107,7 +106,6 @@ impl Series {
                 "kubeproxy_conntrack_reconciler_deleted_entries",
                 "Conntrack entries deleted",
             ),
-            features: names.gauges("kubernetes_feature_enabled", "Feature gates: 1 is on"),
             virtual_servers: names.gauges(
                 "kube_ipvs_virtual_servers",
                 "Virtual servers of ours in the kernel",

@@ -15,6 +15,8 @@ use super::reporter::Reporter;
 use super::{Backoff, Syncer, Trigger};
 use crate::dataplane::Dataplane;
 
+/// After a change, table sizes are counted anew: late enough to cost nothing.
+const COUNT_DELAY: Duration = Duration::from_secs(5);
 /// After a notice of the kernel, wait for more of them before looking.
 const NOTICE_DELAY: Duration = Duration::from_millis(100);
 
@@ -48,6 +50,8 @@ pub struct Driver<D> {
     /// When the last audit ended.
     audited: Instant,
     started: bool,
+    /// When table sizes are counted anew.
+    count: Option<Instant>,
     /// Waits for the first round without a refusal.
     settled: Option<Settled<D>>,
     /// The zero of the syncer's clock.
@@ -69,6 +73,7 @@ impl<D: Dataplane> Driver<D> {
             audited: now,
             next_audit: now + times.sync_period,
             started: false,
+            count: None,
             settled: None,
             born: now,
         }
@@ -106,6 +111,7 @@ impl<D: Dataplane> Driver<D> {
                 () = at(round) => self.round(),
                 () = sleep_until(self.next_audit) => self.audit(),
                 () = at(drain) => self.drain(),
+                () = at(self.count) => self.count(),
             }
         }
     }
@@ -123,6 +129,7 @@ impl<D: Dataplane> Driver<D> {
             self.syncer.event(event);
             next = events.try_recv().ok();
         }
+        self.reporter.taken();
         self.request();
     }
 
@@ -230,10 +237,19 @@ impl<D: Dataplane> Driver<D> {
         }
     }
 
+    fn count(&mut self) {
+        self.count = None;
+        self.reporter.tables(&self.syncer);
+    }
+
     fn finished(&mut self, round: &super::Round, begun: Instant) {
         round.log();
         self.reporter
             .round(round, &mut self.syncer, begun.elapsed());
+        if round.trigger == Trigger::Change && !round.plan.is_empty() {
+            let soon = Instant::now() + COUNT_DELAY;
+            self.count.get_or_insert(soon);
+        }
         if round.is_clean() {
             self.backoff.reset();
             if let Some(work) = self.settled.take() {

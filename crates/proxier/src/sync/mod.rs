@@ -9,9 +9,9 @@ mod loads;
 pub mod report;
 pub mod reporter;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use kube_ipvs_core::diff::{Owned, Terms, Touched, diff, diff_touched};
@@ -24,7 +24,7 @@ use kube_ipvs_core::state::{
 use kube_ipvs_core::{Cluster, Event, HostAddress, ServiceName};
 
 use crate::dataplane::record::RecordFile;
-use crate::dataplane::{ApplyReport, Dataplane, Observed, Refusal};
+use crate::dataplane::{ApplyReport, Cleaned, Dataplane, Observed, Refusal};
 use loads::Loads;
 
 pub use backoff::Backoff;
@@ -222,9 +222,14 @@ impl<D: Dataplane> Syncer<D> {
         self.known.is_some().then_some(self.drain_due).flatten()
     }
 
-    /// How many real servers drain.
-    pub fn draining(&self) -> usize {
-        self.drain.waiting()
+    /// Whether the ownership record names a virtual server.
+    pub fn owns(&self, key: &VirtualServerKey) -> bool {
+        self.record.record().virtual_servers.contains_key(key)
+    }
+
+    /// How many real servers of a family drain.
+    pub fn draining(&self, family: Family) -> usize {
+        self.drain.waiting(family)
     }
 
     /// What the kernel holds, and how many sysctls had to be set.
@@ -450,14 +455,29 @@ impl<D: Dataplane> Syncer<D> {
         if self.stale.is_empty() {
             return;
         }
-        let fronts = self.stale.iter().map(|front| (*front, self.left(front)));
-        match self.dataplane.forget_flows(&fronts.collect()) {
-            Ok(()) => self.stale.clear(),
-            Err(error) => report.refused.push(Refusal {
-                kind: "conntrack",
-                virtual_server: None,
-                error: format!("{error:#}"),
-            }),
+        for family in [Family::V4, Family::V6] {
+            let stale = self.stale.iter();
+            let stale = stale.filter(|front| Family::of(front.address) == family);
+            let fronts: BTreeMap<_, _> = stale.map(|front| (*front, self.left(front))).collect();
+            if fronts.is_empty() {
+                continue;
+            }
+            let begun = Instant::now();
+            match self.dataplane.forget_flows(&fronts) {
+                Ok(deleted) => {
+                    self.stale.retain(|front| !fronts.contains_key(front));
+                    report.conntrack.push(Cleaned {
+                        family,
+                        took: begun.elapsed(),
+                        deleted,
+                    });
+                }
+                Err(error) => report.refused.push(Refusal {
+                    kind: "conntrack",
+                    virtual_server: None,
+                    error: format!("{error:#}"),
+                }),
+            }
         }
     }
 

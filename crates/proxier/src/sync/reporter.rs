@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube_ipvs_core::k8s::{Node, Object};
-use kube_ipvs_core::state::{Family, KernelState};
-use kube_ipvs_core::{Cluster, Event, HostAddress, NodePortAddresses, Warning};
+use kube_ipvs_core::state::Family;
+use kube_ipvs_core::{
+    Cluster, Event, HostAddress, Kind, NodePortAddresses, TrafficPolicy, Warning,
+};
 
 use super::report::counts;
 use super::{Round, Syncer, Trigger};
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Cleaned, Dataplane};
 use crate::health::node_ports::{Addresses, HealthCheckPorts};
 use crate::health::{self, Health};
 use crate::metrics::{Metrics, Tables};
@@ -35,6 +37,14 @@ pub struct Reporter {
     sink: Option<WarningSink>,
     /// The oldest change of an EndpointSlice that no round has carried out.
     triggered: Option<Timestamp>,
+    pending: Pending,
+}
+
+/// Changes that no round has taken in yet.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pending {
+    services: usize,
+    endpoints: usize,
 }
 
 impl Reporter {
@@ -48,6 +58,7 @@ impl Reporter {
             warned: BTreeSet::new(),
             sink: None,
             triggered: None,
+            pending: Pending::default(),
         }
     }
 
@@ -65,17 +76,38 @@ impl Reporter {
 
     pub(super) fn event(&mut self, event: &Event) {
         self.metrics.source_seen(std::time::Instant::now());
-        match event {
-            Event::Upsert(Object::EndpointSlice(slice)) => {
+        let kind = match event {
+            Event::Upsert(object) => Some(object.kind()),
+            Event::Delete(object) => Some(object.kind),
+            _ => None,
+        };
+        match kind {
+            Some(Kind::EndpointSlice) => {
                 self.metrics.endpoint_changes(1);
-                let time = slice.metadata.annotations.get(TRIGGER_TIME);
-                if let Some(time) = time.and_then(|text| text.parse().ok()) {
-                    self.triggered = Some(self.triggered.map_or(time, |first| first.min(time)));
-                }
+                self.pending.endpoints += 1;
             }
-            Event::Upsert(Object::Service(_)) => self.metrics.service_changes(1),
+            Some(Kind::Service) => {
+                self.metrics.service_changes(1);
+                self.pending.services += 1;
+            }
             _ => {}
         }
+        if let Event::Upsert(Object::EndpointSlice(slice)) = event {
+            let time = slice.metadata.annotations.get(TRIGGER_TIME);
+            if let Some(time) = time.and_then(|text| text.parse().ok()) {
+                self.triggered = Some(self.triggered.map_or(time, |first| first.min(time)));
+            }
+        }
+    }
+
+    /// All events that waited have been taken in.
+    pub(super) fn taken(&self) {
+        let Pending {
+            services,
+            endpoints,
+        } = self.pending;
+        self.metrics.service_changes_pending(services);
+        self.metrics.endpoint_changes_pending(endpoints);
     }
 
     pub(super) fn queued(&self) {
@@ -108,14 +140,17 @@ impl Reporter {
         syncer: &mut Syncer<D>,
         took: Duration,
     ) {
+        self.pending = Pending::default();
+        self.taken();
         self.reason("source", None);
         self.readiness(round);
         self.numbers(round, took);
         self.node(syncer.cluster().node());
         self.warnings(syncer.cluster());
         self.health_checks(syncer.cluster(), syncer.host_addresses());
-        if let Some(state) = syncer.known() {
-            self.tables(round, state, syncer.draining());
+        self.without_local(syncer.cluster());
+        if round.trigger != Trigger::Change {
+            self.tables(syncer);
         }
     }
 
@@ -141,6 +176,21 @@ impl Reporter {
         }
         for refusal in &round.report.refused {
             self.metrics.refusal(refusal.kind);
+            if refusal.kind == "nft" {
+                // One transaction is of all families.
+                self.families
+                    .iter()
+                    .for_each(|family| self.metrics.nft_failed(*family));
+            }
+        }
+        for Cleaned {
+            family,
+            took,
+            deleted,
+        } in &round.report.conntrack
+        {
+            self.metrics
+                .conntrack_cleaned(*family, *took, *deleted as u64);
         }
         self.metrics.netlink_time("netlink", round.report.netlink);
         self.metrics.netlink_time("nft", round.report.nft);
@@ -160,36 +210,38 @@ impl Reporter {
         }
     }
 
-    /// Sizes are counted where everything was looked at anyway, so that a
-    /// change does not cost a walk over the cluster.
-    fn tables(&self, round: &Round, state: &KernelState, draining: usize) {
-        if round.trigger == Trigger::Change {
-            return;
-        }
+    /// Counts what the kernel holds for us: a walk over the cluster, so not for
+    /// every change.
+    pub(super) fn tables<D: Dataplane>(&self, syncer: &Syncer<D>) {
+        let Some(state) = syncer.known() else { return };
         for family in &self.families {
             let servers = || {
-                state
-                    .virtual_servers
-                    .iter()
-                    .filter(|(key, _)| key.family() == *family)
+                let all = state.virtual_servers.iter();
+                all.filter(|(key, _)| key.family() == *family && syncer.owns(key))
             };
             let elements = state.nft.values().flatten();
+            let vips = state.vips.iter();
             self.metrics.set_tables(
                 *family,
                 Tables {
                     virtual_servers: servers().count(),
                     real_servers: servers().map(|(_, server)| server.real_servers.len()).sum(),
-                    draining,
-                    vips: state
-                        .vips
-                        .iter()
-                        .filter(|vip| Family::of(**vip) == *family)
-                        .count(),
+                    draining: syncer.draining(*family),
+                    vips: vips.filter(|vip| Family::of(**vip) == *family).count(),
                     nft_elements: elements
                         .filter(|element| element.family() == *family)
                         .count(),
                 },
             );
+        }
+    }
+
+    fn without_local(&self, cluster: &Cluster) {
+        for policy in [TrafficPolicy::Internal, TrafficPolicy::External] {
+            for family in &self.families {
+                let n = cluster.without_local_endpoints(policy, *family);
+                self.metrics.no_local_endpoints(policy, *family, n as usize);
+            }
         }
     }
 

@@ -179,13 +179,13 @@ impl Dataplane for Linux {
     fn forget_flows(
         &mut self,
         fronts: &BTreeMap<Front, BTreeSet<RealServerKey>>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<usize> {
         let deleted = self
             .conntrack
             .delete_stale(fronts)
             .context("delete stale connection tracking entries")?;
         tracing::debug!(?deleted, "stale flows forgotten");
-        Ok(())
+        Ok(deleted.count)
     }
 
     fn loads(

@@ -306,3 +306,63 @@ fn a_host_address_takes_a_vip_off_the_link() {
         );
     });
 }
+
+#[test]
+fn sizes_are_ours_and_follow_a_change_soon() {
+    let host = Host::with_foreign();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(1)).await;
+        let real = || stage.metric("kube_ipvs_real_servers", "IPv4");
+        assert_eq!(stage.metric("kube_ipvs_virtual_servers", "IPv4"), 1.0);
+        assert_eq!(real(), 1.0);
+
+        let addresses = ["10.1.0.1", "10.1.0.2", "10.1.0.3"];
+        stage.tell([endpoints("web", "TCP", &addresses)]).await;
+        sleep(Duration::from_secs(7)).await;
+        assert_eq!(real(), 3.0, "long before the next audit");
+    });
+}
+
+#[test]
+fn changes_wait_until_a_round_has_taken_them_in() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        let waiting = |kind| {
+            let name = format!("kubeproxy_sync_proxy_rules_{kind}_changes_pending");
+            stage.metric(&name, "")
+        };
+        let mut events = lists(web(&["10.1.0.1"]));
+        let last = events.pop().unwrap();
+        stage.tell(events).await;
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!((waiting("service"), waiting("endpoint")), (1.0, 1.0));
+
+        stage.tell([last]).await;
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!((waiting("service"), waiting("endpoint")), (0.0, 0.0));
+    });
+}
+
+#[test]
+fn what_nft_refuses_and_conntrack_forgets_is_counted() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(dns(&["10.1.0.1", "10.1.0.2"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        let deleted = "kubeproxy_conntrack_reconciler_deleted_entries_total";
+        let before = stage.metric(deleted, "IPv4");
+        stage.tell([endpoints("dns", "UDP", &["10.1.0.2"])]).await;
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(stage.metric(deleted, "IPv4") - before, 1.0);
+
+        stage.fake.hook(|_, op| match op {
+            Op::Nft { .. } => Fate::Refused(Errno::EPERM),
+            _ => Fate::Done,
+        });
+        stage.tell(web(&["10.1.0.3"])).await;
+        sleep(Duration::from_secs(2)).await;
+        let failed = "kubeproxy_sync_proxy_rules_nftables_sync_failures_total";
+        assert!(stage.metric(failed, "IPv4") >= 1.0);
+    });
+}

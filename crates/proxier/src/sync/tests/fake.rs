@@ -247,11 +247,11 @@ impl Dataplane for Fake {
     fn forget_flows(
         &mut self,
         fronts: &BTreeMap<Front, BTreeSet<RealServerKey>>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<usize> {
         let mut kernel = self.kernel();
         anyhow::ensure!(!kernel.conntrack_fails, "conntrack does not answer");
         kernel.forgotten.push(fronts.clone());
-        Ok(())
+        Ok(fronts.len())
     }
 
     fn loads(
