@@ -4,6 +4,7 @@ pub(crate) mod site;
 pub(crate) mod web;
 
 mod balance;
+mod kinds;
 mod refusals;
 
 use kube_ipvs_tests::{Client, Protocol, Verdict, run, run_with_input};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kube_ipvs_tests::{Pod, Protocol};
 use serde_json::{Value, json};
 
-/// A ClusterIP Service with its endpoints.
+/// A Service, a ClusterIP one unless told otherwise, with its endpoints.
 #[derive(Clone)]
 pub(crate) struct Web {
     pub(crate) name: String,
@@ -13,6 +13,10 @@ pub(crate) struct Web {
     ports: Vec<(Protocol, u16, u16)>,
     endpoints: Vec<Endpoint>,
     annotations: Vec<(String, String)>,
+    first_node_port: Option<u16>,
+    /// More of its `spec`, and its ingress addresses.
+    spec: Vec<(&'static str, Value)>,
+    ingress: Vec<&'static str>,
 }
 
 /// One address behind it.
@@ -43,6 +47,9 @@ impl Web {
             ports: Vec::new(),
             endpoints: Vec::new(),
             annotations: Vec::new(),
+            first_node_port: None,
+            spec: Vec::new(),
+            ingress: Vec::new(),
         }
     }
 
@@ -79,8 +86,50 @@ impl Web {
         self
     }
 
+    /// A field of its `spec`.
+    pub(crate) fn spec(mut self, field: &'static str, value: Value) -> Self {
+        self.spec.push((field, value));
+        self
+    }
+
+    /// A node port for each of its ports, from this number on.
+    pub(crate) fn node_ports(mut self, first: u16) -> Self {
+        self.first_node_port = Some(first);
+        self.spec("type", "NodePort".into())
+    }
+
+    /// Addresses of a load balancer.
+    pub(crate) fn ingress(mut self, addresses: &[&'static str]) -> Self {
+        self.ingress = addresses.to_vec();
+        self.spec("type", "LoadBalancer".into())
+    }
+
+    /// A client stays where it is for so many seconds.
+    pub(crate) fn affinity(self, seconds: u32) -> Self {
+        self.spec("sessionAffinity", "ClientIP".into()).spec(
+            "sessionAffinityConfig",
+            json!({"clientIP": {"timeoutSeconds": seconds}}),
+        )
+    }
+
     /// The Service.
     pub(crate) fn service(&self) -> Value {
+        let mut service = self.cluster_ip_service();
+        for (field, value) in &self.spec {
+            service["spec"][field] = value.clone();
+        }
+        if let Some(first) = self.first_node_port {
+            let ports = service["spec"]["ports"].as_array_mut();
+            for (port, number) in ports.into_iter().flatten().zip(first..) {
+                port["nodePort"] = number.into();
+            }
+        }
+        let ingress = self.ingress.iter().map(|ip| json!({"ip": ip}));
+        service["status"] = json!({"loadBalancer": {"ingress": ingress.collect::<Vec<_>>()}});
+        service
+    }
+
+    fn cluster_ip_service(&self) -> Value {
         let ports = self.ports.iter().map(|(protocol, port, target)| {
             json!({"name": port_name(*protocol, *port), "protocol": protocol.to_string(),
                    "port": port, "targetPort": target})
