@@ -15,7 +15,7 @@ use std::{fs, thread};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::command::{require_ipvs, run};
+use crate::command::{require_ipvs, run, run_with_input};
 
 const DIRECTORY: &str = "/run/netns";
 
@@ -113,6 +113,11 @@ impl Namespace {
     /// Runs a shell script inside and gives what it printed; as [`run`] does.
     pub fn sh(&self, script: &str) -> String {
         self.run(|| run("sh", ["-ec", script]))
+    }
+
+    /// Runs `ip` commands inside, a line each: `addr add ...`.
+    pub fn ip(&self, batch: &str) {
+        self.run(|| run_with_input("ip", ["-batch", "-"], batch));
     }
 
     /// Writes a sysctl (`net/ipv4/ip_forward`) of this namespace.

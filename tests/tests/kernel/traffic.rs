@@ -4,7 +4,9 @@ pub(crate) mod site;
 pub(crate) mod web;
 
 mod balance;
+mod dns;
 mod kinds;
+mod mtu;
 mod refusals;
 
 use kube_ipvs_tests::{Client, Protocol, Verdict, run, run_with_input};
