@@ -5,6 +5,7 @@ pub(crate) mod web;
 
 mod balance;
 mod dns;
+mod hosts;
 mod kinds;
 mod mtu;
 mod refusals;
