@@ -227,3 +227,32 @@ fn resolvers_with_fixed_ports_lose_at_most_one_question_a_change() {
 
     resolvers.stop();
 }
+
+/// The kernel remembers that flow without address translation, and the answers
+/// of an endpoint elsewhere would go past this node.
+#[test]
+fn a_resolver_that_asked_before_there_was_a_service_is_answered() {
+    let mut site = Site::new();
+    let other = site.small.topology.node();
+    let pod = other.pod("p3");
+    let _servers = serve(&pod);
+    site.start(&["--ipvs-min-sync-period=100ms"]);
+    let node = [
+        IpAddr::from(site.small.node.v4()),
+        site.small.node.v6().into(),
+    ];
+    let mut flows = node.map(|address| {
+        let to = SocketAddr::new(address, 30_053).to_string();
+        let flow = site.outside().connect(Protocol::Udp, &to);
+        flow.expect("UDP needs no answer")
+    });
+    let early = flows.each_mut().map(Connection::ask);
+    assert_eq!(early, [Verdict::Refused, Verdict::Refused]);
+
+    site.write(&dns(&[([pod.v4.into(), pod.v6.into()], State::Ready)]));
+    site.wait_for_vip("10.96.0.10");
+    site.wait_for_vip("fd00:96::10");
+
+    let who = flows.each_mut().map(|flow| flow.ask().who().to_owned());
+    assert_eq!(who, ["p3", "p3"]);
+}
