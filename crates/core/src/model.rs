@@ -49,6 +49,11 @@ impl Model {
         &self.state
     }
 
+    /// What it holds, without the model.
+    pub fn into_state(self) -> KernelState {
+        self.state
+    }
+
     /// Carries out a plan up to the first refusal.
     pub fn apply(&mut self, plan: &Plan) -> Result<(), Refused> {
         plan.ops.iter().try_for_each(|op| self.step(op))

@@ -15,7 +15,8 @@ use kube_ipvs_core::HostAddress;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{
-    Family, Front, KernelState, NftElement, NftSet, NftState, RealServerKey, VirtualServerKey,
+    Family, Front, KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey,
+    VirtualServer, VirtualServerKey,
 };
 
 /// Carries plans out and tells what is there. Synchronous: one thread owns the
@@ -26,6 +27,43 @@ pub trait Dataplane {
     /// # Errors
     /// When something could not be read whole. A partial answer is never given.
     fn observe(&mut self) -> anyhow::Result<Observed>;
+
+    /// Reads virtual servers; real servers may be left out. Without an
+    /// implementation of their own, the parts are taken from the whole.
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
+        Ok(self.observe()?.state.virtual_servers)
+    }
+
+    /// Reads the real servers of one virtual server; none when it is not there.
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    fn real_servers(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<Option<BTreeMap<RealServerKey, RealServer>>> {
+        let server = self.observe()?.state.virtual_servers.remove(server);
+        Ok(server.map(|server| server.real_servers))
+    }
+
+    /// Reads the addresses that are bound to our link.
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    fn vips(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
+        Ok(self.observe()?.state.vips)
+    }
+
+    /// Reads the elements of our tables. To be followed by [`Self::prepare`].
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    fn tables(&mut self) -> anyhow::Result<NftState> {
+        Ok(self.observe()?.state.nft)
+    }
 
     /// Makes sure that the ground is there: sysctls, link, table. What was
     /// observed stays: a table that is made anew gets the elements it had.

@@ -26,7 +26,7 @@ pub struct Times {
     /// Between the end of a round and the start of the next
     /// (`--ipvs-min-sync-period`).
     pub min_sync_period: Duration,
-    /// Between audits (`--ipvs-sync-period`).
+    /// Of one pass of the rolling audit (`--ipvs-sync-period`).
     pub sync_period: Duration,
 }
 
@@ -46,9 +46,14 @@ pub struct Driver<D> {
     /// What was refused is tried again then. Apart from `pending`: a change
     /// does not wait until something else works.
     retry: Option<Instant>,
-    next_audit: Instant,
-    /// When the last audit ended.
+    /// The next step of the rolling audit.
+    next_step: Instant,
+    /// Something happened that everything is looked at for.
+    next_audit: Option<Instant>,
+    /// When everything was last looked at.
     audited: Instant,
+    /// This host's addresses are read again then, whatever is told of them.
+    next_host: Instant,
     started: bool,
     /// When table sizes are counted anew.
     count: Option<Instant>,
@@ -71,7 +76,9 @@ impl<D: Dataplane> Driver<D> {
             not_before: now,
             retry: None,
             audited: now,
-            next_audit: now + times.sync_period,
+            next_step: now,
+            next_audit: None,
+            next_host: now,
             started: false,
             count: None,
             settled: None,
@@ -108,8 +115,14 @@ impl<D: Dataplane> Driver<D> {
                     None => return,
                 },
                 Some(change) = changes.next() => self.notice(change),
-                () = at(round) => self.round(),
-                () = sleep_until(self.next_audit) => self.audit(),
+                () = at(round) => {
+                    self.round();
+                    self.steps();
+                }
+                () = at(self.next_audit) => self.audit(),
+                () = sleep_until(self.next_host) => self.look_at_host(),
+                // What is pending comes first, so that a step tells of a whole state.
+                () = sleep_until(self.next_step), if !self.pending => self.steps(),
                 () = at(drain) => self.drain(),
                 () = at(self.count) => self.count(),
             }
@@ -159,14 +172,15 @@ impl<D: Dataplane> Driver<D> {
             // Somebody who takes away what we give, again and again, gets no
             // more than an audit a period out of us.
             let soon = Instant::now() + NOTICE_DELAY;
-            let again = self.audited + self.times.min_sync_period;
-            self.next_audit = self.next_audit.min(soon.max(again));
+            let then = soon.max(self.audited + self.times.min_sync_period);
+            self.next_audit = Some(self.next_audit.map_or(then, |next| next.min(then)));
         }
     }
 
     /// Tells the cluster of this host's addresses. When they cannot be read,
     /// the last ones stay in force.
     fn look_at_host(&mut self) {
+        self.next_host = Instant::now() + self.times.sync_period;
         match self.syncer.look_at_host() {
             Ok(changed) => {
                 self.reporter.reason("host-addresses", None);
@@ -181,7 +195,7 @@ impl<D: Dataplane> Driver<D> {
                 );
                 self.reporter
                     .reason("host-addresses", Some(format!("{error:#}")));
-                self.next_audit = self.next_audit.min(Instant::now() + self.backoff.failed());
+                self.next_host = Instant::now() + self.backoff.failed();
             }
         }
     }
@@ -195,7 +209,7 @@ impl<D: Dataplane> Driver<D> {
             Ok(Some(mut round)) => {
                 if !std::mem::replace(&mut self.started, true) {
                     round.trigger = Trigger::Start;
-                    self.next_audit = begun + self.times.sync_period;
+                    self.next_step = begun + self.pause();
                 }
                 self.finished(&round, begun);
             }
@@ -206,8 +220,9 @@ impl<D: Dataplane> Driver<D> {
             .max(Instant::now() + self.times.min_sync_period);
     }
 
+    /// Looks at everything at once.
     fn audit(&mut self) {
-        self.next_audit = Instant::now() + self.times.sync_period;
+        self.next_audit = None;
         if !self.started {
             return;
         }
@@ -225,6 +240,37 @@ impl<D: Dataplane> Driver<D> {
             Err(error) => self.failed(&error),
         }
         self.audited = Instant::now();
+        self.next_step = self.audited + self.pause();
+    }
+
+    /// Between two steps of the rolling audit. One to spare, so that what
+    /// somebody edits right behind a step is seen again within the period.
+    fn pause(&self) -> Duration {
+        self.times.sync_period / (self.syncer.audit_steps() + 1)
+    }
+
+    /// The steps that are due; several, where rounds held them up.
+    fn steps(&mut self) {
+        for _ in 0..self.syncer.audit_steps() {
+            if self.next_step <= Instant::now() {
+                self.step();
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let begun = Instant::now();
+        let oldest = begun.checked_sub(self.times.sync_period);
+        self.next_step = (self.next_step + self.pause()).max(oldest.unwrap_or(begun));
+        // What was refused is tried again in its own time, and looks at everything then.
+        if !self.started || (self.retry.is_some() && self.syncer.known().is_none()) {
+            return;
+        }
+        match self.syncer.audit_step(self.now()) {
+            Ok(Some(round)) => self.finished(&round, begun),
+            Ok(None) => {}
+            Err(error) => self.failed(&error),
+        }
     }
 
     fn drain(&mut self) {

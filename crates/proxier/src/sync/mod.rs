@@ -3,6 +3,7 @@
 //! [`Syncer`] is the whole of it without a clock or a channel, so that tests
 //! walk it step by step over a fake kernel; [`driver`] gives it both.
 
+mod audit;
 mod backoff;
 pub mod driver;
 mod loads;
@@ -33,6 +34,9 @@ pub use report::{Drift, Round, Trigger};
 /// Services that everything else on a node waits for: the API server, DNS.
 const FIRST: [(&str, &str); 2] = [("default", "kubernetes"), ("kube-system", "kube-dns")];
 
+/// What was being done when the kernel would not be read.
+const READ: &str = "read the kernel's state";
+
 /// Brings the kernel to what the cluster says and keeps it there.
 pub struct Syncer<D> {
     cluster: Cluster,
@@ -40,6 +44,8 @@ pub struct Syncer<D> {
     record: RecordFile,
     /// What the kernel holds as far as we know; none when we must look first.
     known: Option<Model>,
+    /// What the rolling audit reads next.
+    piece: audit::Piece,
     drain: Drain,
     /// When draining is to be looked at again, in milliseconds.
     drain_due: Option<u64>,
@@ -68,6 +74,7 @@ impl<D: Dataplane> Syncer<D> {
             dataplane,
             record,
             known: None,
+            piece: audit::Piece::default(),
             drain: Drain::new(timeout),
             drain_due: None,
             host: Vec::new(),
@@ -163,10 +170,12 @@ impl<D: Dataplane> Syncer<D> {
             return self.audit(now, Trigger::Change).map(Some);
         }
         let touched = self.cluster.compile();
-        self.carry_out_touched(now, touched).map(Some)
+        self.carry_out_touched(now, touched, Trigger::Change)
+            .map(Some)
     }
 
-    /// Reads the kernel and repairs whatever differs from what it should hold.
+    /// Reads the whole kernel and repairs whatever differs from what it should
+    /// hold. A rolling audit begins anew.
     ///
     /// # Errors
     /// As [`Self::sync`].
@@ -183,6 +192,7 @@ impl<D: Dataplane> Syncer<D> {
         let plan = diff(self.cluster.desired(), &observed.state, &terms);
         self.settle_record(&observed.state);
         self.known = Some(Model::new(observed.state));
+        self.piece = audit::Piece::default();
         let round = self.carry_out(plan, trigger)?;
         Ok(Round { drift, ..round })
     }
@@ -193,10 +203,7 @@ impl<D: Dataplane> Syncer<D> {
     /// When the kernel cannot be read.
     pub fn plan(&mut self) -> anyhow::Result<Plan> {
         self.cluster.compile();
-        let observed = self
-            .dataplane
-            .observe()
-            .context("read the kernel's state")?;
+        let observed = self.dataplane.observe().context(READ)?;
         self.look_at_drain(0, &observed);
         Ok(diff(
             self.cluster.desired(),
@@ -213,7 +220,7 @@ impl<D: Dataplane> Syncer<D> {
         if self.known.is_none() {
             return Ok(None);
         }
-        let round = self.carry_out_touched(now, Touched::default())?;
+        let round = self.carry_out_touched(now, Touched::default(), Trigger::Change)?;
         Ok((!round.plan.is_empty()).then_some(round))
     }
 
@@ -234,18 +241,21 @@ impl<D: Dataplane> Syncer<D> {
 
     /// What the kernel holds, and how many sysctls had to be set.
     fn observe(&mut self) -> anyhow::Result<(Observed, u64)> {
-        let observed = self
-            .dataplane
-            .observe()
-            .context("read the kernel's state")?;
-        let prepared = self.dataplane.prepare(&observed)?;
+        let observed = self.dataplane.observe().context(READ)?;
+        let sysctls = self.prepare(&observed)?;
+        Ok((observed, sysctls))
+    }
+
+    /// Makes the ground sure; gives how many sysctls had to be set.
+    fn prepare(&mut self, observed: &Observed) -> anyhow::Result<u64> {
+        let prepared = self.dataplane.prepare(observed)?;
         let sysctls = prepared.sysctls.len() as u64;
         self.record.add_sysctls(prepared.sysctls);
         if let Some(changed) = prepared.timeouts {
             self.record.add_timeouts(changed);
         }
         self.record.flush()?;
-        Ok((observed, sysctls))
+        Ok(sysctls)
     }
 
     /// What somebody else did to ours since we last knew, counted by the
@@ -299,7 +309,12 @@ impl<D: Dataplane> Syncer<D> {
         self.drain_due = step.next;
     }
 
-    fn carry_out_touched(&mut self, now: u64, mut touched: Touched) -> anyhow::Result<Round> {
+    fn carry_out_touched(
+        &mut self,
+        now: u64,
+        mut touched: Touched,
+        trigger: Trigger,
+    ) -> anyhow::Result<Round> {
         let known = self.known.as_ref().expect("the callers made sure").state();
         let mut loads = Loads::of(&mut self.dataplane);
         let step = self.drain.step(now, &self.cluster, known, &touched, |key| {
@@ -309,7 +324,7 @@ impl<D: Dataplane> Syncer<D> {
         touched.virtual_servers.extend(step.touched.virtual_servers);
         let terms = self.terms(self.owned_among(&touched.virtual_servers));
         let plan = diff_touched(self.cluster.desired(), known, &touched, &terms);
-        self.carry_out(plan, Trigger::Change)
+        self.carry_out(plan, trigger)
     }
 
     fn terms(&self, owned: Owned) -> Terms {

@@ -18,7 +18,9 @@ use ipvs_netlink as ipvs;
 use kube_ipvs_core::HostAddress;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
-use kube_ipvs_core::state::{Family, Front, RealServerKey, VirtualServerKey};
+use kube_ipvs_core::state::{
+    Family, Front, NftState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
+};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::conntrack::Conntrack;
@@ -145,6 +147,25 @@ pub(crate) fn with_hint(error: ipvs::Error) -> anyhow::Error {
 impl Dataplane for Linux {
     fn observe(&mut self) -> anyhow::Result<Observed> {
         observe::all(self)
+    }
+
+    fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
+        observe::virtual_servers(self)
+    }
+
+    fn real_servers(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<Option<BTreeMap<RealServerKey, RealServer>>> {
+        observe::real_servers(self, server)
+    }
+
+    fn vips(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
+        observe::vips(self)
+    }
+
+    fn tables(&mut self) -> anyhow::Result<NftState> {
+        observe::tables(self)
     }
 
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared> {

@@ -1,33 +1,46 @@
 //! Reads what the kernel holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use anyhow::Context;
+use ipvs_netlink::Destination;
 use kube_ipvs_core::drain::Load;
-use kube_ipvs_core::state::{
-    KernelState, NftState, RealServerKey, VirtualServer, VirtualServerKey,
-};
+use kube_ipvs_core::state::{NftState, RealServer, RealServerKey, VirtualServer, VirtualServerKey};
 
 use super::{Linux, convert};
 use crate::dataplane::{Connections, Observed};
 
-/// Everything: virtual servers with their real servers, VIPs, tables.
+/// Everything: virtual servers with their real servers, VIPs, tables. A virtual
+/// server that vanished meanwhile is left out.
 pub(super) fn all(linux: &mut Linux) -> anyhow::Result<Observed> {
     let mut observed = Observed::default();
-    for (key, server) in virtual_servers(linux)? {
+    for (key, mut server) in virtual_servers(linux)? {
+        let Some(destinations) = destinations(linux, &key)? else {
+            continue;
+        };
+        for destination in &destinations {
+            let (real, state) = convert::real_server(destination);
+            server.real_servers.insert(real, state);
+            let connections = Connections {
+                active: destination.active_connections,
+                inactive: destination.inactive_connections,
+            };
+            if connections != Connections::default() {
+                observed.connections.insert((key, real), connections);
+            }
+        }
         observed.state.virtual_servers.insert(key, server);
     }
-    let keys: Vec<_> = observed.state.virtual_servers.keys().copied().collect();
-    for key in keys {
-        real_servers(linux, &key, &mut observed)?;
-    }
-    observed.state.vips = linux.binder.bound().context("read bound VIPs")?;
+    observed.state.vips = vips(linux)?;
     observed.state.nft = tables(linux)?;
     Ok(observed)
 }
 
 /// Virtual servers without their real servers, of the families that we serve.
-fn virtual_servers(linux: &mut Linux) -> anyhow::Result<Vec<(VirtualServerKey, VirtualServer)>> {
+pub(super) fn virtual_servers(
+    linux: &mut Linux,
+) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
     let services = linux.client.services().context("read IPVS services")?;
     Ok(services
         .iter()
@@ -36,38 +49,13 @@ fn virtual_servers(linux: &mut Linux) -> anyhow::Result<Vec<(VirtualServerKey, V
         .collect())
 }
 
-/// Real servers of one virtual server. One that vanished meanwhile is left out.
-fn real_servers(
+/// Real servers of one virtual server; none when it is not there.
+pub(super) fn real_servers(
     linux: &mut Linux,
     key: &VirtualServerKey,
-    observed: &mut Observed,
-) -> anyhow::Result<()> {
-    let destinations = match linux.client.destinations(&convert::service_id(key)) {
-        Ok(destinations) => destinations,
-        Err(error) if convert::is_not_found(&error) => {
-            observed.state.virtual_servers.remove(key);
-            return Ok(());
-        }
-        Err(error) => return Err(error).context("read IPVS destinations"),
-    };
-    let KernelState {
-        virtual_servers, ..
-    } = &mut observed.state;
-    let Some(server) = virtual_servers.get_mut(key) else {
-        return Ok(());
-    };
-    for destination in &destinations {
-        let (real, state) = convert::real_server(destination);
-        server.real_servers.insert(real, state);
-        let connections = Connections {
-            active: destination.active_connections,
-            inactive: destination.inactive_connections,
-        };
-        if connections != Connections::default() {
-            observed.connections.insert((*key, real), connections);
-        }
-    }
-    Ok(())
+) -> anyhow::Result<Option<BTreeMap<RealServerKey, RealServer>>> {
+    let destinations = destinations(linux, key)?;
+    Ok(destinations.map(|all| all.iter().map(convert::real_server).collect()))
 }
 
 /// Connections of the real servers of one virtual server.
@@ -75,11 +63,7 @@ pub(super) fn loads(
     linux: &mut Linux,
     key: &VirtualServerKey,
 ) -> anyhow::Result<BTreeMap<RealServerKey, Load>> {
-    let destinations = match linux.client.destinations(&convert::service_id(key)) {
-        Ok(destinations) => destinations,
-        Err(error) if convert::is_not_found(&error) => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error).context("read IPVS destinations"),
-    };
+    let destinations = destinations(linux, key)?.unwrap_or_default();
     Ok(destinations
         .iter()
         .map(|destination| {
@@ -94,10 +78,27 @@ pub(super) fn loads(
         .collect())
 }
 
-fn tables(linux: &mut Linux) -> anyhow::Result<NftState> {
+/// Addresses bound to our link.
+pub(super) fn vips(linux: &mut Linux) -> anyhow::Result<BTreeSet<IpAddr>> {
+    linux.binder.bound().context("read bound VIPs")
+}
+
+/// Elements of our tables.
+pub(super) fn tables(linux: &mut Linux) -> anyhow::Result<NftState> {
     let mut state = NftState::new();
     for table in &mut linux.tables {
         table.read(&linux.nft, &mut state)?;
     }
     Ok(state)
+}
+
+fn destinations(
+    linux: &mut Linux,
+    key: &VirtualServerKey,
+) -> anyhow::Result<Option<Vec<Destination>>> {
+    match linux.client.destinations(&convert::service_id(key)) {
+        Ok(destinations) => Ok(Some(destinations)),
+        Err(error) if convert::is_not_found(&error) => Ok(None),
+        Err(error) => Err(error).context("read IPVS destinations"),
+    }
 }

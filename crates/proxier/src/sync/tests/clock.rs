@@ -204,6 +204,48 @@ fn what_somebody_flushes_comes_back_within_the_period() {
 }
 
 #[test]
+fn an_edit_at_any_time_is_healed_within_the_period_and_never_by_a_whole_look() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        let wanted = stage.fake.state();
+        let looks = stage.fake.kernel().observed;
+        for _ in 0..40 {
+            sleep(Duration::from_millis(1700)).await;
+            stage.fake.edit(|state| {
+                let server = state.virtual_servers.get_mut(&key(WEB)).unwrap();
+                server.real_servers.clear();
+                state.vips.clear();
+            });
+            sleep(TIMES.sync_period).await;
+            assert_eq!(stage.fake.state(), wanted);
+        }
+        assert_eq!(stage.metric("kube_ipvs_drift_total", ""), 80.0);
+        assert_eq!(stage.fake.kernel().observed, looks);
+    });
+}
+
+#[test]
+fn changes_without_end_do_not_hold_up_the_audit() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        let all = web(&["10.1.0.1"]).into_iter().chain(dns(&["10.1.0.3"]));
+        stage.tell(lists(all)).await;
+        sleep(Duration::from_secs(5)).await;
+        stage
+            .fake
+            .edit(|state| _ = state.virtual_servers.remove(&key(WEB)));
+        for n in 0..300 {
+            let address = format!("10.1.{}.{}", n / 250, n % 250);
+            stage.tell([endpoints("dns", "UDP", &[&address])]).await;
+            sleep(TIMES.sync_period / 300).await;
+        }
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
+    });
+}
+
+#[test]
 fn a_vip_that_goes_is_back_at_once_and_our_own_unbinding_is_no_news() {
     let host = Host::new();
     stage(&host, |stage| async move {

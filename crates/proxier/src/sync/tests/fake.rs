@@ -10,7 +10,9 @@ use kube_ipvs_core::HostAddress;
 use kube_ipvs_core::drain::{Key, Load};
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::{Op, Plan};
-use kube_ipvs_core::state::{Front, KernelState, RealServerKey, VirtualServerKey};
+use kube_ipvs_core::state::{
+    Front, KernelState, NftState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
+};
 use nix::errno::Errno;
 
 use crate::dataplane::sysctl::Changed;
@@ -44,6 +46,10 @@ pub(super) struct Kernel {
     pub(super) done: Vec<Op>,
     /// How often it was read whole.
     pub(super) observed: usize,
+    /// How often it was asked for a part, and how much it told then: virtual
+    /// servers, real servers, VIPs, elements.
+    pub(super) asked: usize,
+    pub(super) told: usize,
     pub(super) observe_fails: Option<Errno>,
     pub(super) prepare_fails: bool,
     pub(super) conntrack_fails: bool,
@@ -68,6 +74,8 @@ impl Fake {
             tried: 0,
             done: Vec::new(),
             observed: 0,
+            asked: 0,
+            told: 0,
             observe_fails: None,
             prepare_fails: false,
             conntrack_fails: false,
@@ -127,6 +135,17 @@ impl Fake {
 }
 
 impl Kernel {
+    /// Answers with a part of the state.
+    fn part<T>(&mut self, part: impl FnOnce(&KernelState) -> (T, usize)) -> anyhow::Result<T> {
+        self.asked += 1;
+        if let Some(errno) = self.observe_fails {
+            return Err(errno.into());
+        }
+        let (part, told) = part(self.model.state());
+        self.told += told;
+        Ok(part)
+    }
+
     fn step(&mut self, op: &Op, report: &mut ApplyReport, met: &mut Met) -> bool {
         let number = self.tried;
         self.tried += 1;
@@ -208,6 +227,41 @@ impl Dataplane for Fake {
         })
     }
 
+    fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
+        self.kernel().part(|state| {
+            let mut servers = state.virtual_servers.clone();
+            servers.values_mut().for_each(|s| s.real_servers.clear());
+            let count = servers.len();
+            (servers, count)
+        })
+    }
+
+    fn real_servers(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<Option<BTreeMap<RealServerKey, RealServer>>> {
+        self.kernel().part(|state| {
+            let reals = state.virtual_servers.get(server);
+            let reals = reals.map(|server| server.real_servers.clone());
+            let count = reals.as_ref().map_or(0, BTreeMap::len);
+            (reals, count)
+        })
+    }
+
+    fn vips(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
+        self.kernel()
+            .part(|state| (state.vips.clone(), state.vips.len()))
+    }
+
+    fn tables(&mut self) -> anyhow::Result<NftState> {
+        self.kernel().part(|state| {
+            (
+                state.nft.clone(),
+                state.nft.values().map(BTreeSet::len).sum(),
+            )
+        })
+    }
+
     fn prepare(&mut self, _observed: &Observed) -> anyhow::Result<Prepared> {
         let mut kernel = self.kernel();
         anyhow::ensure!(!kernel.prepare_fails, "the table cannot be made");
@@ -261,7 +315,7 @@ impl Dataplane for Fake {
         let kernel = self.kernel();
         let servers = &kernel.model.state().virtual_servers;
         let reals = servers.get(server).into_iter();
-        let load = |(real, state): (&RealServerKey, &kube_ipvs_core::state::RealServer)| {
+        let load = |(real, state): (&RealServerKey, &RealServer)| {
             let key = (*server, *real);
             let counts = kernel.connections.get(&key).copied().unwrap_or_default();
             let load = Load {

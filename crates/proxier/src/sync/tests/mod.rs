@@ -1,5 +1,6 @@
 //! The loop over a kernel of maps in which everything can fail.
 
+mod audit;
 mod clock;
 mod fake;
 mod faults;

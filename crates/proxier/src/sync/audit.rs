@@ -1,0 +1,251 @@
+//! The rolling audit: the kernel is read piece by piece, all of it within one
+//! `--ipvs-sync-period`, so that a big node is never busy with all at once.
+//!
+//! A step reads one piece, compares it with what is known, and repairs what
+//! differs. What needs the whole picture – the start, what follows a refusal,
+//! a notice that the link or a VIP is gone – is read in one by [`Syncer::audit`].
+
+use std::ops::Bound;
+
+use anyhow::Context;
+use kube_ipvs_core::diff::Touched;
+use kube_ipvs_core::model::Model;
+use kube_ipvs_core::plan::Settings;
+use kube_ipvs_core::state::{KernelState, NftSet, NftState, VirtualServer, VirtualServerKey};
+
+use super::{READ, Round, Syncer, Trigger};
+use crate::dataplane::{Dataplane, Observed};
+
+/// Steps of a pass that read real servers, at most.
+pub(super) const SLICES: usize = 21;
+/// Virtual servers of such a step, at least: a small table is not worth many.
+const SMALLEST: usize = 32;
+/// The other steps of a pass.
+const OTHERS: usize = 3;
+
+/// Where the audit stands: the piece that is read next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Sysctls, link and tables: they guard what follows.
+    #[default]
+    Tables,
+    /// VIPs.
+    Vips,
+    /// Virtual servers without their real servers.
+    Servers,
+    /// Real servers of the virtual servers after this one, in so many steps.
+    RealServers(Option<VirtualServerKey>, usize),
+}
+
+impl Piece {
+    fn real_servers(after: Option<VirtualServerKey>, slices: usize) -> Self {
+        match slices {
+            0 => Self::default(),
+            slices => Self::RealServers(after, slices),
+        }
+    }
+}
+
+/// What a step found to be other than known.
+#[derive(Default)]
+struct Found {
+    touched: Touched,
+    /// What was known of that.
+    known: KernelState,
+    sysctls: u64,
+}
+
+impl<D: Dataplane> Syncer<D> {
+    /// Reads the next piece and repairs what differs there; reads everything
+    /// when nothing is known. None when there was nothing to tell: the end of a
+    /// pass always is something. `now` as in [`Self::sync`].
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn audit_step(&mut self, now: u64) -> anyhow::Result<Option<Round>> {
+        // After an error nothing is known any more, and the next look is a whole one.
+        let Some(known) = self.known.take() else {
+            return self.audit(now, Trigger::Audit).map(Some);
+        };
+        let mut state = known.into_state();
+        let mut found = Found::default();
+        let next = match self.piece {
+            Piece::Tables => {
+                self.look_at_tables(&mut state, &mut found)?;
+                Piece::Vips
+            }
+            Piece::Vips => {
+                self.look_at_vips(&mut state, &mut found)?;
+                Piece::Servers
+            }
+            Piece::Servers => {
+                self.look_at_servers(&mut state, &mut found)?;
+                Piece::real_servers(None, slices(&state))
+            }
+            Piece::RealServers(after, slices) => {
+                let last = self.look_at_slice(after, slices, &mut state, &mut found)?;
+                Piece::real_servers(last, slices - 1)
+            }
+        };
+        let drift = self.drift(&found.known, &part(&state, &found.touched), found.sysctls);
+        self.known = Some(Model::new(state));
+        self.piece = next;
+        if found.touched.is_empty() && drift.is_empty() && next != Piece::default() {
+            return Ok(None);
+        }
+        let round = self.carry_out_touched(now, found.touched, Trigger::Audit)?;
+        Ok(Some(Round { drift, ..round }))
+    }
+
+    /// Steps of a pass.
+    pub fn audit_steps(&self) -> u32 {
+        let slices = self.known().map_or(0, slices);
+        u32::try_from(OTHERS + slices).expect("few")
+    }
+
+    fn look_at_tables(&mut self, state: &mut KernelState, found: &mut Found) -> anyhow::Result<()> {
+        let mut observed = Observed::default();
+        observed.state.nft = self.dataplane.tables().context(READ)?;
+        found.sysctls += self.prepare(&observed)?;
+        let nft = observed.state.nft;
+        for set in NftSet::ALL {
+            let [known, seen] = [&state.nft, &nft].map(|nft| nft.get(&set));
+            let none = Default::default();
+            let (known, seen) = (known.unwrap_or(&none), seen.unwrap_or(&none));
+            let differing = known.symmetric_difference(seen);
+            let differing = differing.map(|element| (set, *element));
+            found.touched.elements.extend(differing);
+        }
+        found.known.nft = elements(&state.nft, &found.touched);
+        state.nft = nft;
+        Ok(())
+    }
+
+    /// A VIP is bound only behind a guard that was just seen to be there.
+    fn look_at_vips(&mut self, state: &mut KernelState, found: &mut Found) -> anyhow::Result<()> {
+        let vips = self.dataplane.vips().context(READ)?;
+        if !state.vips.is_subset(&vips) {
+            self.look_at_tables(state, found)?;
+        }
+        found.touched.vips = &state.vips ^ &vips;
+        found.known.vips = &state.vips & &found.touched.vips;
+        state.vips = vips;
+        Ok(())
+    }
+
+    /// Virtual servers that vanished, appeared, or have other settings.
+    fn look_at_servers(
+        &mut self,
+        state: &mut KernelState,
+        found: &mut Found,
+    ) -> anyhow::Result<()> {
+        let listed = self.dataplane.virtual_servers().context(READ)?;
+        let gone = state.virtual_servers.keys();
+        let gone = gone.filter(|key| !listed.contains_key(key)).copied();
+        for key in gone.collect::<Vec<_>>() {
+            found.differs(key, state.virtual_servers.remove(&key));
+        }
+        for (key, server) in listed {
+            match state.virtual_servers.get_mut(&key) {
+                Some(known) if Settings::of(known) == Settings::of(&server) => {}
+                Some(known) => {
+                    let real_servers = known.real_servers.clone();
+                    let now = VirtualServer {
+                        real_servers,
+                        ..server
+                    };
+                    found.differs(key, Some(std::mem::replace(known, now)));
+                }
+                None => {
+                    let real_servers = self.dataplane.real_servers(&key).context(READ)?;
+                    let Some(real_servers) = real_servers else {
+                        continue;
+                    };
+                    let now = VirtualServer {
+                        real_servers,
+                        ..server
+                    };
+                    state.virtual_servers.insert(key, now);
+                    found.differs(key, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An equal share of what is left of the pass. Gives the last one it read.
+    fn look_at_slice(
+        &mut self,
+        after: Option<VirtualServerKey>,
+        slices: usize,
+        state: &mut KernelState,
+        found: &mut Found,
+    ) -> anyhow::Result<Option<VirtualServerKey>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let left = state.virtual_servers.range((from, Bound::Unbounded));
+        let share = left.clone().count().div_ceil(slices);
+        let keys: Vec<_> = left.take(share).map(|(key, _)| *key).collect();
+        for key in &keys {
+            self.look_at_real_servers(*key, state, found)?;
+        }
+        Ok(keys.last().copied().or(after))
+    }
+
+    fn look_at_real_servers(
+        &mut self,
+        key: VirtualServerKey,
+        state: &mut KernelState,
+        found: &mut Found,
+    ) -> anyhow::Result<()> {
+        let seen = self.dataplane.real_servers(&key).context(READ)?;
+        let Some(known) = state.virtual_servers.get_mut(&key) else {
+            return Ok(());
+        };
+        match seen {
+            Some(real_servers) if real_servers == known.real_servers => {}
+            Some(real_servers) => {
+                let before = known.clone();
+                known.real_servers = real_servers;
+                found.differs(key, Some(before));
+            }
+            None => found.differs(key, state.virtual_servers.remove(&key)),
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    fn differs(&mut self, key: VirtualServerKey, known: Option<VirtualServer>) {
+        self.touched.virtual_servers.insert(key);
+        let known = known.map(|server| (key, server));
+        self.known.virtual_servers.extend(known);
+    }
+}
+
+/// Steps for all real servers of a table.
+fn slices(state: &KernelState) -> usize {
+    state.virtual_servers.len().div_ceil(SMALLEST).min(SLICES)
+}
+
+/// What was touched of a state.
+fn part(state: &KernelState, touched: &Touched) -> KernelState {
+    let servers = touched.virtual_servers.iter();
+    let servers = servers.filter_map(|key| state.virtual_servers.get_key_value(key));
+    KernelState {
+        virtual_servers: servers
+            .map(|(key, server)| (*key, server.clone()))
+            .collect(),
+        vips: &state.vips & &touched.vips,
+        nft: elements(&state.nft, touched),
+    }
+}
+
+fn elements(nft: &NftState, touched: &Touched) -> NftState {
+    let mut part = NftState::new();
+    for (set, element) in &touched.elements {
+        if nft.get(set).is_some_and(|all| all.contains(element)) {
+            part.entry(*set).or_default().insert(*element);
+        }
+    }
+    part
+}

@@ -1,0 +1,285 @@
+//! The rolling audit: everything within a pass, and no step much of it.
+
+use std::collections::BTreeMap;
+
+use kube_ipvs_core::Event;
+use kube_ipvs_core::state::{
+    KernelState, NftElement, NftSet, RealServer, RealServerKey, VirtualServer,
+};
+use nix::errno::Errno;
+
+use super::fake::Fake;
+use super::objects::{dns, endpoints, service, web};
+use super::{DNS, FOREIGN, Host, WEB, key, tell};
+use crate::sync::audit::SLICES;
+use crate::sync::{Round, Syncer, Trigger};
+
+const WEIGHT_9: RealServer = RealServer {
+    weight: 9,
+    upper_threshold: 0,
+    lower_threshold: 0,
+};
+
+/// Somebody edits the kernel.
+type Edit = fn(&mut KernelState);
+
+/// What somebody does, and what is done against it.
+const EDITS: [(Edit, &str); 11] = [
+    (|state| _ = reals(state).pop_first(), "add-real-server 1"),
+    (
+        |state| _ = reals(state).insert("10.9.9.9:80".parse().unwrap(), WEIGHT_9),
+        "remove-real-server 1",
+    ),
+    (
+        |state| reals(state).values_mut().for_each(|real| *real = WEIGHT_9),
+        "edit-real-server 2",
+    ),
+    (
+        |state| state.virtual_servers.retain(|at, _| *at != key(WEB)),
+        "add-real-server 2, add-virtual-server 1",
+    ),
+    (
+        |state| state.virtual_servers.clear(),
+        "add-real-server 3, add-virtual-server 2",
+    ),
+    (
+        |state| server(state).scheduler = "sh".to_owned(),
+        "edit-virtual-server 1",
+    ),
+    (
+        |state| {
+            server(state).scheduler = "sh".to_owned();
+            reals(state).clear();
+        },
+        "add-real-server 2, edit-virtual-server 1",
+    ),
+    (|state| _ = state.vips.pop_first(), "bind-vip 1"),
+    (
+        |state| _ = state.vips.insert("192.0.2.9".parse().unwrap()),
+        "unbind-vip 1",
+    ),
+    (
+        |state| {
+            let vips = state.nft.get_mut(&NftSet::Vips).unwrap();
+            vips.insert(NftElement::Address("192.0.2.9".parse().unwrap()));
+        },
+        "remove-nft 1",
+    ),
+    (
+        |state| {
+            _ = state
+                .nft
+                .get_mut(&NftSet::ServicePorts)
+                .unwrap()
+                .pop_first()
+        },
+        "add-nft 1",
+    ),
+];
+
+fn server(state: &mut KernelState) -> &mut VirtualServer {
+    state.virtual_servers.get_mut(&key(WEB)).unwrap()
+}
+
+fn reals(state: &mut KernelState) -> &mut BTreeMap<RealServerKey, RealServer> {
+    &mut server(state).real_servers
+}
+
+fn both() -> impl Iterator<Item = Event> {
+    web(&["10.1.0.1", "10.1.0.2"])
+        .into_iter()
+        .chain(dns(&["10.1.0.3"]))
+}
+
+/// As many steps as a pass has, wherever it stands.
+fn pass(syncer: &mut Syncer<Fake>) -> Vec<Round> {
+    let steps = syncer.audit_steps();
+    let mut rounds = Vec::new();
+    for _ in 0..steps {
+        rounds.extend(syncer.audit_step(0).unwrap());
+    }
+    rounds
+}
+
+fn drift(rounds: &[Round]) -> String {
+    let all = rounds.iter().flat_map(|round| &round.drift);
+    let mut all: Vec<_> = all.map(|(kind, n)| format!("{kind} {n}")).collect();
+    all.sort();
+    all.join(", ")
+}
+
+#[test]
+fn a_pass_reads_everything_once_and_no_step_much() {
+    let host = Host::new();
+    let addresses: Vec<_> = (1..=10).map(|n| format!("10.1.0.{n}")).collect();
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    let objects = (0..1000).flat_map(|n| {
+        let name = format!("web-{n}");
+        let vip = format!("10.97.{}.{}", n / 256, n % 256);
+        [
+            service(&name, &vip, "TCP"),
+            endpoints(&name, "TCP", &addresses),
+        ]
+    });
+    let mut syncer = host.started(objects);
+    let whole = host.fake.kernel().observed;
+    let state = host.fake.state();
+    let elements: usize = state.nft.values().map(|elements| elements.len()).sum();
+    let everything = elements + 1000 + 1000 + 10_000;
+
+    let steps = syncer.audit_steps() as usize;
+    assert_eq!(steps, SLICES + 3);
+    let (mut asked, mut told, mut rounds) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..steps {
+        host.fake.kernel().asked = 0;
+        host.fake.kernel().told = 0;
+        rounds += usize::from(syncer.audit_step(0).unwrap().is_some());
+        asked.push(host.fake.kernel().asked);
+        told.push(host.fake.kernel().told);
+    }
+
+    assert_eq!(rounds, 1, "only the end of the pass is worth telling");
+    assert_eq!(told.iter().sum::<usize>(), everything);
+    assert!(asked.iter().all(|n| *n <= 1000 / SLICES + 1), "{asked:?}");
+    assert!(told[3..].iter().all(|n| *n <= 480), "{told:?}");
+    assert_eq!(host.fake.kernel().observed, whole, "never in one");
+}
+
+#[test]
+fn every_edit_at_every_step_is_healed_and_counted_within_a_pass() {
+    for (edit, healed_by) in EDITS {
+        for before in 0..4 {
+            let host = Host::new();
+            let mut syncer = host.started(both());
+            assert_eq!(syncer.audit_steps(), 4);
+            let (wanted, looks) = (host.fake.state(), host.fake.kernel().observed);
+            for _ in 0..before {
+                syncer.audit_step(0).unwrap();
+            }
+
+            host.fake.edit(edit);
+            let rounds = pass(&mut syncer);
+
+            assert_eq!(host.fake.state(), wanted, "{healed_by}, step {before}");
+            assert_eq!(drift(&rounds), healed_by, "step {before}");
+            assert!(rounds.iter().all(Round::is_clean));
+            assert_eq!(drift(&pass(&mut syncer)), "", "counted once");
+            assert_eq!(host.fake.kernel().observed, looks, "by pieces");
+        }
+    }
+}
+
+#[test]
+fn sysctls_are_counted_too() {
+    let host = Host::new();
+    let mut syncer = host.started(both());
+    host.fake.kernel().sysctls_changed = 2;
+    assert_eq!(drift(&pass(&mut syncer)), "set-sysctl 2");
+}
+
+#[test]
+fn a_vip_comes_back_only_behind_its_guard() {
+    let host = Host::new();
+    let mut syncer = host.started(both());
+    let wanted = host.fake.state();
+    // The tables were looked at a moment ago.
+    syncer.audit_step(0).unwrap();
+    host.fake.edit(|state| {
+        state.nft.clear();
+        state.vips.clear();
+    });
+
+    let round = syncer.audit_step(0).unwrap().unwrap();
+
+    assert!(round.is_clean());
+    assert_eq!(host.fake.state(), wanted, "both in one step");
+    assert_eq!(host.fake.kernel().dangers, [""; 0]);
+}
+
+#[test]
+fn foreign_servers_that_come_change_and_go_are_left_alone() {
+    let host = Host::new();
+    let mut syncer = host.started(both());
+    let add: Edit = |state| {
+        let mut foreign = state.virtual_servers[&key(WEB)].clone();
+        foreign.scheduler = "sh".to_owned();
+        state.virtual_servers.insert(key(FOREIGN), foreign);
+    };
+    let change: Edit = |state| {
+        let foreign = state.virtual_servers.get_mut(&key(FOREIGN)).unwrap();
+        foreign.real_servers.pop_first();
+    };
+    let remove: Edit = |state| _ = state.virtual_servers.remove(&key(FOREIGN));
+    for edit in [add, change, remove, add, change] {
+        host.fake.edit(edit);
+        let theirs = host.fake.state();
+        let rounds = pass(&mut syncer);
+        assert_eq!(host.fake.state(), theirs);
+        assert_eq!(drift(&rounds), "");
+        assert!(rounds.iter().all(|round| round.plan.is_empty()));
+        let known = syncer.known().unwrap();
+        assert_eq!(*known, theirs, "and known as they are");
+    }
+    // A Service wants the very same front: it is taken over in place.
+    host.fake.kernel().done.clear();
+    let events = [
+        service("other", "10.96.0.200", "TCP"),
+        endpoints("other", "TCP", &["10.1.0.1", "10.1.0.2"]),
+    ];
+    assert!(tell(&mut syncer, events).unwrap().is_clean());
+    let servers = host.fake.state().virtual_servers;
+    assert_eq!(servers[&key(FOREIGN)], servers[&key(WEB)]);
+}
+
+#[test]
+fn what_is_not_carried_out_yet_is_no_drift() {
+    let host = Host::new();
+    let mut syncer = host.started(web(&["10.1.0.1"]));
+    let before = host.fake.state();
+    dns(&["10.1.0.3"])
+        .into_iter()
+        .for_each(|event| syncer.event(event));
+
+    assert_eq!(drift(&pass(&mut syncer)), "");
+    assert_eq!(host.fake.state(), before);
+    assert!(syncer.sync(0).unwrap().unwrap().is_clean());
+    assert_eq!(host.fake.weight(DNS, "10.1.0.3:8080"), Some(1));
+}
+
+#[test]
+fn a_read_that_fails_removes_nothing_and_the_next_is_a_whole_one() {
+    for before in 0..4 {
+        let host = Host::new();
+        let mut syncer = host.started(both());
+        let (wanted, looks) = (host.fake.state(), host.fake.kernel().observed);
+        for _ in 0..before {
+            syncer.audit_step(0).unwrap();
+        }
+        host.fake.kernel().observe_fails = Some(Errno::EINTR);
+        let error = format!("{:#}", syncer.audit_step(0).unwrap_err());
+        assert!(
+            error.starts_with("read the kernel's state: EINTR"),
+            "{error}"
+        );
+        assert_eq!(host.fake.state(), wanted);
+
+        host.fake.heal();
+        host.fake.edit(|state| state.vips.clear());
+        assert!(syncer.audit_step(0).unwrap().unwrap().is_clean());
+        assert_eq!(host.fake.state(), wanted);
+        assert_eq!(host.fake.kernel().observed, looks + 1);
+    }
+}
+
+#[test]
+fn a_pass_begins_anew_after_a_look_at_everything() {
+    let host = Host::new();
+    let mut syncer = host.started(both());
+    syncer.audit_step(0).unwrap();
+    syncer.audit_step(0).unwrap();
+    syncer.audit(0, Trigger::Audit).unwrap();
+    let steps: Vec<bool> = (0..4)
+        .map(|_| syncer.audit_step(0).unwrap().is_some())
+        .collect();
+    assert_eq!(steps, [false, false, false, true]);
+}
