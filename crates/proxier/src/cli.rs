@@ -11,7 +11,7 @@ use kube_ipvs_core::state::Family;
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
-use crate::{check, cleanup, initialise, inspect};
+use crate::{check, cleanup, explain, initialise, inspect};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Compile(Box<PlanArgs>),
     /// List virtual servers, with ipvsadm's options and in its format
     Inspect(Box<inspect::InspectArgs>),
+    /// Say who answers at a front or for a Service, why, and what each layer holds for it
+    Explain(explain::ExplainArgs),
     /// Say whether this node can run the proxy, and what stands in the way
     Check(check::CheckArgs),
     /// Remove exactly what is ours from this node
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan(&args),
         Command::Compile(args) => compile(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Completion(args) => {

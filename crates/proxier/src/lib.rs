@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod events;
+pub mod explain;
 pub mod health;
 pub mod initialise;
 pub mod inspect;

@@ -76,13 +76,13 @@ endpoints:
 ";
 
 /// A node with foreign things on it, and Services to serve.
-struct Lab {
-    small: Small,
+pub(crate) struct Lab {
+    pub(crate) small: Small,
     manifests: TempDir,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let small = Topology::small();
         let node = &small.node.namespace;
         node.sh(FOREIGN);
@@ -95,7 +95,7 @@ impl Lab {
         Self { small, manifests }
     }
 
-    fn node(&self) -> &Namespace {
+    pub(crate) fn node(&self) -> &Namespace {
         &self.small.node.namespace
     }
 
@@ -107,7 +107,7 @@ impl Lab {
     }
 
     /// A daemon that serves.
-    fn daemon(&self, more: &[&str]) -> Daemon {
+    pub(crate) fn daemon(&self, more: &[&str]) -> Daemon {
         let daemon = Daemon::start(self.node(), self.arguments(more));
         let _server = self.small.pods[0].serve(Protocol::Tcp, 8080);
         let client = Client::within(&self.small.outside.namespace);

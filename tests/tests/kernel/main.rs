@@ -5,6 +5,7 @@ mod cleanup;
 mod client;
 mod conntrack;
 mod daemon;
+mod explain;
 mod firewall;
 mod guard;
 mod harness;

@@ -157,7 +157,7 @@ pub(crate) fn is_not_found(error: &ipvs::Error) -> bool {
 }
 
 /// The table's set for ours.
-pub(super) fn set(set: NftSet) -> nft::Set {
+pub(crate) fn set(set: NftSet) -> nft::Set {
     match set {
         NftSet::Vips => nft::Set::Vips,
         NftSet::ServicePorts => nft::Set::ServicePorts,

@@ -1,0 +1,65 @@
+//! `kube-ipvs explain` beside what the kernel was given, and what clients meet.
+
+use kube_ipvs_tests::{Client, Protocol, Verdict, kube_ipvs, output_of};
+
+use crate::cleanup::Lab;
+
+/// A `Local` Service with one endpoint here and one elsewhere, and one without.
+#[test]
+fn a_virtual_server_is_told_with_all_its_layers() {
+    let lab = Lab::new();
+    let _daemon = lab.daemon(&[]);
+    let explain = |target: &str| output_of(&mut kube_ipvs(lab.node(), ["explain", target]));
+    let before = lab.node().sh("ipvsadm -Sn; nft list ruleset; ip address");
+    let here = format!("-> {}:8080 weight 1", lab.small.pods[0].v4);
+
+    let balanced = explain("10.96.77.1:80");
+    for line in [
+        "10.96.77.1:80/TCP  default/web:http\n",
+        "  from outside  answered by 1 real server\n",
+        "  from inside   answered by 2 real servers of FWM ",
+        "  open to       10.0.0.0/8, 192.168.0.0/16\n",
+        "  address       VIP, bound as an address\n",
+        "  IPVS          10.96.77.1:80/TCP rr, ours\n",
+        "-> 10.244.99.9:8080 weight 1",
+        &here,
+    ] {
+        assert!(balanced.contains(line), "{line:?} in\n{balanced}");
+    }
+
+    let service = explain("web");
+    let node_port = format!("{}:30080/TCP  default/web:http\n", lab.small.node.v4());
+    for front in [
+        "10.96.0.10:80/TCP",
+        "[fd00:96::10]:80/TCP",
+        "10.96.77.1:80/TCP",
+        &node_port,
+    ] {
+        assert!(service.contains(front), "{front} in\n{service}");
+    }
+
+    let client = Client::within(&lab.small.outside.namespace);
+    for (front, reason) in [
+        ("10.96.0.11:80", "refused: the Service has no endpoints"),
+        (
+            "10.96.0.10:81",
+            "refused: the address is a VIP, and no Service has this port",
+        ),
+    ] {
+        let text = explain(front);
+        assert!(text.contains(&format!("from outside  {reason}")), "{text}");
+        assert_eq!(client.call(Protocol::Tcp, front), Verdict::Refused);
+    }
+    let text = explain("192.0.2.10:80");
+    assert!(
+        text.contains("from outside  not taken by this node"),
+        "{text}"
+    );
+    assert!(text.contains("-> 192.0.2.20:80 not masqueraded"), "{text}");
+    assert!(
+        text.contains("IPVS          192.0.2.10:80/TCP wlc, not ours"),
+        "{text}"
+    );
+    let after = lab.node().sh("ipvsadm -Sn; nft list ruleset; ip address");
+    assert_eq!(before, after, "it only reads");
+}
