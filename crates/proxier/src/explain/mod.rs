@@ -22,7 +22,7 @@ pub use verdict::{Explanation, Seen, explain};
 /// Flags of `kube-ipvs explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
-    /// ADDRESS:PORT[/PROTOCOL] of a VIP or node port, or a Service: [NAMESPACE/]NAME[:PORT]
+    /// ADDRESS:PORT or ADDRESS:PORT/PROTOCOL of a VIP or node port; or a Service, as NAME, NAMESPACE/NAME or NAMESPACE/NAME:PORT
     #[arg(value_name = "FRONT|SERVICE")]
     pub target: Target,
     /// Link that carries the VIPs
