@@ -92,6 +92,25 @@ pub(crate) fn classify(line: &str) -> Line<'_> {
     }
 }
 
+/// What the traffic matrix came to. libtest still talks after the test said so,
+/// and it is to be the last line.
+#[derive(Debug, Default)]
+pub(crate) struct Summary(Option<String>);
+
+impl Summary {
+    /// Looks at one line of output.
+    pub(crate) fn note(&mut self, line: &str) {
+        if line.starts_with("matrix: ") {
+            self.0 = Some(line.to_owned());
+        }
+    }
+
+    /// The line to end with.
+    pub(crate) fn line(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
 /// How the wait for the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -238,6 +257,23 @@ mod tests {
             classify("test result: ok. 3 passed\r"),
             Line::Output("test result: ok. 3 passed")
         );
+    }
+
+    #[test]
+    fn the_matrix_has_the_last_word() {
+        let mut summary = Summary::default();
+        assert_eq!(summary.line(), None);
+
+        for line in [
+            "running 2 tests",
+            "matrix: 360 cells, 0 wrong",
+            "ok",
+            "the matrix: no",
+        ] {
+            summary.note(line);
+        }
+
+        assert_eq!(summary.line(), Some("matrix: 360 cells, 0 wrong"));
     }
 
     #[test]

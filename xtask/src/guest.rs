@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::apt;
 use crate::artifacts::{self, Target};
-use crate::console::Outcome;
+use crate::console::{Outcome, Summary};
 use crate::initramfs::{self, Program};
 use crate::kernel::Kernel;
 use crate::paths::Paths;
@@ -134,6 +134,10 @@ pub(crate) fn run_parts(
     for guest in &guests {
         guest.show();
     }
+    for guest in &guests {
+        let summary = guest.summary.lock().expect("nobody panics with it");
+        summary.line().into_iter().for_each(qemu::say);
+    }
     let outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(Outcome::of_all(outcomes))
 }
@@ -164,6 +168,7 @@ struct Guest {
     kept_log: PathBuf,
     /// The job's output, where it is not shown as it comes.
     held: Option<Mutex<Vec<String>>>,
+    summary: Mutex<Summary>,
 }
 
 impl Guest {
@@ -192,6 +197,7 @@ impl Guest {
             kernel_log,
             kept_log: paths.vm()?.join("kernel.log"),
             held: None,
+            summary: Mutex::default(),
         })
     }
 
@@ -216,6 +222,7 @@ impl Guest {
             memory: machine.memory,
             clock,
             held: self.held.as_ref(),
+            summary: &self.summary,
         }
     }
 }

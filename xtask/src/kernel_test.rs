@@ -1,16 +1,17 @@
 //! `cargo xtask kernel-test`: the tests that need root and IPVS.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::artifacts::{self, Target};
-use crate::console::Outcome;
+use crate::console::{Outcome, Summary};
 use crate::guest::{self, Machine};
 use crate::paths::Paths;
-use crate::qemu::Clock;
+use crate::qemu::{self, Clock};
 use crate::{apt, tools};
 
 /// Fewer tests than this are not worth one more guest.
@@ -103,11 +104,35 @@ fn deal(names: &[String], hands: u32) -> Vec<Vec<String>> {
 fn native(arguments: &Arguments) -> Result<Outcome> {
     native_ipvs().context("--native")?;
     apt::need_native()?;
-    run_here(Target::Test("kernel"), &test_arguments(arguments))
+    let mut child = program_here(Target::Test("kernel"), &test_arguments(arguments))?
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start the kernel tests")?;
+    let mut summary = Summary::default();
+    let output = child.stdout.take().context("the tests' output")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("read the tests' output")?;
+        let line = String::from_utf8_lossy(&line);
+        summary.note(&line);
+        qemu::say(&line);
+    }
+    let outcome = outcome_of(child.wait().context("wait for the kernel tests")?);
+    if let Some(line) = summary.line() {
+        qemu::say(line);
+    }
+    Ok(outcome)
 }
 
 /// Builds a program of the tests and runs it on this machine.
 pub(crate) fn run_here(target: Target, arguments: &[String]) -> Result<Outcome> {
+    let mut command = program_here(target, arguments)?;
+    let status = command.status();
+    status
+        .with_context(|| format!("start {command:?}"))
+        .map(outcome_of)
+}
+
+fn program_here(target: Target, arguments: &[String]) -> Result<Command> {
     let paths = Paths::find()?;
     let programs = artifacts::build(&paths, &[target])?;
     let find = |name: &str| {
@@ -119,16 +144,19 @@ pub(crate) fn run_here(target: Target, arguments: &[String]) -> Result<Outcome> 
     let name = match target {
         Target::Bin(name) | Target::Test(name) => name,
     };
-    let status = Command::new(find(name)?)
+    let mut command = Command::new(find(name)?);
+    command
         .args(arguments)
-        .env("KUBE_IPVS_BIN", find("kube-ipvs")?)
-        .status()
-        .with_context(|| format!("start {name}"))?;
-    Ok(match status.code() {
+        .env("KUBE_IPVS_BIN", find("kube-ipvs")?);
+    Ok(command)
+}
+
+fn outcome_of(status: ExitStatus) -> Outcome {
+    match status.code() {
         Some(0) => Outcome::Passed,
         Some(code) => Outcome::Code(u8::try_from(code).unwrap_or(u8::MAX)),
         None => Outcome::Vanished,
-    })
+    }
 }
 
 /// Says why this machine cannot do it, or nothing.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::console::{self, End, Line, Outcome};
+use crate::console::{self, End, Line, Outcome, Summary};
 use crate::tools;
 
 /// How long a guest may take until it says that it is up.
@@ -47,6 +47,8 @@ pub(crate) struct Emulator<'a> {
     pub(crate) clock: Clock,
     /// Takes the job's output; without it, our standard output does.
     pub(crate) held: Option<&'a Mutex<Vec<String>>>,
+    /// Sees all of the job's output.
+    pub(crate) summary: &'a Mutex<Summary>,
 }
 
 impl Emulator<'_> {
@@ -89,6 +91,8 @@ impl Emulator<'_> {
     }
 
     fn tell(&self, line: &str) {
+        let summary = self.summary.lock();
+        summary.expect("nobody panics with it").note(line);
         match self.held {
             Some(held) => held
                 .lock()

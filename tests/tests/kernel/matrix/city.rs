@@ -1,4 +1,4 @@
-//! Two nodes, their pods, a machine outside, and Services of every kind.
+//! Three nodes, their pods, a machine outside, and Services of every kind.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,7 +13,9 @@ const PORT: u16 = 80;
 const ENDPOINT_PORT: u16 = 8080;
 
 const POLICIES: [&str; 2] = ["Cluster", "Local"];
-const PLACES: [&str; 4] = ["here", "leaving", "there", "none"];
+const PLACES: [&str; 7] = [
+    "here", "leaving", "there", "none", "both", "third", "hostnet",
+];
 
 /// An IP family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +39,12 @@ impl std::fmt::Display for Family {
 
 /// The cluster of the matrix.
 pub(crate) struct City {
-    pub(crate) nodes: [Node; 2],
+    pub(crate) nodes: [Node; 3],
     a: Pod,
     b: Pod,
     c: Pod,
     d: Pod,
+    e: Pod,
     outside: Outside,
     binding: &'static str,
     _servers: Vec<Server>,
@@ -52,10 +55,11 @@ impl City {
     /// Everything but the proxiers' work.
     pub(crate) fn new(binding: &'static str) -> Self {
         let network = Topology::new();
-        let nodes = [network.node(), network.node()];
-        let [one, two] = &nodes;
+        let nodes = [network.node(), network.node(), network.node()];
+        let [one, two, three] = &nodes;
         let [a, c] = ["a", "c"].map(|name| one.pod(name));
         let [b, d] = ["b", "d"].map(|name| two.pod(name));
+        let e = three.pod("e");
         let outside = network.outside();
         for net in VIP_NETS {
             outside.route(net, one);
@@ -65,8 +69,12 @@ impl City {
             node.namespace.sysctl("net/ipv4/icmp_ratelimit", "0");
             node.namespace.sysctl("net/ipv6/icmp/ratelimit", "0");
         }
-        let servers = [&a, &b].into_iter().flat_map(servers_of).collect();
-        let pods = [&a, &b, &c, &d].map(|pod| &pod.namespace);
+        let mut servers: Vec<_> = [&a, &b, &e].into_iter().flat_map(servers_of).collect();
+        servers.extend(Family::ALL.map(|family| {
+            let address = SocketAddr::new(node_address(one, family), ENDPOINT_PORT).to_string();
+            Server::start(&one.namespace, "n", Protocol::Tcp, &address)
+        }));
+        let pods = [&a, &b, &c, &d, &e].map(|pod| &pod.namespace);
         let others = nodes.iter().map(|node| &node.namespace);
         let others = others.chain([&outside.namespace]);
         for client in pods.into_iter().chain(others) {
@@ -82,6 +90,7 @@ impl City {
             b,
             c,
             d,
+            e,
             outside,
             binding,
             _network: network,
@@ -91,7 +100,7 @@ impl City {
     /// Both nodes' proxiers do their work, once.
     pub(crate) fn program(&self) {
         let objects = self.objects();
-        for (node, name) in self.nodes.iter().zip(["node-1", "node-2"]) {
+        for (node, name) in self.nodes.iter().zip(["node-1", "node-2", "node-3"]) {
             let binding = super::binding(self.binding, node);
             let proxy = Proxy::new(node, name, binding);
             node.namespace.run(|| sync(&mut proxy.syncer(&objects)));
@@ -110,14 +119,18 @@ impl City {
     }
 
     fn slice(&self, policy: &str, place: &str, family: Family) -> Value {
-        let endpoint = |pod: &Pod, node: &str, leaving: bool| {
-            json!({"addresses": [address_of(pod, family)], "nodeName": node,
+        let endpoint = |address: IpAddr, node: u8| {
+            let leaving = place == "leaving";
+            json!({"addresses": [address], "nodeName": format!("node-{node}"),
                 "conditions": {"ready": !leaving, "serving": true, "terminating": leaving}})
         };
+        let [a, b, e] = [&self.a, &self.b, &self.e].map(|pod| address_of(pod, family));
         let endpoints = match place {
-            "here" => vec![endpoint(&self.a, "node-1", false)],
-            "leaving" => vec![endpoint(&self.a, "node-1", true)],
-            "there" => vec![endpoint(&self.b, "node-2", false)],
+            "here" | "leaving" => vec![endpoint(a, 1)],
+            "there" => vec![endpoint(b, 2)],
+            "both" => vec![endpoint(a, 1), endpoint(b, 2)],
+            "third" => vec![endpoint(e, 3)],
+            "hostnet" => vec![endpoint(node_address(&self.nodes[0], family), 1)],
             _ => vec![],
         };
         let name = name(policy, place);
@@ -177,6 +190,7 @@ impl City {
     fn pod(&self, cell: &Cell) -> &Pod {
         match (cell.client, cell.endpoints) {
             ("own", "there") => &self.b,
+            ("own", "third") => &self.e,
             ("own", _) => &self.a,
             ("pod", _) => &self.c,
             ("far", _) => &self.d,

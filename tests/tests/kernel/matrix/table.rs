@@ -12,11 +12,13 @@ use super::city::Family;
 ///   on the network between nodes, `gate` the one its pods know;
 /// * `refused`: at once, by RST or ICMP; `dropped`: no answer at all;
 /// * `x/y`: `x` with VIPs bound as addresses, `y` with routes;
+/// * `x|y`: either, since there are two endpoints;
 /// * `-`: there is no such client.
 ///
 /// Node 1 has the pods `a` (the endpoint that is `here`, or `leaving`: the only
 /// one, and terminating) and `c`; node 2 has `b` (the endpoint that is `there`)
-/// and `d`. The clients are the endpoint itself (`own`), `c` (`pod`), `d` (`far`),
+/// and `d`; `both` are `a` and `b`; node 3 has `e` (the endpoint on the `third`
+/// node); `n` is node 1 itself (an endpoint in its network, `hostnet`). The clients are the endpoint itself (`own`), `c` (`pod`), `d` (`far`),
 /// node 1 (`host`), node 1 from its address (`hostnet`), and a machine that
 /// routes the VIPs to node 1 (`outside`). VIPs are handled by the client's own
 /// node; the node port is asked for at node 1 by all of them.
@@ -42,6 +44,29 @@ externalIP,LB Local   there        | b<gate2 b<self  b<self  b<node1       b<nod
 externalIP,LB Local   none         | -       refused refused refused       refused refused
 ";
 
+/// As [`TABLE`], but asked over TCP only.
+const TCP_TABLE: &str = "
+kind          policy  endpoints | own             pod             far             host                  hostnet         outside
+ClusterIP     Cluster both      | a<gate1|b<self  a<self|b<self   a<self|b<self   a<gate1/node1|b<node1 a<node1|b<node1 a<gate1|b<node1
+ClusterIP     Cluster third     | e<gate3         e<self          e<self          e<node1               e<node1         e<node1
+ClusterIP     Cluster hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
+ClusterIP     Local   both      | a<gate1         a<self          b<self          a<gate1/node1         a<node1         a<gate1
+ClusterIP     Local   third     | e<gate3         refused         refused         refused               refused         refused
+ClusterIP     Local   hostnet   | -               n<self          refused         n<node1               n<node1         n<self
+NodePort      Cluster both      | a<gate1|b<node1 a<gate1|b<node1 a<gate1|b<node1 a<gate1|b<node1       a<gate1|b<node1 a<gate1|b<node1
+NodePort      Cluster third     | e<node1         e<node1         e<node1         e<node1               e<node1         e<node1
+NodePort      Cluster hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
+NodePort      Local   both      | a<gate1|b<self  a<self|b<self   a<self          a<node1|b<node1       a<node1|b<node1 a<self
+NodePort      Local   third     | dropped         e<self          dropped         e<node1               e<node1         dropped
+NodePort      Local   hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
+externalIP,LB Cluster both      | a<gate1|b<node1 a<gate1|b<node1 a<node2|b<gate2 a<gate1|b<node1       a<gate1|b<node1 a<gate1|b<node1
+externalIP,LB Cluster third     | e<gate3         e<node1         e<node2         e<node1               e<node1         e<node1
+externalIP,LB Cluster hostnet   | -               n<self          n<node2         n<node1               n<node1         n<self
+externalIP,LB Local   both      | a<gate1|b<self  a<self|b<self   a<self|b<self   a<gate1/node1|b<node1 a<node1|b<node1 a<self
+externalIP,LB Local   third     | e<gate3         e<self          e<self          e<node1               e<node1         dropped
+externalIP,LB Local   hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
+";
+
 /// One call and what it should come to.
 #[derive(Debug, Clone)]
 pub(super) struct Cell {
@@ -52,7 +77,8 @@ pub(super) struct Cell {
     pub(super) protocol: Protocol,
     pub(super) family: Family,
     pub(super) binding: &'static str,
-    pub(super) expected: String,
+    /// Alternatives.
+    pub(super) expected: Vec<String>,
 }
 
 impl std::fmt::Display for Cell {
@@ -76,18 +102,22 @@ pub(super) struct Row {
     kind: &'static str,
     policy: &'static str,
     endpoints: &'static str,
+    protocols: &'static [Protocol],
     /// Client and expectation.
     columns: Vec<(&'static str, &'static str)>,
 }
 
 impl Row {
+    /// No cells for a protocol that the row is not asked over.
     pub(super) fn cells(
         &self,
         binding: &'static str,
         protocol: Protocol,
         family: Family,
     ) -> impl Iterator<Item = Cell> {
-        self.columns.iter().map(move |(client, word)| Cell {
+        let asked = self.protocols.contains(&protocol);
+        let columns = self.columns.iter().filter(move |_| asked);
+        columns.map(move |(client, word)| Cell {
             kind: self.kind,
             policy: self.policy,
             endpoints: self.endpoints,
@@ -95,7 +125,7 @@ impl Row {
             protocol,
             family,
             binding,
-            expected: of_binding(word, binding),
+            expected: word.split('|').map(|w| of_binding(w, binding)).collect(),
         })
     }
 }
@@ -111,38 +141,44 @@ fn of_binding(word: &str, binding: &str) -> String {
     }
 }
 
-/// The table, line by line, each place and kind on a line of its own.
+/// The tables, line by line, each place and kind on a line of its own.
 pub(super) fn rows() -> Vec<Row> {
-    let mut lines = TABLE.trim().lines();
-    let clients: Vec<&str> = lines
-        .next()
-        .and_then(|line| line.split_once('|'))
-        .map(|(_, clients)| clients.split_whitespace().collect())
-        .expect("the table has a head");
-    lines.flat_map(|line| rows_of(line, &clients)).collect()
+    let mut rows = rows_of(TABLE, &Protocol::ALL);
+    rows.extend(rows_of(TCP_TABLE, &[Protocol::Tcp]));
+    rows
 }
 
-fn rows_of(line: &'static str, clients: &[&'static str]) -> Vec<Row> {
-    let (what, words) = line.split_once('|').expect("a line has a bar");
-    let what: Vec<&str> = what.split_whitespace().collect();
-    let [kinds, policy, places] = what[..] else {
-        panic!("three words before the bar: {line}");
-    };
-    let words: Vec<&str> = words.split_whitespace().collect();
-    assert_eq!(words.len(), clients.len(), "one word a client: {line}");
-    let columns = || {
-        let all = clients.iter().copied().zip(words.iter().copied());
-        all.filter(|(_, word)| *word != "-").collect()
-    };
-    let row = |kind, endpoints| Row {
-        kind,
-        policy,
-        endpoints,
-        columns: columns(),
-    };
-    kinds
-        .split(',')
-        .flat_map(|kind| places.split(',').map(move |place| (kind, place)))
-        .map(|(kind, place)| row(kind, place))
+fn rows_of(table: &'static str, protocols: &'static [Protocol]) -> Vec<Row> {
+    let mut lines = table.trim().lines().map(halves);
+    let (_, clients) = lines.next().expect("the table has a head");
+    lines
+        .flat_map(|(what, words)| {
+            let [kinds, policy, places] = what[..] else {
+                panic!("three words before the bar: {what:?}");
+            };
+            assert_eq!(words.len(), clients.len(), "one word a client: {what:?}");
+            let all = clients.iter().copied().zip(words);
+            let columns: Vec<_> = all.filter(|(_, word)| *word != "-").collect();
+            let row = move |kind, endpoints| Row {
+                kind,
+                policy,
+                endpoints,
+                protocols,
+                columns: columns.clone(),
+            };
+            let pairs = kinds
+                .split(',')
+                .flat_map(move |kind| places.split(',').map(move |place| (kind, place)));
+            pairs.map(move |(kind, place)| row(kind, place))
+        })
         .collect()
+}
+
+/// The words before the bar that stands alone, and those after it.
+fn halves(line: &str) -> (Vec<&str>, Vec<&str>) {
+    let (what, words) = line.split_once(" | ").expect("a line has a bar");
+    (
+        what.split_whitespace().collect(),
+        words.split_whitespace().collect(),
+    )
 }
