@@ -176,6 +176,9 @@ impl City {
         if own == Some(address) {
             return "self".to_owned();
         }
+        if cell.kind != "NodePort" && self.target(cell).ip() == address {
+            return "vip".to_owned();
+        }
         for (node, number) in self.nodes.iter().zip(1..) {
             if address == node_address(node, family) {
                 return format!("node{number}");

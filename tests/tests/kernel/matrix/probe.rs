@@ -12,7 +12,7 @@ use super::table::Cell;
 const CALLERS: usize = 12;
 
 /// A call that is to be answered or refused; the guest is slow.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A call that is to be dropped: long enough for an answer, had there been one.
 const SILENCE: Duration = Duration::from_millis(700);

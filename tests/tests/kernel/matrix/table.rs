@@ -10,6 +10,7 @@ use super::city::Family;
 /// * `a<self`: the endpoint `a` answered and saw the client's own address;
 /// * `a<gate1`, `b<node2`: it saw an address of that node: `node` is its address
 ///   on the network between nodes, `gate` the one its pods know;
+/// * `n<vip`: it saw the address that was called;
 /// * `refused`: at once, by RST or ICMP; `dropped`: no answer at all;
 /// * `x/y`: `x` with VIPs bound as addresses, `y` with routes;
 /// * `x|y`: either, since there are two endpoints;
@@ -49,22 +50,22 @@ const TCP_TABLE: &str = "
 kind          policy  endpoints | own             pod             far             host                  hostnet         outside
 ClusterIP     Cluster both      | a<gate1|b<self  a<self|b<self   a<self|b<self   a<gate1/node1|b<node1 a<node1|b<node1 a<gate1|b<node1
 ClusterIP     Cluster third     | e<gate3         e<self          e<self          e<node1               e<node1         e<node1
-ClusterIP     Cluster hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
+ClusterIP     Cluster hostnet   | -               n<self          n<self          n<vip/node1           n<node1         n<self
 ClusterIP     Local   both      | a<gate1         a<self          b<self          a<gate1/node1         a<node1         a<gate1
 ClusterIP     Local   third     | e<gate3         refused         refused         refused               refused         refused
-ClusterIP     Local   hostnet   | -               n<self          refused         n<node1               n<node1         n<self
+ClusterIP     Local   hostnet   | -               n<self          refused         n<vip/node1           n<node1         n<self
 NodePort      Cluster both      | a<gate1|b<node1 a<gate1|b<node1 a<gate1|b<node1 a<gate1|b<node1       a<gate1|b<node1 a<gate1|b<node1
 NodePort      Cluster third     | e<node1         e<node1         e<node1         e<node1               e<node1         e<node1
 NodePort      Cluster hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
-NodePort      Local   both      | a<gate1|b<self  a<self|b<self   a<self          a<node1|b<node1       a<node1|b<node1 a<self
+NodePort      Local   both      | a<gate1|b<self  a<self|b<self   a<self          a<gate1|b<node1       a<gate1|b<node1 a<self
 NodePort      Local   third     | dropped         e<self          dropped         e<node1               e<node1         dropped
 NodePort      Local   hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
 externalIP,LB Cluster both      | a<gate1|b<node1 a<gate1|b<node1 a<node2|b<gate2 a<gate1|b<node1       a<gate1|b<node1 a<gate1|b<node1
 externalIP,LB Cluster third     | e<gate3         e<node1         e<node2         e<node1               e<node1         e<node1
-externalIP,LB Cluster hostnet   | -               n<self          n<node2         n<node1               n<node1         n<self
+externalIP,LB Cluster hostnet   | -               n<self          n<node2         n<vip/node1           n<node1         n<self
 externalIP,LB Local   both      | a<gate1|b<self  a<self|b<self   a<self|b<self   a<gate1/node1|b<node1 a<node1|b<node1 a<self
 externalIP,LB Local   third     | e<gate3         e<self          e<self          e<node1               e<node1         dropped
-externalIP,LB Local   hostnet   | -               n<self          n<self          n<node1               n<node1         n<self
+externalIP,LB Local   hostnet   | -               n<self          n<self          n<vip/node1           n<node1         n<self
 ";
 
 /// One call and what it should come to.
