@@ -6,6 +6,7 @@
 
 mod compile;
 mod connections;
+mod daemon;
 mod programming;
 mod replay;
 
@@ -19,6 +20,7 @@ type Benchmark = fn() -> Result<bool>;
 const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("compile", compile::run),
     ("connections", connections::run),
+    ("daemon", daemon::run),
     ("programming", programming::run),
 ];
 
