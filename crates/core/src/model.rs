@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
 use crate::plan::{Op, Plan, Settings};
@@ -142,31 +143,48 @@ impl Model {
         if let Some(vip) = vips.difference(&self.state.vips).next() {
             return Err(Refused::NoEntry(vip.to_string()));
         }
-        self.state.vips.retain(|vip| !vips.contains(vip));
+        for vip in vips {
+            self.state.vips.remove(vip);
+        }
         Ok(())
     }
 
-    /// One transaction: all or nothing.
+    /// One transaction: all or nothing. Costs as much as it changes.
     fn nft(&mut self, add: &NftState, remove: &NftState) -> Result<(), Refused> {
-        let mut nft = self.state.nft.clone();
         for (set, element) in elements(remove) {
-            let there = nft.entry(set).or_default();
-            if !there.remove(&element) {
+            if !self.has(set, element) {
+                let taken = elements(remove).take_while(|taken| *taken != (set, element));
+                taken.for_each(|taken| self.insert(taken));
                 return Err(Refused::NoEntry(format!("{} {element}", set.name())));
             }
-            if there.is_empty() {
-                nft.remove(&set);
-            }
+            self.remove_element(set, element);
         }
         for (set, element) in elements(add) {
-            let there = nft.entry(set).or_default();
-            let clash = there.iter().any(|other| clashes(other, &element));
-            if clash || !there.insert(element) {
+            let there = self.state.nft.entry(set).or_default();
+            if clashes(there, &element) || !there.insert(element) {
+                for added in elements(add).take_while(|added| *added != (set, element)) {
+                    self.remove_element(added.0, added.1);
+                }
+                self.state.nft.retain(|_, all| !all.is_empty());
+                elements(remove).for_each(|gone| self.insert(gone));
                 return Err(Refused::Exists(format!("{} {element}", set.name())));
             }
         }
-        self.state.nft = nft;
         Ok(())
+    }
+
+    fn insert(&mut self, (set, element): (NftSet, NftElement)) {
+        self.state.nft.entry(set).or_default().insert(element);
+    }
+
+    fn remove_element(&mut self, set: NftSet, element: NftElement) {
+        let Some(there) = self.state.nft.get_mut(&set) else {
+            return;
+        };
+        there.remove(&element);
+        if there.is_empty() {
+            self.state.nft.remove(&set);
+        }
     }
 
     /// What is dangerous about the state: a port of a VIP that reaches the host,
@@ -244,14 +262,24 @@ fn elements(state: &NftState) -> impl Iterator<Item = (NftSet, NftElement)> {
     sets.flat_map(|(set, all)| all.iter().map(move |element| (*set, *element)))
 }
 
-/// A map holds one value a key, and networks of one front do not overlap.
-fn clashes(one: &NftElement, other: &NftElement) -> bool {
-    match (one, other) {
-        (NftElement::Mark(a, _), NftElement::Mark(b, _)) => a == b,
-        (NftElement::Source(a, x), NftElement::Source(b, y)) => {
-            a == b && (x.contains(y) || y.contains(x))
+/// A map holds one value a key, and networks of one front do not overlap. The
+/// elements of one front stand side by side: no others are looked at.
+fn clashes(there: &BTreeSet<NftElement>, element: &NftElement) -> bool {
+    match element {
+        NftElement::Mark(front, _) => {
+            let first = NftElement::Mark(*front, 0);
+            let last = NftElement::Mark(*front, u32::MAX);
+            there.range(first..=last).next().is_some()
         }
-        _ => false,
+        NftElement::Source(front, network) => {
+            let first = NftElement::Source(*front, IpNet::from(Ipv4Net::default()));
+            let mut of_front = there.range(first..).map_while(|other| match other {
+                NftElement::Source(of, other) if of == front => Some(other),
+                _ => None,
+            });
+            of_front.any(|other| network.contains(other) || other.contains(network))
+        }
+        NftElement::Address(_) | NftElement::Front(_) => false,
     }
 }
 
@@ -310,6 +338,51 @@ mod tests {
             flags: Default::default(),
             persistence: None,
         }
+    }
+
+    #[test]
+    fn a_transaction_that_is_refused_changes_nothing() {
+        let front: Front = "10.96.0.10:80/TCP".parse().unwrap();
+        let source = |net: &str| NftElement::Source(front, net.parse().unwrap());
+        let one = |set, all: &[NftElement]| NftState::from([(set, all.iter().copied().collect())]);
+        let add = |set, all: &[NftElement]| Op::Nft {
+            add: one(set, all),
+            remove: NftState::new(),
+        };
+        let mut model = Model::default();
+        for op in [
+            add(NftSet::ServicePorts, &[NftElement::Front(front)]),
+            add(NftSet::InsideMarks, &[NftElement::Mark(front, 7)]),
+            add(NftSet::AllowedSources, &[source("10.0.0.0/8")]),
+        ] {
+            model.step(&op).unwrap();
+        }
+        let before = model.state().clone();
+
+        for (set, clash) in [
+            (NftSet::ServicePorts, NftElement::Front(front)),
+            (NftSet::InsideMarks, NftElement::Mark(front, 8)),
+            (NftSet::AllowedSources, source("10.1.0.0/16")),
+            (NftSet::AllowedSources, source("0.0.0.0/0")),
+        ] {
+            let mut new = one(NftSet::Vips, &[NftElement::Address(front.address)]);
+            new.insert(set, [clash].into());
+            let op = Op::Nft {
+                add: new,
+                remove: NftState::new(),
+            };
+            assert!(matches!(model.step(&op), Err(Refused::Exists(_))), "{op:?}");
+            assert_eq!(model.state(), &before, "{op:?}");
+        }
+        let op = Op::Nft {
+            add: NftState::new(),
+            remove: NftState::from([
+                (NftSet::ServicePorts, [NftElement::Front(front)].into()),
+                (NftSet::Reject, [NftElement::Front(front)].into()),
+            ]),
+        };
+        assert!(matches!(model.step(&op), Err(Refused::NoEntry(_))));
+        assert_eq!(model.state(), &before);
     }
 
     #[test]

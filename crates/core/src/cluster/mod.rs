@@ -53,6 +53,9 @@ pub struct Cluster {
     lists: Lists,
     names: Interner,
     dirty: BTreeSet<ServiceName>,
+    /// Services with warnings or a health-check node port, so that asking for
+    /// those does not walk over all.
+    notable: BTreeSet<ServiceName>,
     claims: Claims,
     placement: Placement,
 }
@@ -69,6 +72,7 @@ impl Cluster {
             service_cidrs: BTreeMap::new(),
             names: Interner::default(),
             dirty: BTreeSet::new(),
+            notable: BTreeSet::new(),
             claims: Claims::default(),
             placement: Placement::default(),
         }
@@ -145,6 +149,11 @@ impl Cluster {
             .stake(&claimant, &mut entry.footprint, &compiled);
         self.placement
             .place(name, &mut entry.footprint, compiled, &self.claims, touched);
+        if entry.footprint.is_notable() {
+            self.notable.insert(name.clone());
+        } else {
+            self.notable.remove(name);
+        }
         if entry.is_empty() {
             self.entries.remove(name);
         }

@@ -32,6 +32,11 @@ impl Footprint {
     pub(super) fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.elements.is_empty()
     }
+
+    /// Whether there is something to tell or to listen on.
+    pub(super) fn is_notable(&self) -> bool {
+        self.health.is_some() || !self.warnings.is_empty()
+    }
 }
 
 /// Who holds a front or mark.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::objects::Entry;
 use super::{Cluster, HealthCheck};
 use crate::compile::{FrontKind, TrafficPolicy};
 use crate::k8s::{Node, Service};
@@ -20,13 +21,19 @@ impl Cluster {
 
     /// What is wrong with the objects, as of the last [`Self::compile`].
     pub fn warnings(&self) -> Vec<Warning> {
-        let services = self.entries.values().flat_map(|e| &e.footprint.warnings);
+        let services = self.notable().flat_map(|(_, e)| &e.footprint.warnings);
         let cidrs = self.service_cidrs.values().flat_map(|(_, w)| w);
         let all: BTreeSet<&Warning> = services
             .chain(cidrs)
             .chain(self.ground.warnings())
             .collect();
         all.into_iter().cloned().collect()
+    }
+
+    /// Services with warnings or a health-check node port.
+    fn notable(&self) -> impl Iterator<Item = (&ServiceName, &Entry)> {
+        let known = |name| self.entries.get_key_value(name);
+        self.notable.iter().filter_map(known)
     }
 
     /// Warnings about one Service and its slices.
@@ -37,7 +44,7 @@ impl Cluster {
 
     /// Health-check node ports that must be answered.
     pub fn health_checks(&self) -> Vec<HealthCheck> {
-        let checks = self.entries.iter().filter_map(|(name, entry)| {
+        let checks = self.notable().filter_map(|(name, entry)| {
             let health = entry.footprint.health.as_ref()?;
             Some(HealthCheck {
                 service: name.clone(),
