@@ -102,6 +102,26 @@ impl Post {
 }
 
 #[tokio::test]
+async fn a_node_that_nobody_can_read_is_protected_all_the_same() {
+    let mut post = Post::new(patient()).await;
+    let mut broken = node("node-4", &["192.0.2.4"]);
+    broken["metadata"]["labels"] = serde_json::json!({"zone": ["no text"]});
+    broken["status"]["addresses"]
+        .as_array_mut()
+        .expect("addresses")
+        .extend([
+            serde_json::json!({"address": 7}),
+            serde_json::json!("nonsense"),
+        ]);
+    assert!(Object::decode(Kind::Node, broken.clone()).is_err());
+    post.server.upsert(broken);
+
+    post.comes(service("web", &["203.0.113.9"])).await;
+    assert_eq!(post.passes().await, Event::Protected(BTreeSet::new()));
+    assert_eq!(post.passes().await, others(&["192.0.2.4"]));
+}
+
+#[tokio::test]
 async fn nothing_is_listed_while_nothing_is_claimed() {
     let mut post = Post::new(Timing {
         every: Duration::from_millis(10),

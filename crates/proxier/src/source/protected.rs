@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ::kube::Client;
 use kube_ipvs_core::event::{Event, Kind};
-use kube_ipvs_core::k8s::{Object, SERVICE_NAME_LABEL};
+use kube_ipvs_core::k8s::SERVICE_NAME_LABEL;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -241,46 +241,45 @@ impl Lister {
 
     async fn addresses(&self) -> Result<BTreeSet<IpAddr>, Failure> {
         let mut addresses = BTreeSet::new();
-        for object in all(&self.nodes, Kind::Node).await? {
-            if let Object::Node(node) = object
-                && node.metadata.name != self.node_name
-            {
-                addresses.extend(
-                    node.status
-                        .addresses
-                        .iter()
-                        .filter_map(|at| at.address.parse::<IpAddr>().ok()),
-                );
+        for node in all(&self.nodes).await? {
+            if node.pointer("/metadata/name").and_then(Value::as_str) != Some(&self.node_name) {
+                addresses.extend(node_addresses(&node));
             }
         }
-        for object in all(&self.api_servers, Kind::EndpointSlice).await? {
-            if let Object::EndpointSlice(slice) = object {
-                let endpoints = slice
-                    .endpoints
-                    .iter()
-                    .flat_map(|endpoint| &endpoint.addresses);
-                addresses.extend(endpoints.filter_map(|address| address.parse::<IpAddr>().ok()));
-            }
+        for slice in all(&self.api_servers).await? {
+            addresses.extend(endpoint_addresses(&slice));
         }
         Ok(addresses)
     }
 }
 
-/// All objects of a list out of the server's cache; one that does not decode
-/// is skipped with a warning.
-async fn all(requests: &Requests, kind: Kind) -> Result<Vec<Object>, Failure> {
-    let decode = |object: Value| match Object::decode(kind, object) {
-        Ok(object) => Some(object),
-        Err(error) => {
-            tracing::warn!(%error, "object skipped");
-            None
-        }
-    };
+/// Read from whatever else the Node holds: were one skipped that does not
+/// decode, its addresses could be bound here.
+fn node_addresses(node: &Value) -> impl Iterator<Item = IpAddr> {
+    let all = node.pointer("/status/addresses").and_then(Value::as_array);
+    let all = all.into_iter().flatten();
+    all.filter_map(|at| parse(at.get("address")?))
+}
+
+/// Likewise for an EndpointSlice.
+fn endpoint_addresses(slice: &Value) -> impl Iterator<Item = IpAddr> {
+    let endpoints = slice.get("endpoints").and_then(Value::as_array);
+    let endpoints = endpoints.into_iter().flatten();
+    let all = endpoints.filter_map(|endpoint| endpoint.get("addresses")?.as_array());
+    all.flatten().filter_map(parse)
+}
+
+fn parse(address: &Value) -> Option<IpAddr> {
+    address.as_str()?.parse().ok()
+}
+
+/// All objects of a list out of the server's cache.
+async fn all(requests: &Requests) -> Result<Vec<Value>, Failure> {
     let mut objects = Vec::new();
     let mut page = requests.first_page(PAGE, &As::Cached).await?;
     loop {
         let next = page.next();
-        objects.extend(page.into_items().into_iter().filter_map(decode));
+        objects.extend(page.into_items());
         match next {
             Some(token) => page = requests.further_page(PAGE, &token).await?,
             None => return Ok(objects),
