@@ -11,7 +11,7 @@ use anyhow::Context;
 use kube_ipvs_core::diff::Touched;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::Settings;
-use kube_ipvs_core::state::{KernelState, NftSet, NftState, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::state::{KernelState, NftState, VirtualServer, VirtualServerKey};
 
 use super::{READ, Round, Syncer, Trigger};
 use crate::dataplane::{Dataplane, Observed};
@@ -107,17 +107,15 @@ impl<D: Dataplane> Syncer<D> {
         let mut observed = Observed::default();
         observed.state.nft = self.dataplane.tables().context(READ)?;
         found.sysctls += self.prepare(&observed)?;
-        let nft = observed.state.nft;
-        for set in NftSet::ALL {
-            let [known, seen] = [&state.nft, &nft].map(|nft| nft.get(&set));
-            let none = Default::default();
-            let (known, seen) = (known.unwrap_or(&none), seen.unwrap_or(&none));
-            let differing = known.symmetric_difference(seen);
-            let differing = differing.map(|element| (set, *element));
-            found.touched.elements.extend(differing);
-        }
-        found.known.nft = elements(&state.nft, &found.touched);
-        state.nft = nft;
+        let known = KernelState {
+            nft: std::mem::take(&mut state.nft),
+            ..KernelState::default()
+        };
+        found
+            .touched
+            .extend(Touched::between(&known, &observed.state));
+        found.known.nft = elements(&known.nft, &found.touched);
+        state.nft = observed.state.nft;
         Ok(())
     }
 

@@ -277,12 +277,8 @@ impl<D: Dataplane> Syncer<D> {
     fn serve_first(&mut self, observed: Observed) -> anyhow::Result<Observed> {
         let mut touched = Touched::default();
         for (namespace, name) in FIRST {
-            let changed = self
-                .cluster
-                .compile_first(&ServiceName::new(namespace, name));
-            touched.virtual_servers.extend(changed.virtual_servers);
-            touched.vips.extend(changed.vips);
-            touched.elements.extend(changed.elements);
+            let name = ServiceName::new(namespace, name);
+            touched.extend(self.cluster.compile_first(&name));
         }
         let terms = self.terms(self.owned_among(&touched.virtual_servers));
         let plan = diff_touched(self.cluster.desired(), &observed.state, &touched, &terms);
@@ -321,7 +317,7 @@ impl<D: Dataplane> Syncer<D> {
             loads.of_server(key)
         });
         self.drain_due = step.next;
-        touched.virtual_servers.extend(step.touched.virtual_servers);
+        touched.extend(step.touched);
         let terms = self.terms(self.owned_among(&touched.virtual_servers));
         let plan = diff_touched(self.cluster.desired(), known, &touched, &terms);
         self.carry_out(plan, trigger)
