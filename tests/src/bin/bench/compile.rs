@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use kube_ipvs_core::diff::{Terms, diff, diff_touched};
 use kube_ipvs_core::event::{Event, Kind};
 use kube_ipvs_core::{Cluster, KernelState, Object, Options};
+use kube_ipvs_tests::memory_kib;
+use nix::unistd::Pid;
 use serde_json::json;
 
 const SERVICES: usize = 10_000;
@@ -44,7 +46,7 @@ pub(crate) fn run() -> Result<bool> {
         cluster.desired().virtual_servers.len() == SERVICES && !plan.is_empty(),
         "every Service is compiled"
     );
-    let memory = peak_memory()?;
+    let memory = memory_kib(Pid::this(), "VmHWM");
     let one = changed(&mut cluster, changes)?;
 
     let (whole, one) = (whole.as_secs_f64(), one.as_secs_f64());
@@ -105,14 +107,4 @@ fn slice(number: usize, change: usize) -> Result<Object> {
         "ports": [{"port": 8080}]
     });
     Ok(Object::decode(Kind::EndpointSlice, json)?)
-}
-
-/// The most memory this process has had, in KiB.
-fn peak_memory() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line
-        .and_then(|rest| rest.split_whitespace().next())
-        .context("find VmHWM")?;
-    number.parse().context("read VmHWM")
 }

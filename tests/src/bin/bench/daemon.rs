@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, service};
-use kube_ipvs_tests::{Daemon, Topology, command};
+use kube_ipvs_tests::{Daemon, Topology, command, memory_kib};
 
 const SIZES: [usize; 2] = [1_000, 10_000];
 const ENDPOINTS: usize = 10;
@@ -58,8 +58,7 @@ fn measure(services: usize) -> Result<u64> {
     thread::sleep(2 * PERIOD);
     let idle = (on_cpu(&daemon)? - before) / 2;
 
-    let [peak, resident] = ["VmHWM:", "VmRSS:"].map(|name| memory(&daemon, name));
-    let (peak, resident) = (peak? / 1024, resident? / 1024);
+    let [peak, resident] = ["VmHWM", "VmRSS"].map(|field| memory_kib(daemon.pid(), field) / 1024);
     println!(
         "daemon: {services} Services x {ENDPOINTS} endpoints: in the kernel after {:.1} s, \
          peak memory {peak} MiB, then {resident} MiB, an idle period {} million instructions",
@@ -101,12 +100,4 @@ fn on_cpu(daemon: &Daemon) -> Result<u64> {
         total += time.parse::<u64>()?;
     }
     Ok(total)
-}
-
-/// KiB.
-fn memory(daemon: &Daemon, name: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let size = line.and_then(|line| line.split_whitespace().next());
-    Ok(size.with_context(|| format!("find {name}"))?.parse()?)
 }
