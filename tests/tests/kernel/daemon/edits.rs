@@ -38,7 +38,8 @@ fn edits(chance: &mut StdRng) -> Vec<String> {
 }
 
 /// The edits in some order, one to three at once. Within a group one may
-/// undo what the next wants to change: only the first has to succeed.
+/// undo what the next wants to change: only the first has to succeed, and the
+/// shell ends at a failure unless it is told not to.
 fn groups(chance: &mut StdRng) -> Vec<String> {
     let mut edits = edits(chance);
     edits.shuffle(chance);
@@ -46,11 +47,9 @@ fn groups(chance: &mut StdRng) -> Vec<String> {
     while !edits.is_empty() {
         let many = chance.random_range(1..=3).min(edits.len());
         let group: Vec<String> = edits.drain(..many).collect();
-        groups.push(format!(
-            "{} || exit 1\n{}\ntrue",
-            group[0],
-            group[1..].join("\n")
-        ));
+        let (first, rest) = group.split_first().expect("a group is not empty");
+        let rest = rest.iter().map(|edit| format!("\n{edit} || true"));
+        groups.push(first.clone() + &rest.collect::<String>());
     }
     groups
 }
