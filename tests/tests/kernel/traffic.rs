@@ -8,6 +8,7 @@ mod dns;
 mod hosts;
 mod kinds;
 mod mtu;
+mod ports;
 mod refusals;
 
 use kube_ipvs_tests::{Client, Protocol, Verdict, run, run_with_input};
