@@ -164,17 +164,24 @@ impl Owned {
     }
 }
 
-/// Whether it is a port whose virtual server is there, and stays.
+/// Whether it is a port or mark whose virtual server is there, and stays.
 fn is_served(
     set: NftSet,
     element: &NftElement,
     desired: &KernelState,
     observed: &KernelState,
 ) -> bool {
-    let (NftSet::ServicePorts, NftElement::Front(front)) = (set, element) else {
-        return false;
+    let key = match (set, element) {
+        (NftSet::ServicePorts, NftElement::Front(front)) => VirtualServerKey::Front(*front),
+        // One that takes another's place goes in with that one's leaving.
+        (_, NftElement::Mark(front, mark)) if observed.by_mark(set, *front).is_none() => {
+            VirtualServerKey::Mark {
+                mark: *mark,
+                family: element.family(),
+            }
+        }
+        _ => return false,
     };
-    let key = VirtualServerKey::Front(*front);
     [desired, observed]
         .iter()
         .all(|state| state.virtual_servers.contains_key(&key))
@@ -222,9 +229,15 @@ impl Steps {
         have: Option<&VirtualServer>,
         terms: &Terms,
     ) {
+        let none = BTreeMap::new();
         let Some(want) = want else {
-            if have.is_some() && terms.owned.contains(key) {
-                self.servers_out.push(Op::RemoveVirtualServer(*key));
+            let Some(have) = have.filter(|_| terms.owned.contains(key)) else {
+                return;
+            };
+            let mut reals = have.real_servers.keys();
+            match reals.any(|real| terms.kept.contains(&(*key, *real))) {
+                true => self.real_servers(key, &none, &have.real_servers, terms),
+                false => self.servers_out.push(Op::RemoveVirtualServer(*key)),
             }
             return;
         };
@@ -236,7 +249,6 @@ impl Steps {
             }
             Some(_) => {}
         }
-        let none = BTreeMap::new();
         let have = have.map_or(&none, |have| &have.real_servers);
         self.real_servers(key, &want.real_servers, have, terms);
     }
@@ -281,7 +293,7 @@ impl Steps {
     fn add_element(&mut self, set: NftSet, element: NftElement) {
         let transaction = match set {
             // Open only when there is a virtual server behind it.
-            NftSet::ServicePorts | NftSet::InsideMarks => &mut self.opening,
+            NftSet::ServicePorts | NftSet::InsideMarks | NftSet::NodePortMarks => &mut self.opening,
             _ => &mut self.closing,
         };
         transaction.add(set, element);
@@ -290,7 +302,11 @@ impl Steps {
     fn remove_element(&mut self, set: NftSet, element: NftElement, desired: &KernelState) {
         let transaction = match (set, element) {
             (
-                NftSet::ServicePorts | NftSet::InsideMarks | NftSet::Reject | NftSet::DropOutside,
+                NftSet::ServicePorts
+                | NftSet::InsideMarks
+                | NftSet::NodePortMarks
+                | NftSet::Reject
+                | NftSet::DropOutside,
                 _,
             ) => &mut self.opening,
             // Changed in one with the networks that replace it.

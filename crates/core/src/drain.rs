@@ -4,7 +4,8 @@
 //! still serve are desired at weight 0. Those whose endpoints are there but not
 //! chosen (not ready for a moment, or hints moved elsewhere) are not desired at
 //! all, and are kept while they have connections, since removing them would cut
-//! those off. UDP is never held: it would pin its clients.
+//! those off. UDP is never held: it would pin its clients. The same goes for the
+//! virtual server of a NodePort that goes by mark from now on.
 //!
 //! All that must survive a restart is in the kernel: weight 0 and the counts.
 
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Cluster;
 use crate::diff::Touched;
-use crate::state::{Family, KernelState, Protocol, RealServerKey, VirtualServerKey};
+use crate::state::{Family, KernelState, NftSet, Protocol, RealServerKey, VirtualServerKey};
 
 /// After this time without an active connection only remains (`TIME_WAIT` and
 /// the like) are left, which hold nothing.
@@ -138,13 +139,14 @@ impl Drain {
             if matches!(cluster.protocol_of(server), None | Some(Protocol::Udp)) {
                 continue;
             }
-            let Some(wanted) = cluster.desired().virtual_servers.get(server) else {
+            let wanted = cluster.desired().virtual_servers.get(server);
+            if wanted.is_none() && !goes_by_mark(cluster.desired(), server) {
                 continue;
-            };
+            }
             let there = observed.virtual_servers.get(server);
             for real in there.iter().flat_map(|there| there.real_servers.keys()) {
                 let key = (*server, *real);
-                if wanted.real_servers.contains_key(real) || !cluster.has_endpoint(server, real) {
+                if desires(cluster.desired(), &key) || !cluster.has_endpoint(server, real) {
                     continue;
                 }
                 if load(&key).is_some_and(|load| load.active + load.inactive > 0) {
@@ -187,6 +189,15 @@ impl Drain {
         if !self.kept.remove(&key) {
             self.drained.insert(key);
         }
+    }
+}
+
+/// Whether a front's new connections have a virtual server of their mark: its
+/// own is kept as long as there are old ones.
+fn goes_by_mark(desired: &KernelState, server: &VirtualServerKey) -> bool {
+    match server {
+        VirtualServerKey::Front(front) => desired.by_mark(NftSet::NodePortMarks, *front).is_some(),
+        VirtualServerKey::Mark { .. } => false,
     }
 }
 

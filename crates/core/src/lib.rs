@@ -31,7 +31,7 @@ pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, ObjectRef};
 pub use names::{ServiceName, ServicePortName, Warning};
 pub use object::{DecodeError, Object};
-pub use options::{NodePortAddresses, Options};
+pub use options::{NodePortAddresses, NodePortServers, Options};
 pub use output::Output;
 pub use plan::{Op, Plan, Settings};
 pub use state::KernelState;

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::plan::{Op, Plan, Settings};
 use crate::state::{
     Front, KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey, VirtualServer,
-    VirtualServerKey,
+    VirtualServerKey, mark_of,
 };
 
 /// What the kernel would have said.
@@ -240,21 +240,19 @@ impl Model {
         self.has(NftSet::Reject, NftElement::Front(front))
     }
 
-    /// By its own virtual server, or by that of its mark while the rest is dropped.
+    /// By its own virtual server, by that of a mark for all of its traffic, or by
+    /// that of its inside mark while the rest is dropped.
     fn answers(&self, front: Front) -> bool {
-        if !self.is_empty(&VirtualServerKey::Front(front)) {
-            return true;
-        }
-        let marks = self.state.nft.get(&NftSet::InsideMarks);
-        let of = |e: &NftElement| matches!(e, NftElement::Mark(of, _) if *of == front);
-        let marked = marks.into_iter().flatten().any(of);
-        marked && self.has(NftSet::DropOutside, NftElement::Front(front))
+        !self.is_empty(&VirtualServerKey::Front(front))
+            || self.state.by_mark(NftSet::NodePortMarks, front).is_some()
+            || self.state.by_mark(NftSet::InsideMarks, front).is_some()
+                && self.has(NftSet::DropOutside, NftElement::Front(front))
     }
 }
 
 /// Sets whose elements open a way.
 fn is_open(set: NftSet) -> bool {
-    matches!(set, NftSet::ServicePorts | NftSet::InsideMarks)
+    set == NftSet::ServicePorts || NftSet::MARKS.contains(&set)
 }
 
 fn elements(state: &NftState) -> impl Iterator<Item = (NftSet, NftElement)> {
@@ -266,11 +264,7 @@ fn elements(state: &NftState) -> impl Iterator<Item = (NftSet, NftElement)> {
 /// elements of one front stand side by side: no others are looked at.
 fn clashes(there: &BTreeSet<NftElement>, element: &NftElement) -> bool {
     match element {
-        NftElement::Mark(front, _) => {
-            let first = NftElement::Mark(*front, 0);
-            let last = NftElement::Mark(*front, u32::MAX);
-            there.range(first..=last).next().is_some()
-        }
+        NftElement::Mark(front, _) => mark_of(there, *front).is_some(),
         NftElement::Source(front, network) => {
             let first = NftElement::Source(*front, IpNet::from(Ipv4Net::default()));
             let mut of_front = there.range(first..).map_while(|other| match other {

@@ -21,6 +21,8 @@ pub struct Options {
     pub flags: Flags,
     /// Addresses of this host that take NodePorts.
     pub node_port_addresses: NodePortAddresses,
+    /// What a NodePort is in IPVS.
+    pub node_port_servers: NodePortServers,
     /// The node's own addresses, when the operator gave them; otherwise the Node object's.
     pub node_addresses: Vec<IpAddr>,
     /// Networks from which `externalIPs` are honoured; empty ignores all of them.
@@ -68,6 +70,7 @@ impl Default for Options {
             scheduler: "rr".to_owned(),
             flags: Flags::default(),
             node_port_addresses: NodePortAddresses::All,
+            node_port_servers: NodePortServers::Auto,
             node_addresses: Vec::new(),
             allow_external_ips: Vec::new(),
             masquerade_all: false,
@@ -78,6 +81,31 @@ impl Default for Options {
             wait_for_node: false,
             link: "kube-ipvs0".to_owned(),
             exclude: Vec::new(),
+        }
+    }
+}
+
+/// What a NodePort is in IPVS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodePortServers {
+    /// One virtual server for each address of the host that takes NodePorts, or,
+    /// in a family with more than eight of them, one for their mark.
+    #[default]
+    Auto,
+    /// One for each address.
+    Address,
+    /// One for the firewall mark that traffic to any of the addresses gets.
+    Mark,
+}
+
+impl NodePortServers {
+    /// Whether NodePorts on so many addresses of a family have one virtual server.
+    pub(crate) fn by_mark(self, addresses: usize) -> bool {
+        const MANY: usize = 8;
+        match self {
+            Self::Auto => addresses > MANY,
+            Self::Address => false,
+            Self::Mark => true,
         }
     }
 }

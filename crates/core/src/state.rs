@@ -109,7 +109,8 @@ pub enum VirtualServerKey {
     /// By address, port and protocol (`ipvsadm -t/-u/--sctp-service`).
     Front(Front),
     /// By firewall mark (`ipvsadm -f MARK [-6]`). Used where the traffic of one
-    /// front must be told apart: `externalTrafficPolicy: Local` from inside.
+    /// front must be told apart (`externalTrafficPolicy: Local` from inside), or
+    /// that of many fronts goes together (NodePorts of many addresses).
     Mark {
         /// The mark, host order, never 0.
         mark: u32,
@@ -255,6 +256,8 @@ pub enum NftSet {
     MasqueradeOffCluster,
     /// Map from front to mark, for traffic from inside (pods and the host).
     InsideMarks,
+    /// Map from front to mark, for all traffic: the NodePorts of many addresses.
+    NodePortMarks,
     /// Endpoints on this node: hairpin traffic is masqueraded.
     Hairpin,
     /// Fronts that only some sources may use.
@@ -265,7 +268,7 @@ pub enum NftSet {
 
 impl NftSet {
     /// All of them, in the order they are written.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Vips,
         Self::ServicePorts,
         Self::Reject,
@@ -273,10 +276,14 @@ impl NftSet {
         Self::Masquerade,
         Self::MasqueradeOffCluster,
         Self::InsideMarks,
+        Self::NodePortMarks,
         Self::Hairpin,
         Self::Restricted,
         Self::AllowedSources,
     ];
+
+    /// The maps from front to mark, in the order in which the table asks them.
+    pub const MARKS: [Self; 2] = [Self::InsideMarks, Self::NodePortMarks];
 
     /// The name in the table.
     pub fn name(self) -> &'static str {
@@ -288,6 +295,7 @@ impl NftSet {
             Self::Masquerade => "masquerade",
             Self::MasqueradeOffCluster => "masquerade-off-cluster",
             Self::InsideMarks => "inside-marks",
+            Self::NodePortMarks => "node-port-marks",
             Self::Hairpin => "hairpin",
             Self::Restricted => "restricted",
             Self::AllowedSources => "allowed-sources",
@@ -302,7 +310,7 @@ pub enum NftElement {
     Address(IpAddr),
     /// Most sets: a front.
     Front(Front),
-    /// `InsideMarks`: a front and its mark.
+    /// [`NftSet::MARKS`]: a front and its mark.
     Mark(Front, u32),
     /// `AllowedSources`: a front and a network, host bits zero.
     Source(Front, IpNet),
@@ -353,4 +361,24 @@ pub struct KernelState {
     pub vips: BTreeSet<IpAddr>,
     /// Elements of our nftables sets. A set that is absent is empty.
     pub nft: NftState,
+}
+
+impl KernelState {
+    /// The virtual server that traffic of a front is led to by one of
+    /// [`NftSet::MARKS`], there or not.
+    pub fn by_mark(&self, map: NftSet, front: Front) -> Option<VirtualServerKey> {
+        let mark = mark_of(self.nft.get(&map)?, front)?;
+        let family = Family::of(front.address);
+        Some(VirtualServerKey::Mark { mark, family })
+    }
+}
+
+/// The mark a map has for a front. The elements of one stand side by side: no
+/// others are looked at.
+pub(crate) fn mark_of(map: &BTreeSet<NftElement>, front: Front) -> Option<u32> {
+    let mut of_front = map.range(NftElement::Mark(front, 0)..=NftElement::Mark(front, u32::MAX));
+    of_front.find_map(|element| match element {
+        NftElement::Mark(_, mark) => Some(*mark),
+        _ => None,
+    })
 }

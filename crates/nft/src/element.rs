@@ -52,15 +52,21 @@ pub enum Invalid {
     },
     /// IPVS compares the whole mark, so it must not contain a bit that means something else.
     #[error(
-        "set inside-marks: element {element:?}: mark 0, or it contains the masquerade or accept bit"
+        "set {set}: element {element:?}: mark 0, or it contains the accept bit or, without a \
+         need, the masquerade bit",
+        set = set.name()
     )]
     Mark {
+        /// The map.
+        set: Set,
         /// The text as given.
         element: String,
     },
     /// A map has one value for a key.
-    #[error("set inside-marks: {first:?} and {second:?}: two marks for one front")]
+    #[error("set {set}: {first:?} and {second:?}: two marks for one front", set = set.name())]
     TwoMarks {
+        /// The map.
+        set: Set,
         /// One of them.
         first: String,
         /// The other.
@@ -243,7 +249,7 @@ fn parse_front(text: &str) -> Option<Front> {
 /// Parses the elements of one family and checks what holds between them.
 pub(crate) fn parse_all(
     family: Family,
-    forbidden: u32,
+    forbidden: impl Fn(Set) -> u32,
     elements: &Elements,
 ) -> Result<BTreeMap<Set, Vec<Element>>, Invalid> {
     let mut parsed = BTreeMap::new();
@@ -253,7 +259,7 @@ pub(crate) fn parse_all(
             .map(|text| Element::parse(set, family, text))
             .collect::<Result<Vec<_>, _>>()?;
         list.sort_unstable();
-        check_marks(&list, forbidden)?;
+        check_marks(set, &list, forbidden(set))?;
         check_overlap(&list)?;
         parsed.insert(set, list);
     }
@@ -268,11 +274,18 @@ pub fn check(config: &crate::Config, elements: &Elements) -> Result<(), Invalid>
     parse_all(config.family, forbidden_bits(config), elements).map(drop)
 }
 
-pub(crate) fn forbidden_bits(config: &crate::Config) -> u32 {
-    config.masquerade_mask() | config.accept_mask().unwrap_or(0)
+/// Bits that a mark in this map must not have. Only a node port's says by itself
+/// that its traffic is masqueraded.
+pub(crate) fn forbidden_bits(config: &crate::Config) -> impl Fn(Set) -> u32 {
+    let accept = config.accept_mask().unwrap_or(0);
+    let masquerade = config.masquerade_mask();
+    move |set| match set {
+        Set::NodePortMarks => accept,
+        _ => accept | masquerade,
+    }
 }
 
-fn check_marks(sorted: &[Element], forbidden: u32) -> Result<(), Invalid> {
+fn check_marks(set: Set, sorted: &[Element], forbidden: u32) -> Result<(), Invalid> {
     let mut previous: Option<&Element> = None;
     for element in sorted {
         let Element::Mark(front, mark) = element else {
@@ -280,6 +293,7 @@ fn check_marks(sorted: &[Element], forbidden: u32) -> Result<(), Invalid> {
         };
         if *mark == 0 || mark & forbidden != 0 {
             return Err(Invalid::Mark {
+                set,
                 element: element.to_string(),
             });
         }
@@ -287,6 +301,7 @@ fn check_marks(sorted: &[Element], forbidden: u32) -> Result<(), Invalid> {
             && other == front
         {
             return Err(Invalid::TwoMarks {
+                set,
                 first: first.to_string(),
                 second: element.to_string(),
             });

@@ -18,8 +18,8 @@ pub(crate) struct Fixed {
 /// Prefix of the empty chain that carries the fingerprint.
 pub(crate) const FINGERPRINT_CHAIN: &str = "fixed-";
 
-/// The set of all values in `inside-marks`: how a mark of ours is told from another's.
-pub(crate) const MARK_VALUES: &str = "inside-mark-values";
+/// The set of all values in the maps: how a mark of ours is told from another's.
+pub(crate) const MARK_VALUES: &str = "mark-values";
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -205,6 +205,10 @@ fn before_ipvs(config: &Config, words: &Words) -> Chain {
             "{pods} meta mark set {front} map @inside-marks accept"
         ));
     }
+    // A reply to a port of this host that happens to have the number is no request.
+    rules.push(format!(
+        "ct direction original meta mark set {front} map @node-port-marks accept"
+    ));
     rules.push(format!(
         "ct state new {not_loopback} {front} @masqueraded {set_bit} accept"
     ));
@@ -262,13 +266,15 @@ fn output(config: &Config, words: &Words) -> Chain {
                 "meta l4proto {UDP} {front} @restricted {front} . {ip} saddr != @allowed-sources drop"
             ),
             format!("meta mark set {front} map @inside-marks accept"),
+            format!("meta mark set {front} map @node-port-marks accept"),
             format!("ct state new {not_loopback} {front} @masqueraded {set_bit}"),
         ],
     }
 }
 
-/// IPVS is done with the inside mark. What this host sent to a node address gets
-/// the masquerade bit instead: that address may be one nobody answers to.
+/// IPVS is done with our mark: of it the masquerade bit is left. What this host
+/// sent to a node address gets that too, since the address may be one that
+/// nobody answers to.
 fn re_emitted(config: &Config, words: &Words) -> Chain {
     let ip = words.ip;
     let mask = config.masquerade_mask();
@@ -276,6 +282,7 @@ fn re_emitted(config: &Config, words: &Words) -> Chain {
         name: "re-emitted",
         base: None,
         rules: vec![
+            format!("meta mark & {mask:#010x} != 0 meta mark set {mask:#010x} accept"),
             format!(
                 "ct state new ct original {ip} daddr != @vips fib saddr type local meta mark set {mask:#010x} accept"
             ),

@@ -32,7 +32,7 @@
 //! | `input` | input, -1 | refuse, source ranges, drop for outside, guard of the VIPs |
 //! | `before-ipvs` | input, 50 | marks for IPVS and for masquerading |
 //! | `forward` | forward, -1 | marks answers, only with [`Config::accept_bit`] |
-//! | `output` | output, -150 | the same for this host; second pass: takes the inside mark off |
+//! | `output` | output, -150 | the same for this host; second pass: takes our mark off |
 //! | `postrouting` | nat postrouting, 100 | masquerade |
 //! | `clear-marks` | postrouting, 101 | no mark of ours leaves the host |
 //!
@@ -46,9 +46,9 @@
 //! * `inside` is a packet of a local pod ([`LocalPods`]) or of this host. With
 //!   [`LocalPods::None`] only the host is inside, and
 //!   `masquerade-off-cluster` does nothing beyond the rule for VIPs as source.
-//! * A front with an inside mark is never masqueraded by bit for inside traffic
-//!   (IPVS compares the whole mark), only as a hairpin, with a VIP as source, or
-//!   when this host talks to a node address.
+//! * Traffic with a mark of ours gets no masquerade bit besides, since IPVS
+//!   compares marks whole. The mark of a node port may contain it; behind IPVS
+//!   what this host sent to a node address gets it too.
 //! * In address binding the host's own packets carry the VIP as source when
 //!   source ranges are checked: who allows a node address must also allow the
 //!   VIP itself for that front.

@@ -74,9 +74,8 @@ impl Observed {
             .map(|set| format!("no set {}", set.kernel_name()));
         self.strange.extend(absent);
         if values.as_ref() != Some(&marks) {
-            self.strange.push(format!(
-                "set {MARK_VALUES} is not the values of inside-marks"
-            ));
+            self.strange
+                .push(format!("set {MARK_VALUES} is not the values of the maps"));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Model to text for `nft -f -`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::element::{Element, forbidden_bits, parse_all};
 use crate::fixed::{FINGERPRINT_CHAIN, Fixed, MARK_VALUES};
@@ -68,11 +68,9 @@ pub fn render_table(config: &Config, elements: &Elements) -> Result<String, Inva
             &set.type_spec(family),
             &entries,
         );
-        if set == Set::InsideMarks {
-            let values: Vec<String> = marks(list).into_iter().map(mark_text).collect();
-            declare(&mut text, "set", MARK_VALUES, "type mark;", &values);
-        }
     }
+    let values: Vec<String> = marks(&parsed).into_iter().map(mark_text).collect();
+    declare(&mut text, "set", MARK_VALUES, "type mark;", &values);
     text += &fixed.text;
     text.truncate(text.trim_end().len());
     text += "\n}\n";
@@ -94,7 +92,7 @@ fn declare(text: &mut String, keyword: &str, name: &str, type_spec: &str, entrie
 /// empty change. What goes goes first, so a map element can change its value
 /// and a network can be replaced by a wider one.
 ///
-/// `mark_in_use` says of a removed inside mark whether another front still
+/// `mark_in_use` says of a removed mark whether another front still
 /// carries it after the change.
 ///
 /// The kernel refuses the whole transaction when an element to remove is not
@@ -112,17 +110,14 @@ pub fn render_change(
 ) -> Result<String, Invalid> {
     config.check()?;
     let family = config.family;
-    let removed = parse_all(family, 0, &change.removed)?;
+    let removed = parse_all(family, |_| 0, &change.removed)?;
     let added = parse_all(family, forbidden_bits(config), &change.added)?;
     let mut text = String::new();
     for (&set, list) in &removed {
         let keys: Vec<String> = list.iter().map(|element| element.key(set)).collect();
         command(&mut text, "delete", family, set.kernel_name(), &keys);
     }
-    let of = |all: &std::collections::BTreeMap<Set, Vec<Element>>| {
-        marks(all.get(&Set::InsideMarks).map_or(&[][..], Vec::as_slice))
-    };
-    let (gone, come) = (of(&removed), of(&added));
+    let (gone, come) = (marks(&removed), marks(&added));
     let unused: Vec<String> = gone
         .into_iter()
         .filter(|mark| !come.contains(mark) && !mark_in_use(*mark))
@@ -145,8 +140,10 @@ fn command(text: &mut String, verb: &str, family: Family, set: &str, entries: &[
     }
 }
 
-fn marks(list: &[Element]) -> BTreeSet<u32> {
-    list.iter()
+fn marks(elements: &BTreeMap<Set, Vec<Element>>) -> BTreeSet<u32> {
+    let maps = Set::MARKS.into_iter();
+    maps.filter_map(|set| elements.get(&set))
+        .flatten()
         .filter_map(|element| match element {
             Element::Mark(_, mark) => Some(*mark),
             _ => None,

@@ -21,6 +21,9 @@ pub enum Set {
     MasqueradeOffCluster,
     /// Map from front to the mark of traffic from inside: `10.96.0.10 . tcp . 80 : 0x00000123`.
     InsideMarks,
+    /// Map from front to the mark of all of its traffic: NodePorts that are not a
+    /// virtual server an address.
+    NodePortMarks,
     /// Endpoints on this node, an address each: what they send to themselves is masqueraded.
     Hairpin,
     /// Fronts that only some sources may use.
@@ -41,7 +44,7 @@ pub(crate) enum Shape {
 
 impl Set {
     /// All of them, in the order they are written.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Vips,
         Self::ServicePorts,
         Self::Reject,
@@ -49,10 +52,14 @@ impl Set {
         Self::Masquerade,
         Self::MasqueradeOffCluster,
         Self::InsideMarks,
+        Self::NodePortMarks,
         Self::Hairpin,
         Self::Restricted,
         Self::AllowedSources,
     ];
+
+    /// The maps from front to mark.
+    pub(crate) const MARKS: [Self; 2] = [Self::InsideMarks, Self::NodePortMarks];
 
     /// The name in plans and in `compile -o json`.
     pub fn name(self) -> &'static str {
@@ -64,6 +71,7 @@ impl Set {
             Self::Masquerade => "masquerade",
             Self::MasqueradeOffCluster => "masquerade-off-cluster",
             Self::InsideMarks => "inside-marks",
+            Self::NodePortMarks => "node-port-marks",
             Self::Hairpin => "hairpin",
             Self::Restricted => "restricted",
             Self::AllowedSources => "allowed-sources",
@@ -94,7 +102,7 @@ impl Set {
         match self {
             Self::Vips => Shape::Address,
             Self::Hairpin => Shape::Pair,
-            Self::InsideMarks => Shape::Mark,
+            Self::InsideMarks | Self::NodePortMarks => Shape::Mark,
             Self::AllowedSources => Shape::Source,
             _ => Shape::Front,
         }

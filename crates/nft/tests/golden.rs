@@ -28,6 +28,10 @@ fn cluster_v4() -> Elements {
         (Set::Masquerade, &["192.168.50.1 . tcp . 30080"]),
         (Set::MasqueradeOffCluster, &["10.96.0.10 . udp . 53"]),
         (Set::InsideMarks, &["203.0.113.5 . tcp . 80 : 0x00000123"]),
+        (
+            Set::NodePortMarks,
+            &["192.168.50.1 . tcp . 30080 : 0x00004456"],
+        ),
         (Set::Hairpin, &["10.244.1.2"]),
         (Set::Restricted, &["203.0.113.5 . tcp . 80"]),
         (
@@ -96,17 +100,27 @@ fn change_removes_first_and_keeps_marks_in_use() {
             ],
         ),
         (Set::AllowedSources, &["10.0.0.1 . tcp . 80 . 10.1.0.0/16"]),
+        (
+            Set::NodePortMarks,
+            &[
+                "10.0.0.4 . tcp . 80 : 0x00000003",
+                "10.0.0.5 . tcp . 80 : 0x00000005",
+            ],
+        ),
         (Set::Hairpin, &["10.244.1.2"]),
     ]);
     let after = elements(&[
         (Set::Vips, &["10.96.0.10", "10.96.0.12"]),
         (Set::InsideMarks, &["10.0.0.1 . tcp . 80 : 0x00000009"]),
+        (Set::NodePortMarks, &["10.0.0.4 . tcp . 80 : 0x00000003"]),
         (Set::AllowedSources, &["10.0.0.1 . tcp . 80 . 10.0.0.0/8"]),
         (Set::Reject, &["10.0.0.1 . sctp . 80"]),
     ]);
     let change = Change::between(&before, &after);
 
-    let text = render_change(&Config::new(Family::Ip), &change, |mark| mark == 2);
+    let text = render_change(&Config::new(Family::Ip), &change, |mark| {
+        [2, 3].contains(&mark)
+    });
 
     insta::assert_snapshot!(text.expect("valid"));
 }

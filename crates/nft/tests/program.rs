@@ -189,7 +189,7 @@ fn elements_are_read_in_every_form_nft_prints() {
         r#"{"set": {"name": "vips", "elem": ["10.96.0.10", {"elem": {"val": "10.96.0.11", "comment": "x"}}]}},
         {"set": {"name": "rejected", "elem": [{"concat": ["10.96.0.10", "sctp", 80]}, {"concat": ["10.96.0.10", 17, 80]}]}},
         {"map": {"name": "inside-marks", "elem": [[{"concat": ["10.96.0.10", "tcp", 80]}, 291]]}},
-        {"set": {"name": "inside-mark-values", "elem": [291]}},
+        {"set": {"name": "mark-values", "elem": [291]}},
         {"set": {"name": "hairpin", "elem": [{"concat": ["10.244.1.2", "10.244.1.2"]}]}},
         {"set": {"name": "allowed-sources", "elem": [
             {"concat": ["10.96.0.10", "tcp", 80, "192.0.2.7"]},
@@ -230,7 +230,7 @@ fn what_no_table_of_ours_holds_is_strange() {
         r#"{"set": {"name": "vips", "elem": ["fd00::1", 7, null]}},
         {"set": {"name": "rejected", "elem": [{"concat": ["10.96.0.10", "icmp", 80]}]}},
         {"set": {"name": "hairpin", "elem": [{"concat": ["10.244.1.2", "10.244.1.3"]}]}},
-        {"set": {"name": "inside-mark-values", "elem": [9]}},
+        {"set": {"name": "mark-values", "elem": [9]}},
         {"set": {"name": "somebody-else"}}"#,
     );
 
@@ -243,7 +243,7 @@ fn what_no_table_of_ours_holds_is_strange() {
         "10.244.1.3",
         "set somebody-else",
         "no set service-ports",
-        "inside-mark-values is not",
+        "mark-values is not",
     ] {
         assert!(strange.contains(part), "{part} not in\n{strange}");
     }

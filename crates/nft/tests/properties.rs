@@ -49,7 +49,7 @@ proptest! {
         prop_assert!(text.chars().all(|c| c.is_ascii_alphanumeric() || " .:/".contains(c)), "{:?}", text);
         let change = Change { added: elements, ..Change::default() };
         let commands = render_change(&config, &change, |_| false).expect("valid in a table, valid in a change");
-        let marks = usize::from(set == Set::InsideMarks);
+        let marks = usize::from([Set::InsideMarks, Set::NodePortMarks].contains(&set));
         prop_assert_eq!(commands.lines().count(), 3 + 3 * marks);
     }
 
@@ -124,7 +124,7 @@ fn refusals_name_set_and_element() {
     );
     assert_eq!(
         refusal(Set::InsideMarks, &["10.0.0.1 . tcp . 80 : 0x00004001"]),
-        "set inside-marks: element \"10.0.0.1 . tcp . 80 : 0x00004001\": mark 0, or it contains the masquerade or accept bit"
+        "set inside-marks: element \"10.0.0.1 . tcp . 80 : 0x00004001\": mark 0, or it contains the accept bit or, without a need, the masquerade bit"
     );
     assert_eq!(
         refusal(

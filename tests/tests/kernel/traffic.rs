@@ -8,6 +8,7 @@ mod dns;
 mod hosts;
 mod kinds;
 mod mtu;
+mod node_ports;
 mod ports;
 mod refusals;
 

@@ -10,7 +10,7 @@ use crate::compile::{Claim, Compiled, FrontKind, Health, TrafficPolicy};
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
 use crate::state::{
-    Family, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServer,
+    Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServer,
     VirtualServerKey,
 };
 
@@ -31,6 +31,19 @@ pub(super) struct Footprint {
 impl Footprint {
     pub(super) fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.elements.is_empty()
+    }
+
+    /// Its fronts with marks, and where those lead.
+    pub(super) fn marks(&self) -> impl Iterator<Item = (Front, VirtualServerKey)> {
+        self.elements
+            .iter()
+            .filter_map(|(_, element)| match *element {
+                NftElement::Mark(front, mark) => {
+                    let family = element.family();
+                    Some((front, VirtualServerKey::Mark { mark, family }))
+                }
+                _ => None,
+            })
     }
 
     /// Whether there is something to tell or to listen on.
@@ -259,7 +272,7 @@ impl Grant {
                 format!("{} {front} is served for Service {owner}", claim.kind)
             }
             VirtualServerKey::Mark { mark, .. } => {
-                format!("mark {mark:#010x} for traffic from inside is that of Service {owner}")
+                format!("mark {mark:#010x} is that of Service {owner}")
             }
         };
         self.warnings.push(Warning {
@@ -273,19 +286,23 @@ impl Grant {
 }
 
 /// The elements of a front that was won. Without its mark there is nobody for
-/// traffic from inside; if that was all there was, the front is refused, since
-/// a port that passes the guard and has no virtual server reaches the host.
+/// traffic from inside, or for any; if that was all there was, the front is
+/// refused, since a port that passes the guard and has no virtual server
+/// reaches the host.
 fn elements(name: &ServiceName, claim: &Claim, claims: &Claims) -> Vec<(NftSet, NftElement)> {
     let mut elements = claim.elements.clone();
-    let (VirtualServerKey::Front(front), Some(mark)) = (claim.key, claim.mark) else {
+    let VirtualServerKey::Front(front) = claim.key else {
         return elements;
     };
     let family = claim.key.family();
-    if claims.owner(&VirtualServerKey::Mark { mark, family }) == Some(name) {
-        elements.push((NftSet::InsideMarks, NftElement::Mark(front, mark)));
-    } else if claim.server.is_none() {
+    let won = |mark| claims.owner(&VirtualServerKey::Mark { mark, family }) == Some(name);
+    let most = claim.marks.last().filter(|_| claim.server.is_none());
+    if most.is_some_and(|(_, mark)| !won(*mark)) {
         elements.retain(|(set, _)| *set != NftSet::ServicePorts);
         elements.push((NftSet::Reject, NftElement::Front(front)));
+        return elements;
     }
+    let marks = claim.marks.iter().filter(|(_, mark)| won(*mark));
+    elements.extend(marks.map(|(set, mark)| (*set, NftElement::Mark(front, *mark))));
     elements
 }

@@ -11,7 +11,7 @@ use crate::compile::{FrontKind, TrafficPolicy};
 use crate::k8s::{Node, Service};
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
-use crate::state::{Family, Protocol, RealServerKey, VirtualServerKey};
+use crate::state::{Family, Front, Protocol, RealServerKey, VirtualServerKey};
 
 impl Cluster {
     /// The settings.
@@ -99,6 +99,18 @@ impl Cluster {
         };
         let entry = self.entries.get(&served.service);
         entry.is_some_and(|entry| entry.has_endpoint(served, real))
+    }
+
+    /// The fronts whose traffic is led to a virtual server by a mark. Costs as
+    /// much as its Service is big.
+    pub fn marked_with(&self, key: &VirtualServerKey) -> Vec<Front> {
+        let served = self.placement.served(key);
+        let entry = served.and_then(|served| self.entries.get(&served.service));
+        let marks = entry.into_iter().flat_map(|e| e.footprint.marks());
+        marks
+            .filter(|(_, of)| of == key)
+            .map(|(front, _)| front)
+            .collect()
     }
 
     /// The protocol of a virtual server's Service port, also for marks.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use super::addresses::Address;
 use super::endpoints::{self, Choice};
+use super::marks::Marks;
 use super::policy::{self, Treatment};
 use super::ports::{Port, port_number};
-use super::{
-    Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings, marks,
-};
+use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::k8s;
 use crate::names::ServiceName;
 use crate::slices::Slice;
@@ -70,31 +69,35 @@ impl<'a> Compiler<'a> {
             node_ports.clone().map(move |a| (address(a), number))
         });
         let fronts = addresses.into_iter().map(|address| (address, port.number));
-        // One mark for all fronts of the port: behind it are the same endpoints.
-        let mark = marks::mark(self.name, port, family, self.around.options);
-        let mut marked = false;
+        // The same marks for all fronts of the port: behind them are the same endpoints.
+        let marks = Marks::of(self.name, port, family, self.around);
+        let mut given = BTreeSet::new();
         for (address, number) in fronts.chain(node_ports) {
             let front = Front {
                 address: address.address,
                 port: number,
                 protocol: port.protocol,
             };
-            marked |= self.front(port, front, &address, &choice, mark);
+            given.extend(self.front(port, front, &address, &choice, &marks));
         }
-        if marked {
-            self.claim_mark(port, mark, family, &choice);
+        for (set, mark) in given {
+            let servers = match marks.is_local(mark) {
+                true => &choice.local,
+                false => &choice.cluster,
+            };
+            self.claim_mark(port, set, VirtualServerKey::Mark { mark, family }, servers);
         }
     }
 
-    /// One front. Returns whether traffic from inside gets the mark.
+    /// One front. Returns the marks that its traffic gets.
     fn front(
         &mut self,
         port: &Port,
         front: Front,
         address: &Address,
         choice: &Choice,
-        mark: u32,
-    ) -> bool {
+        marks: &Marks,
+    ) -> Vec<(NftSet, u32)> {
         if let Some(other) = self.seen.get(&front) {
             // A load-balancer address that is among externalIPs too is no mistake.
             if *other != port.name {
@@ -103,7 +106,7 @@ impl<'a> Compiler<'a> {
                     &*port.name
                 ));
             }
-            return false;
+            return Vec::new();
         }
         self.seen.insert(front, port.name.clone());
         let (policy, local) = match address.kind {
@@ -115,10 +118,10 @@ impl<'a> Compiler<'a> {
             self.out.without_local.insert((policy, family));
         }
         let treatment = policy::treat(address.kind, local, choice, self.around.options);
-        let mark = treatment.inside.then_some(mark);
-        let claim = self.claim(port, front, address, choice, &treatment, mark);
+        let marks = marks.for_front(address.kind, &treatment);
+        let claim = self.claim(port, front, address, choice, &treatment, marks.clone());
         self.out.claims.push(claim);
-        mark.is_some()
+        marks
     }
 
     fn claim(
@@ -128,7 +131,7 @@ impl<'a> Compiler<'a> {
         address: &Address,
         choice: &Choice,
         treatment: &Treatment,
-        mark: Option<u32>,
+        marks: Vec<(NftSet, u32)>,
     ) -> Claim {
         let mut elements: Vec<_> = treatment
             .sets()
@@ -140,7 +143,8 @@ impl<'a> Compiler<'a> {
         if address.bind {
             elements.push((NftSet::Vips, NftElement::Address(front.address)));
         }
-        let servers = treatment.servers(choice);
+        let by_mark = marks.iter().any(|(set, _)| *set == NftSet::NodePortMarks);
+        let servers = treatment.servers(choice).filter(|_| !by_mark);
         Claim {
             key: VirtualServerKey::Front(front),
             kind: address.kind,
@@ -149,20 +153,29 @@ impl<'a> Compiler<'a> {
             server: servers.map(|servers| self.server(port, servers)),
             bind: address.bind.then_some(front.address),
             elements,
-            mark,
+            marks,
         }
     }
 
-    fn claim_mark(&mut self, port: &Port, mark: u32, family: Family, choice: &Choice) {
+    fn claim_mark(
+        &mut self,
+        port: &Port,
+        set: NftSet,
+        key: VirtualServerKey,
+        servers: &endpoints::Servers,
+    ) {
         self.out.claims.push(Claim {
-            key: VirtualServerKey::Mark { mark, family },
-            kind: FrontKind::InsideMark,
+            key,
+            kind: match set {
+                NftSet::NodePortMarks => FrontKind::NodePort,
+                _ => FrontKind::InsideMark,
+            },
             port: port.name.clone(),
             protocol: port.protocol,
-            server: Some(self.server(port, &choice.cluster)),
+            server: Some(self.server(port, servers)),
             bind: None,
             elements: Vec::new(),
-            mark: None,
+            marks: Vec::new(),
         });
     }
 

@@ -122,8 +122,9 @@ pub(crate) struct Claim {
     pub(crate) bind: Option<IpAddr>,
     /// Elements of sets.
     pub(crate) elements: Vec<(NftSet, NftElement)>,
-    /// Mark for traffic from inside; holds only when the mark is won too.
-    pub(crate) mark: Option<u32>,
+    /// Marks for its traffic, by the map that gives them, that for most of it
+    /// last; each holds only when the mark is won too.
+    pub(crate) marks: Vec<(NftSet, u32)>,
 }
 
 /// Compiles a Service with its slices.

@@ -180,3 +180,39 @@ fn maglev_slots_stay_while_the_endpoint_is_there() {
     node.cluster.endpoints(&mh, [ep("10.244.1.8")]);
     assert_lines(&node.round(2 * MINUTE).0, GONE);
 }
+
+#[test]
+fn a_node_port_that_goes_by_mark_keeps_its_connections() {
+    let mut node = Node::new(web().node_port(30080));
+    node.connections(0, 0).round(0);
+    node.round(15 * MINUTE);
+    let many: Vec<String> = (1..=9).map(|n| format!("192.0.2.{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    node.cluster.host(&many);
+
+    let plan = node.connections(3, 0).round(20 * MINUTE).0.to_string();
+    let weight_0 = "real server  edit  192.0.2.1:30080/TCP -> 10.244.1.8:8080 weight 0";
+    assert!(plan.contains(weight_0), "{plan}");
+    assert!(plan.contains("virtual server  add  FWM"), "{plan}");
+    assert!(!plan.contains("remove"), "{plan}");
+    assert_lines(&node.round(21 * MINUTE).0, "");
+    assert_lines(
+        &node.connections(0, 0).round(22 * MINUTE).0,
+        "virtual server  remove  192.0.2.1:30080/TCP",
+    );
+    assert_lines(&node.round(23 * MINUTE).0, "");
+}
+
+#[test]
+fn a_datagram_node_port_goes_by_mark_at_once() {
+    let service = bare("web", &["10.96.0.1"]).port("", "UDP", 80);
+    let mut node = Node::new(service.node_port(30080));
+    let many: Vec<String> = (1..=9).map(|n| format!("192.0.2.{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    node.cluster.host(&many);
+    let plan = node.connections(3, 3).round(0).0.to_string();
+    assert!(
+        plan.contains("virtual server  remove  192.0.2.1:30080/UDP"),
+        "{plan}"
+    );
+}

@@ -1,5 +1,6 @@
 //! Kinds of Services and where their fronts are.
 
+use crate::FrontKind;
 use crate::fixtures::*;
 use crate::k8s::{HEADLESS_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
 use crate::options::NodePortAddresses;
@@ -210,6 +211,34 @@ fn node_ports_follow_the_addresses_of_the_host() {
     assert_eq!(
         fronts(&mut cluster),
         ["10.96.0.1:80/TCP", "192.0.2.2:30080/TCP"]
+    );
+}
+
+#[test]
+fn node_ports_on_many_addresses_have_one_virtual_server_each() {
+    let ports = 1000;
+    let service = (0..ports).fold(bare("web", &["10.96.0.1"]), |service, n| {
+        let service = service.port(&format!("p{n}"), "TCP", 8000 + n);
+        service.with(|s| s.spec.ports[n as usize].node_port = Some(30_000 + n))
+    });
+    let mut cluster = with(options(), service);
+    let addresses: Vec<String> = (1..=50).map(|n| format!("192.0.2.{n}")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let mut count = |addresses: &[&str]| {
+        cluster.host(addresses);
+        let state = cluster.state();
+        let servers = state.virtual_servers.keys();
+        let of_node_ports = servers.filter(|key| cluster.kind_of(key) == Some(FrontKind::NodePort));
+        let marks = state.nft.get(&NftSet::NodePortMarks);
+        (of_node_ports.count(), marks.map_or(0, |marks| marks.len()))
+    };
+
+    assert_eq!(count(&addresses), (1000, 50_000));
+    assert_eq!(count(&addresses[1..]), (1000, 49_000));
+    assert_eq!(
+        count(&addresses[..8]),
+        (8000, 0),
+        "few addresses have one each"
     );
 }
 

@@ -8,6 +8,7 @@ use crate::diff::{Owned, Terms, Touched, diff, diff_touched};
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, Service};
 use crate::model::Model;
+use crate::options::{NodePortServers, Options};
 use crate::plan::{Op, Plan};
 use crate::state::{Front, KernelState, NftElement, NftSet, VirtualServerKey};
 
@@ -55,11 +56,28 @@ fn endpoints() -> Vec<Vec<Endpoint>> {
     ]
 }
 
+/// Services, and what a NodePort of theirs is.
+fn worlds() -> Vec<(Option<Service>, NodePortServers)> {
+    let has_node_port = |service: &Option<Service>| {
+        let mut ports = service.iter().flat_map(|service| &service.spec.ports);
+        ports.any(|port| port.node_port.is_some())
+    };
+    let by_mark: Vec<_> = services().into_iter().filter(has_node_port).collect();
+    let by_address = services().into_iter();
+    let by_address = by_address.map(|service| (service, NodePortServers::Address));
+    let by_mark = by_mark.into_iter();
+    let by_mark = by_mark.map(|service| (service, NodePortServers::Mark));
+    by_address.chain(by_mark).collect()
+}
+
 fn states() -> Vec<KernelState> {
     let mut states = Vec::new();
-    for service in services() {
+    for (service, node_port_servers) in worlds() {
         for endpoints in endpoints() {
-            let mut cluster = cluster();
+            let mut cluster = cluster_with(Options {
+                node_port_servers,
+                ..options()
+            });
             if let Some(service) = &service {
                 let mut slice = slice(service, []);
                 slice.endpoints = endpoints.clone();

@@ -1,10 +1,10 @@
 //! Who answers, and with whose address, for every kind of front and policy,
 //! wherever the endpoints and the client are.
 
-use crate::FrontKind;
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, Service};
-use crate::state::{Family, Front, KernelState, NftElement, NftSet, VirtualServerKey};
+use crate::state::{Front, KernelState, NftElement, NftSet, VirtualServerKey};
+use crate::{FrontKind, NodePortServers};
 
 /// `here` and `there` are the endpoints on this node and on another; `+snat`
 /// means that they see the node's address, not the client's.
@@ -72,21 +72,24 @@ fn one_table_says_who_answers() {
     assert_lines(&found, TABLE);
 }
 
-/// The three verdicts; those of all external kinds must agree.
+/// The three verdicts; those of all external kinds must agree, and so must those
+/// of NodePorts with a virtual server by address and by mark.
 fn row(kind: &str, policy: &str, endpoints: &str) -> String {
-    let state = compiled(kind, policy, endpoints);
     let fronts: Vec<&str> = match kind {
         "ClusterIP" => vec!["10.96.0.1:80/TCP"],
         _ => EXTERNAL.iter().map(|(_, front)| *front).collect(),
     };
-    let rows = fronts.iter().map(|front| {
-        let front = front.parse().unwrap();
-        let clients = [Client::Outside, Client::Pod, Client::Host];
-        clients
-            .map(|client| verdict(&state, front, client))
-            .join(" ")
-    });
-    let rows: Vec<String> = rows.collect();
+    let mut rows = Vec::new();
+    for servers in [NodePortServers::Address, NodePortServers::Mark] {
+        let state = compiled(kind, policy, endpoints, servers);
+        rows.extend(fronts.iter().map(|front| {
+            let front = front.parse().unwrap();
+            let clients = [Client::Outside, Client::Pod, Client::Host];
+            clients
+                .map(|client| verdict(&state, front, client))
+                .join(" ")
+        }));
+    }
     assert!(
         rows.iter().all(|row| *row == rows[0]),
         "{fronts:?}: {rows:?}"
@@ -94,7 +97,7 @@ fn row(kind: &str, policy: &str, endpoints: &str) -> String {
     rows[0].clone()
 }
 
-fn compiled(kind: &str, policy: &str, endpoints: &str) -> KernelState {
+fn compiled(kind: &str, policy: &str, endpoints: &str, servers: NodePortServers) -> KernelState {
     let service = web().node_port(30080).load_balancer("203.0.113.5");
     let service = service.external_ip("198.51.100.5");
     let service: Service = match (kind, policy) {
@@ -104,6 +107,7 @@ fn compiled(kind: &str, policy: &str, endpoints: &str) -> KernelState {
     };
     let mut options = options();
     options.detect_local = true;
+    options.node_port_servers = servers;
     options.allow_external_ips = vec!["198.51.100.0/24".parse().unwrap()];
     let mut slice = slice(&service, []);
     slice.endpoints = endpoints.split(',').filter_map(endpoint).collect();
@@ -134,22 +138,14 @@ fn verdict(state: &KernelState, front: Front, client: Client) -> String {
         return "refused".to_owned();
     }
     assert!(stands(NftSet::ServicePorts), "{front} is served or refused");
-    let marks = state.nft.get(&NftSet::InsideMarks).into_iter().flatten();
-    let mark = marks
-        .filter_map(|element| match element {
-            NftElement::Mark(of, mark) if *of == front => Some(*mark),
-            _ => None,
-        })
-        .next()
-        .filter(|_| client != Client::Outside);
-    if mark.is_none() && stands(NftSet::DropOutside) {
+    let inside = state.by_mark(NftSet::InsideMarks, front);
+    let inside = inside.filter(|_| client != Client::Outside);
+    if inside.is_none() && stands(NftSet::DropOutside) {
         return "dropped".to_owned();
     }
-    let family = Family::of(front.address);
-    let key = match mark {
-        Some(mark) => VirtualServerKey::Mark { mark, family },
-        None => VirtualServerKey::Front(front),
-    };
+    let everybody = state.by_mark(NftSet::NodePortMarks, front);
+    let key = inside.or(everybody);
+    let key = key.unwrap_or(VirtualServerKey::Front(front));
     let servers = &state.virtual_servers[&key].real_servers;
     let taking = servers.iter().filter(|(_, real)| real.weight > 0);
     let names = taking.map(|(key, _)| match key.address.to_string().as_str() {

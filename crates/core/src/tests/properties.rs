@@ -12,7 +12,7 @@ use crate::event::{Kind, ObjectRef};
 use crate::fixtures::*;
 use crate::k8s::Object;
 use crate::model::Model;
-use crate::options::Options;
+use crate::options::{NodePortServers, Options};
 use crate::output::Output;
 use crate::state::{Front, Protocol};
 use crate::{Cluster, Event};
@@ -21,6 +21,7 @@ fn some_options() -> Options {
     let mut options = options();
     options.allow_external_ips = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     options.detect_local = true;
+    options.node_port_servers = NodePortServers::Mark;
     options
 }
 

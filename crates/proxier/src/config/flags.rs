@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use kube_ipvs_core::options::NodePortServers;
 use serde::Serialize;
 
 use super::boolean;
@@ -30,6 +31,9 @@ pub struct RunArgs {
     /// How VIPs are bound to kube-ipvs0: an address each, or a local route each
     #[arg(long, value_name = "HOW")]
     pub vip_binding: Option<VipBinding>,
+    /// What a NodePort is in IPVS: a virtual server for each address of the host, one for their firewall mark, or the mark where a family has more than eight addresses [default: auto]
+    #[arg(long, value_name = "HOW")]
+    pub nodeport_virtual_servers: Option<NodePortVirtualServers>,
     /// How long a terminating endpoint may keep its connections [default: 15m]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub drain_timeout: Option<GoDuration>,
@@ -363,6 +367,29 @@ pub enum VipBinding {
     Address,
     /// A local route through the link.
     Route,
+}
+
+/// What a NodePort is in IPVS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodePortVirtualServers {
+    /// By mark where a family has more than eight addresses, else by address.
+    #[default]
+    Auto,
+    /// A virtual server for each address of the host.
+    Address,
+    /// One for the firewall mark of all of them.
+    Mark,
+}
+
+impl From<NodePortVirtualServers> for NodePortServers {
+    fn from(how: NodePortVirtualServers) -> Self {
+        match how {
+            NodePortVirtualServers::Auto => Self::Auto,
+            NodePortVirtualServers::Address => Self::Address,
+            NodePortVirtualServers::Mark => Self::Mark,
+        }
+    }
 }
 
 /// How log lines look.

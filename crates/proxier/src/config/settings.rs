@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use kube_ipvs_core::options::NodePortAddresses;
+use kube_ipvs_core::options::{NodePortAddresses, NodePortServers};
 use kube_ipvs_core::state::{Family, Flags};
 
 use super::conntrack::Conntrack;
@@ -93,6 +93,8 @@ pub struct Settings {
     pub detect_local: DetectLocal,
     /// Which addresses take NodePorts.
     pub node_port_addresses: NodePortAddresses,
+    /// What a NodePort is in IPVS.
+    pub node_port_servers: NodePortServers,
     /// Networks from which externalIPs are honoured; empty ignores all.
     pub allow_external_ips: Vec<IpNet>,
     /// Value of the label `service.kubernetes.io/service-proxy-name` to serve.
@@ -188,6 +190,7 @@ impl Settings {
             scheduler: self.scheduler.clone(),
             flags: self.scheduler_flags,
             node_port_addresses: self.node_port_addresses.clone(),
+            node_port_servers: self.node_port_servers,
             node_addresses,
             allow_external_ips: self.allow_external_ips.clone(),
             masquerade_all: self.masquerade_all,

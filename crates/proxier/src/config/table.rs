@@ -170,6 +170,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("log-format", Text, "human", "human or json; wins over logging-format"),
     ours("manifests", Text, "", "read objects from YAML instead of an API server: a directory, a file, or `-`"),
     ours("node-addresses", Texts, "", "addresses of this node, instead of those of its Node object"),
+    ours("nodeport-virtual-servers", Text, "auto", "address: a NodePort is a virtual server for each address of the host that takes it; mark: one for all of them, by firewall mark; auto: by mark where a family has more than eight addresses"),
     ours("once", Bool, "false", "make one sync and exit"),
     ours("service-metrics", Bool, "false", "metrics of every Service and real server, with Kubernetes names"),
     ours("service-proxy-name", Text, "", "serve the Services labelled with this `service.kubernetes.io/service-proxy-name` instead of those without the label"),

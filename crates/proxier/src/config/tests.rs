@@ -180,6 +180,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("metrics-port", "39"),
         ("node-addresses", "192.0.2.10"),
         ("nodeport-addresses", "192.0.2.0/24"),
+        ("nodeport-virtual-servers", "mark"),
         ("once", "true"),
         ("oom-score-adj", "-40"),
         ("pod-bridge-interface", "cbr0"),
@@ -856,6 +857,7 @@ fn bad_values_of_flags_are_refused_by_the_flags_name() {
         "--ipvs-sync-period=30",
         "--oom-score-adj=x",
         "--vip-binding=magic",
+        "--nodeport-virtual-servers=magic",
         "--node-addresses=x",
         "--no-such-flag",
     ] {

@@ -79,6 +79,7 @@ pub(super) fn settings(
         masquerade_all: configuration.iptables.masquerade_all,
         detect_local: check.detect_local(),
         node_port_addresses: check.node_ports(),
+        node_port_servers: args.nodeport_virtual_servers.unwrap_or_default().into(),
         allow_external_ips,
         service_proxy_name: args.service_proxy_name.clone(),
         accept_in_foreign_chains: args.accept_in_foreign_chains.unwrap_or(false),

@@ -44,7 +44,7 @@ pub struct Explanation {
     pub inside: String,
     /// What the address is here.
     pub address: &'static str,
-    /// By address and, for traffic from inside, by mark.
+    /// By address, and by the marks of its traffic.
     pub virtual_servers: Vec<Server>,
     /// Sets of our table that name the front.
     pub sets: Vec<&'static str>,
@@ -81,15 +81,16 @@ pub struct Real {
 /// Follows a packet to this front.
 pub fn explain(front: &Front, seen: &Seen) -> Explanation {
     let by_address = VirtualServerKey::Front(*front);
-    let by_mark = seen.mark_of(front);
-    let keys = [Some(by_address), by_mark];
+    let [inside, everybody] = NftSet::MARKS.map(|map| seen.state.by_mark(map, *front));
+    let keys = [Some(by_address), everybody, inside];
+    let outside = everybody.unwrap_or(by_address);
     let service = keys.iter().flatten().find_map(|key| seen.recorded.get(key));
     let servers = keys.iter().flatten();
     Explanation {
         front: by_address,
         service: service.filter(|name| !name.is_empty()).cloned(),
-        outside: seen.way(front, by_address, true),
-        inside: seen.way(front, by_mark.unwrap_or(by_address), false),
+        outside: seen.way(front, outside, true),
+        inside: seen.way(front, inside.unwrap_or(outside), false),
         address: seen.place(front.address),
         virtual_servers: servers.filter_map(|key| seen.server(key)).collect(),
         sets: seen.sets(front),
@@ -105,21 +106,8 @@ impl Seen {
     }
 
     pub(super) fn marks(&self) -> impl Iterator<Item = &NftElement> {
-        self.state
-            .nft
-            .get(&NftSet::InsideMarks)
-            .into_iter()
-            .flatten()
-    }
-
-    fn mark_of(&self, front: &Front) -> Option<VirtualServerKey> {
-        self.marks().find_map(|element| match element {
-            NftElement::Mark(of, mark) if of == front => Some(VirtualServerKey::Mark {
-                mark: *mark,
-                family: VirtualServerKey::Front(*front).family(),
-            }),
-            _ => None,
-        })
+        let maps = NftSet::MARKS.into_iter();
+        maps.filter_map(|map| self.state.nft.get(&map)).flatten()
     }
 
     fn has(&self, set: NftSet, front: &Front) -> bool {
@@ -169,9 +157,7 @@ impl Seen {
             VirtualServerKey::Mark { .. } => format!(" of {key}"),
         };
         let source = match key {
-            VirtualServerKey::Front(_) if self.has(NftSet::Masquerade, front) => {
-                ", with this node as source"
-            }
+            _ if self.has(NftSet::Masquerade, front) => ", with this node as source",
             VirtualServerKey::Front(_) if self.has(NftSet::MasqueradeOffCluster, front) => {
                 ", with this node as source unless a local pod asks"
             }
@@ -405,6 +391,29 @@ mod tests {
                 "dropped: externalTrafficPolicy is Local, and no endpoint is on this node",
                 "answered by 2 real servers of FWM 291"
             ]
+        );
+    }
+
+    #[test]
+    fn a_node_port_by_mark_is_answered_by_its_marks_virtual_server() {
+        let mut seen = seen(&[NftSet::Masquerade]);
+        seen.state.vips.clear();
+        seen.state.nft.remove(&NftSet::Vips);
+        seen.host = [front().address].into();
+        let mark = VirtualServerKey::Mark {
+            mark: 0x456,
+            family: kube_ipvs_core::state::Family::V4,
+        };
+        let by_mark = server(&[("10.244.2.9:8080", 1)]);
+        seen.state.virtual_servers.insert(mark, by_mark);
+        let element = NftElement::Mark(front(), 0x456);
+        seen.state
+            .nft
+            .insert(NftSet::NodePortMarks, [element].into());
+
+        assert_eq!(
+            ways(&seen),
+            ["answered by 1 real server of FWM 1110, with this node as source"; 2]
         );
     }
 

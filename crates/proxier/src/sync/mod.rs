@@ -494,42 +494,33 @@ impl<D: Dataplane> Syncer<D> {
 
     /// The fronts for whose flows an operation left fewer ways.
     fn stale_fronts(&self, op: &Op) -> Vec<Front> {
-        let (Op::AddVirtualServer(key, _)
-        | Op::RemoveVirtualServer(key)
-        | Op::RemoveRealServer(key, _)) = op
-        else {
-            return Vec::new();
-        };
-        match key {
-            VirtualServerKey::Front(front) => vec![*front],
-            VirtualServerKey::Mark { mark, family } => {
-                let of = |element: &NftElement| match element {
-                    NftElement::Mark(front, of) if of == mark => Some(*front),
+        match op {
+            Op::AddVirtualServer(key, _)
+            | Op::RemoveVirtualServer(key)
+            | Op::RemoveRealServer(key, _) => match key {
+                VirtualServerKey::Front(front) => vec![*front],
+                _ if self.cluster.protocol_of(key) == Some(Protocol::Tcp) => Vec::new(),
+                VirtualServerKey::Mark { .. } => self.cluster.marked_with(key),
+            },
+            Op::Nft { add, remove } => {
+                let maps = NftSet::MARKS.iter();
+                let changed = maps.flat_map(|map| add.get(map).into_iter().chain(remove.get(map)));
+                let fronts = changed.flatten().filter_map(|element| match element {
+                    NftElement::Mark(front, _) => Some(*front),
                     _ => None,
-                };
-                let same_family = |front: &Front| Family::of(front.address) == *family;
-                let marks = self.cluster.desired().nft.get(&NftSet::InsideMarks);
-                let fronts = marks.into_iter().flatten().filter_map(of);
-                fronts.filter(same_family).collect()
+                });
+                fronts.collect()
             }
+            _ => Vec::new(),
         }
     }
 
     /// The real servers that flows of a front may lead to: those of its own
-    /// virtual server, and those of its inside mark.
+    /// virtual server, and those of its marks.
     fn left(&self, front: &Front) -> BTreeSet<RealServerKey> {
         let desired = self.cluster.desired();
-        let range = NftElement::Mark(*front, 0)..=NftElement::Mark(*front, u32::MAX);
-        let marks = desired.nft.get(&NftSet::InsideMarks).into_iter();
-        let family = Family::of(front.address);
-        let keys = marks.flat_map(|marks| marks.range(range.clone()));
-        let keys = keys.filter_map(|element| match element {
-            NftElement::Mark(_, mark) => Some(VirtualServerKey::Mark {
-                mark: *mark,
-                family,
-            }),
-            _ => None,
-        });
+        let marks = NftSet::MARKS.into_iter();
+        let keys = marks.filter_map(|map| desired.by_mark(map, *front));
         let keys = keys.chain([VirtualServerKey::Front(*front)]);
         let servers = keys.filter_map(|key| desired.virtual_servers.get(&key));
         let reals = servers.flat_map(|server| server.real_servers.keys().copied());

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use kube_ipvs_core::NodePortServers;
 use kube_ipvs_tests::{Client, Node, Outside, Pod, Protocol, Server, Topology};
 use serde_json::{Value, json};
 
@@ -102,7 +103,11 @@ impl City {
         let objects = self.objects();
         for (node, name) in self.nodes.iter().zip(["node-1", "node-2", "node-3"]) {
             let binding = super::binding(self.binding, node);
-            let proxy = Proxy::new(node, name, binding);
+            let mut proxy = Proxy::new(node, name, binding);
+            proxy.options.node_port_servers = match self.binding {
+                "address" => NodePortServers::Address,
+                _ => NodePortServers::Mark,
+            };
             node.namespace.run(|| sync(&mut proxy.syncer(&objects)));
         }
     }

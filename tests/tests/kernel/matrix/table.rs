@@ -12,7 +12,8 @@ use super::city::Family;
 ///   on the network between nodes, `gate` the one its pods know;
 /// * `n<vip`: it saw the address that was called;
 /// * `refused`: at once, by RST or ICMP; `dropped`: no answer at all;
-/// * `x/y`: `x` with VIPs bound as addresses, `y` with routes;
+/// * `x/y`: `x` with VIPs bound as addresses and a virtual server for each address
+///   of a NodePort, `y` with routes and marks;
 /// * `x|y`: either, since there are two endpoints;
 /// * `-`: there is no such client.
 ///
@@ -34,7 +35,7 @@ ClusterIP     Local   none         | -       refused refused refused       refus
 NodePort      Cluster here,leaving | a<gate1 a<gate1 a<gate1 a<gate1       a<gate1 a<gate1
 NodePort      Cluster there        | b<node1 b<node1 b<node1 b<node1       b<node1 b<node1
 NodePort      Cluster none         | -       refused refused refused       refused refused
-NodePort      Local   here,leaving | a<gate1 a<self  a<self  a<node1       a<node1 a<self
+NodePort      Local   here,leaving | a<gate1 a<self  a<self  a<node1/gate1 a<node1/gate1 a<self
 NodePort      Local   there        | dropped b<self  dropped b<node1       b<node1 dropped
 NodePort      Local   none         | -       refused refused refused       refused refused
 externalIP,LB Cluster here,leaving | a<gate1 a<gate1 a<node2 a<gate1       a<gate1 a<gate1

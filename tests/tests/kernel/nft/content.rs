@@ -67,6 +67,7 @@ fn full(family: Family) -> Elements {
         (Set::Vips, vip.into()),
         (Set::InsideMarks, format!("{} : 0x00000123", front("tcp"))),
         (Set::InsideMarks, format!("{} : 0xffff2fff", front("udp"))),
+        (Set::NodePortMarks, format!("{} : 0x00004456", front("tcp"))),
         (Set::Hairpin, pod.into()),
         (Set::AllowedSources, format!("{} . {net}", front("tcp"))),
         (
@@ -163,7 +164,8 @@ fn changes_lead_where_the_whole_table_would() {
 
     for after in states() {
         let in_use = |mark: u32| {
-            let texts = after.get(&Set::InsideMarks).into_iter().flatten();
+            let maps = [Set::InsideMarks, Set::NodePortMarks].into_iter();
+            let texts = maps.filter_map(|map| after.get(&map)).flatten();
             texts
                 .into_iter()
                 .any(|text| text.ends_with(&format!("{mark:#010x}")))
@@ -244,7 +246,7 @@ fn a_foreign_hand_in_the_table_is_seen() {
         "add rule ip kube-ipvs input accept",
         "add chain ip kube-ipvs other",
         "add set ip kube-ipvs other { type mark; }",
-        "add element ip kube-ipvs inside-mark-values { 5 }",
+        "add element ip kube-ipvs mark-values { 5 }",
         "add element ip kube-ipvs service-ports { 10.96.0.10 . icmp . 3 }",
         "rename chain ip kube-ipvs refuse refuse2",
     ] {

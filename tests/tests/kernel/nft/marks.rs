@@ -63,6 +63,7 @@ fn each_source_gets_the_mark_of_its_front() {
         watch(&lab);
         let front = lab.front("udp", 53);
         let inside = (Set::InsideMarks, format!("{front} : 0x00000123"));
+        let all = (Set::NodePortMarks, format!("{front} : 0x00004456"));
         let always = (Set::Masquerade, front.clone());
         let off_cluster = (Set::MasqueradeOffCluster, front);
         for (what, more, peer_is_pod, mark) in [
@@ -85,7 +86,28 @@ fn each_source_gets_the_mark_of_its_front() {
                 true,
                 0x123,
             ),
-            ("both, outside", vec![inside, always], false, 0x4000),
+            (
+                "both, outside",
+                vec![inside.clone(), always.clone()],
+                false,
+                0x4000,
+            ),
+            ("mark of all, pod", vec![all.clone()], true, 0x4456),
+            ("mark of all, outside", vec![all.clone()], false, 0x4456),
+            (
+                "mark of all and inside mark, pod",
+                vec![all.clone(), inside.clone()],
+                true,
+                0x123,
+            ),
+            (
+                "mark of all and inside mark, outside",
+                vec![all.clone(), inside],
+                false,
+                0x4456,
+            ),
+            // The mark contains the masquerade bit already.
+            ("mark of all, masqueraded", vec![all, always], false, 0x4456),
         ] {
             lab.apply(&pods(&lab, peer_is_pod), &served_as(&lab, &more));
             seen(&lab, "at-ipvs");

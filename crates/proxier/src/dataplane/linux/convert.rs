@@ -166,6 +166,7 @@ pub(crate) fn set(set: NftSet) -> nft::Set {
         NftSet::Masquerade => nft::Set::Masquerade,
         NftSet::MasqueradeOffCluster => nft::Set::MasqueradeOffCluster,
         NftSet::InsideMarks => nft::Set::InsideMarks,
+        NftSet::NodePortMarks => nft::Set::NodePortMarks,
         NftSet::Hairpin => nft::Set::Hairpin,
         NftSet::Restricted => nft::Set::Restricted,
         NftSet::AllowedSources => nft::Set::AllowedSources,
@@ -216,7 +217,7 @@ pub(super) fn read_elements(elements: &nft::Elements, into: &mut NftState) -> bo
 fn element(set: NftSet, text: &str) -> Option<NftElement> {
     match set {
         NftSet::Vips | NftSet::Hairpin => text.parse().ok().map(NftElement::Address),
-        NftSet::InsideMarks => {
+        NftSet::InsideMarks | NftSet::NodePortMarks => {
             let (at, mark) = text.split_once(" : ")?;
             let mark = u32::from_str_radix(mark.strip_prefix("0x")?, 16).ok()?;
             Some(NftElement::Mark(front(at)?, mark))

@@ -134,7 +134,8 @@ impl Table {
 
     fn marks_in(&self, state: &NftState) -> Vec<u32> {
         let family = self.family();
-        let elements = state.get(&NftSet::InsideMarks).into_iter().flatten();
+        let maps = NftSet::MARKS.into_iter();
+        let elements = maps.filter_map(|set| state.get(&set)).flatten();
         elements
             .filter(|element| element.family() == family)
             .filter_map(|element| match element {
