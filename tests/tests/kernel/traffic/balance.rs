@@ -1,11 +1,12 @@
 //! Schedulers as clients feel them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use kube_ipvs_tests::{Client, Protocol, Server};
+use kube_ipvs_tests::{Client, Protocol, Server, Verdict, run, wait_until};
 
 use super::WEB;
-use super::site::Site;
+use super::site::{PATIENCE, Site};
 use super::web::Web;
 
 /// A site whose Service has this scheduler, and its servers.
@@ -78,4 +79,35 @@ fn a_scheduler_changes_without_a_cut() {
     site.wait_for_table("mh", |table| table.contains("-t 10.96.0.10:80 -s mh"));
 
     assert_eq!(held.ask().who(), who);
+}
+
+#[test]
+fn one_packet_scheduling_spreads_a_flow_and_brings_no_answer() {
+    let mut site = Site::new();
+    let pods = &site.small.pods;
+    let _servers = [0, 1].map(|n| pods[n].serve(Protocol::Udp, 8080));
+    let web = Web::new("web", &["10.96.0.10"])
+        .port(Protocol::Udp, 514, 8080)
+        .option("one-packet", "true");
+    site.write(&pods.iter().fold(web, |web, pod| web.endpoint(pod.v4)));
+    site.start(&[]);
+    let client = site.outside().timeout(Duration::from_millis(300));
+    let mut flow = client
+        .connect(Protocol::Udp, "10.96.0.10:514")
+        .expect("UDP needs no answer");
+
+    // As the kernel has it, and as our limitations say.
+    let verdicts = [0; 4].map(|_| flow.ask());
+
+    assert_eq!(verdicts, [0; 4].map(|_| Verdict::TimedOut));
+    // Statistics are of two seconds ago.
+    wait_until("both endpoints got two of them", PATIENCE, || {
+        let statistics = site.node().run(|| run("ipvsadm", ["-Ln", "--stats"]));
+        site.small.pods.iter().all(|pod| {
+            let to = format!("-> {}:8080", pod.v4);
+            let line = statistics.lines().find(|line| line.contains(&to));
+            // After the destination: connections, packets in.
+            line.and_then(|line| line.split_whitespace().nth(3)) == Some("2")
+        })
+    });
 }
