@@ -45,6 +45,17 @@ pub enum Fault {
     None,
 }
 
+impl Fault {
+    /// The next `times` requests get this HTTP status, without `Retry-After`.
+    pub fn status(code: u16, times: u32) -> Self {
+        Self::Status {
+            code,
+            times,
+            retry_after: None,
+        }
+    }
+}
+
 /// What to tell the watches that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strike {

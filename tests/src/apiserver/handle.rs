@@ -56,7 +56,12 @@ impl ApiServer {
 
     /// Starts a server on a free port of the loopback address.
     pub fn local() -> Self {
-        Self::start(SocketAddr::from(([127, 0, 0, 1], 0)))
+        Self::local_with(Options::default())
+    }
+
+    /// Starts a server on such a port that behaves as the options say.
+    pub fn local_with(options: Options) -> Self {
+        Self::start_with(SocketAddr::from(([127, 0, 0, 1], 0)), options)
     }
 
     /// Starts a server that behaves as the options say.

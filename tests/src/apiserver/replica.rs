@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, ApiServer, node, service_cidr};
+use super::{Access, ApiServer, Options, node, service_cidr};
 use kube_ipvs::source::kube::{Settings, SourceStatus, spawn};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
@@ -45,14 +45,23 @@ pub struct Replica {
 
 /// A server that knows node-1 and one ServiceCIDR.
 pub fn server() -> ApiServer {
-    populate(ApiServer::local())
+    server_with(Options::default())
 }
 
-/// Gives a server node-1 and one ServiceCIDR.
-pub fn populate(server: ApiServer) -> ApiServer {
+/// Such a server that behaves as the options say.
+pub fn server_with(options: Options) -> ApiServer {
+    let server = ApiServer::local_with(options);
     server.upsert(node("node-1", &["192.0.2.1"]));
     server.upsert(service_cidr("kubernetes", &["10.96.0.0/16"]));
     server
+}
+
+/// Such a server that streams no list, as before Kubernetes 1.32.
+pub fn paging_server() -> ApiServer {
+    server_with(Options {
+        streaming_lists: false,
+        ..Options::default()
+    })
 }
 
 /// Settings whose times are for a test.
@@ -73,6 +82,20 @@ impl Replica {
     /// With [`hasty`] settings.
     pub async fn of(server: &ApiServer) -> Self {
         Self::with(server, hasty()).await
+    }
+
+    /// With these settings, when all kinds have been listed.
+    pub async fn synced_with(server: &ApiServer) -> Self {
+        let mut replica = Self::of(server).await;
+        replica.synced().await;
+        replica
+    }
+
+    /// The same, when its watch on Services is open too.
+    pub async fn watching(server: &ApiServer) -> Self {
+        let mut replica = Self::synced_with(server).await;
+        replica.watches(server).await;
+        replica
     }
 
     /// With settings of its own.
@@ -131,6 +154,36 @@ impl Replica {
     pub async fn synced(&mut self) {
         self.until("all kinds are listed", |replica| {
             KINDS.iter().all(|kind| replica.lists.contains_key(kind))
+        })
+        .await;
+    }
+
+    /// Until its watch on Services is open.
+    pub async fn watches(&mut self, server: &ApiServer) {
+        self.until("a watch is open", |_| server.watches("services") == 1)
+            .await;
+    }
+
+    /// Until Services have been listed so many times.
+    pub async fn lists_services(&mut self, times: usize) {
+        let what = format!("Services are listed {times} times");
+        self.until(&what, |replica| replica.lists[&Kind::Service] == times)
+            .await;
+    }
+
+    /// Until so many attempts at Services have failed.
+    pub async fn fails(&mut self, times: u64) {
+        let what = format!("{times} attempts fail");
+        self.until(&what, |replica| {
+            replica.status.kind(Kind::Service).failures >= times
+        })
+        .await;
+    }
+
+    /// Until it holds no Service.
+    pub async fn loses_its_services(&mut self) {
+        self.until("no Service is left", |replica| {
+            replica.names_of(Kind::Service).is_empty()
         })
         .await;
     }

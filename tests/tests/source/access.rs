@@ -3,7 +3,30 @@
 use kube_ipvs_core::event::Kind;
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, service};
 
-use kube_ipvs_tests::apiserver::replica::{Replica, hasty, populate, server};
+use kube_ipvs_tests::apiserver::replica::{Replica, hasty, server, server_with};
+
+fn with_token(token: &str) -> Options {
+    Options {
+        bearer_token: Some(token.to_owned()),
+        ..Options::default()
+    }
+}
+
+fn with_tls() -> Options {
+    Options {
+        tls: true,
+        ..Options::default()
+    }
+}
+
+/// Until the source says this of Services.
+async fn says(replica: &mut Replica, part: &str) {
+    replica
+        .until(&format!("{part} is said"), |replica| {
+            failure(replica, Kind::Service).contains(part)
+        })
+        .await;
+}
 
 fn failure(replica: &Replica, kind: Kind) -> String {
     replica.status.kind(kind).failure.unwrap_or_default()
@@ -39,39 +62,23 @@ async fn missing_permission_is_named() {
 async fn permission_taken_away_keeps_the_state() {
     let server = server();
     server.upsert(service("default", "web", "10.96.0.10"));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    replica
-        .until("a watch is open", |_| server.watches("services") == 1)
-        .await;
+    let mut replica = Replica::watching(&server).await;
 
     server.deny("watch", "services");
     server.deny("list", "services");
     server.fault_at("services", Fault::Gone);
-    replica
-        .until("it is refused", |replica| {
-            failure(replica, Kind::Service).contains("(403)")
-        })
-        .await;
+    says(&mut replica, "(403)").await;
 
     assert_eq!(replica.names_of(Kind::Service), ["web"]);
 }
 
 #[tokio::test]
 async fn token_that_is_not_accepted_is_named() {
-    let options = Options {
-        bearer_token: Some("right".into()),
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let server = server_with(with_token("right"));
     let wrong = server.kubeconfig().replace("right", "wrong");
     let mut replica = Replica::through(&wrong, hasty()).await;
 
-    replica
-        .until("401 is said", |replica| {
-            failure(replica, Kind::Service).contains("(401)")
-        })
-        .await;
+    says(&mut replica, "(401)").await;
 
     let message = failure(&replica, Kind::Service);
     assert!(
@@ -82,14 +89,9 @@ async fn token_that_is_not_accepted_is_named() {
 
 #[tokio::test]
 async fn right_token_is_sent() {
-    let options = Options {
-        bearer_token: Some("right".into()),
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
-    let mut replica = Replica::of(&server).await;
+    let server = server_with(with_token("right"));
 
-    replica.synced().await;
+    let _replica = Replica::synced_with(&server).await;
 
     assert!(
         server
@@ -101,14 +103,9 @@ async fn right_token_is_sent() {
 
 #[tokio::test]
 async fn tls_brings_http2() {
-    let options = Options {
-        tls: true,
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
-    let mut replica = Replica::of(&server).await;
+    let server = server_with(with_tls());
 
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
 
     // What carries pings, and so finds a dead server behind a load balancer.
     assert!(
@@ -123,44 +120,24 @@ async fn tls_brings_http2() {
 
 #[tokio::test]
 async fn server_with_another_authority_is_not_trusted() {
-    let options = Options {
-        tls: true,
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(
-        ([127, 0, 0, 1], 0).into(),
-        options.clone(),
-    ));
-    let other = ApiServer::start_with(([127, 0, 0, 1], 0).into(), options);
+    let server = server_with(with_tls());
+    let other = ApiServer::local_with(with_tls());
     let kubeconfig = server.kubeconfig().replace(&server.url(), &other.url());
     let mut replica = Replica::through(&kubeconfig, hasty()).await;
 
-    replica
-        .until("it is refused", |replica| {
-            failure(replica, Kind::Service).contains("certificate")
-        })
-        .await;
+    says(&mut replica, "certificate").await;
 
     assert!(other.requests().is_empty());
 }
 
 #[tokio::test]
 async fn token_that_changes_in_the_file_is_taken_up() {
-    let options = Options {
-        bearer_token: Some("first".into()),
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let server = server_with(with_token("first"));
+    let mut replica = Replica::synced_with(&server).await;
 
     server.set_bearer_token("second");
     server.fault(Fault::Reset);
-    replica
-        .until("it is refused", |replica| {
-            failure(replica, Kind::Service).contains("(401)")
-        })
-        .await;
+    says(&mut replica, "(401)").await;
     server
         .write_kubeconfig(&replica.kubeconfig())
         .expect("write the kubeconfig");

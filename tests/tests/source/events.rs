@@ -2,29 +2,27 @@
 
 use std::time::Duration;
 
-use kube_ipvs::events::{About, Counts, Fact, Pace, Recorder, Severity};
-use kube_ipvs_core::event::{Kind, ObjectRef};
+use kube_ipvs::events::{Counts, Fact, Pace, Recorder};
 use kube_ipvs_core::names::Warning;
 use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, service};
 use tokio::time::{sleep, timeout};
 
 use kube_ipvs_tests::apiserver::replica::SOON;
 
+/// About default/web, whose uid is known.
 fn fact(note: &str) -> Fact {
-    Fact {
-        about: About {
-            object: ObjectRef {
-                kind: Kind::Service,
-                namespace: "default".into(),
-                name: "web".into(),
-            },
-            uid: "1234".into(),
-        },
-        severity: Severity::Warning,
-        reason: "AddressClash".into(),
-        action: "Compile".into(),
-        note: note.into(),
-    }
+    let mut fact = warning(note);
+    fact.about.uid = "1234".into();
+    fact
+}
+
+/// What the compiler says of default/web: it knows no uid.
+pub(crate) fn warning(message: &str) -> Fact {
+    let warning = Warning {
+        object: "Service default/web".into(),
+        message: message.into(),
+    };
+    Fact::of_warning(&warning).expect("a Service has an owner")
 }
 
 fn hasty() -> Pace {
@@ -119,11 +117,7 @@ async fn flood_is_dropped_and_counted() {
 #[tokio::test]
 async fn failure_is_tried_again() {
     let server = ApiServer::local();
-    server.fault(Fault::Status {
-        code: 500,
-        times: 2,
-        retry_after: None,
-    });
+    server.fault(Fault::status(500, 2));
     let recorder = recorder(&server, "node-1", hasty()).await;
 
     recorder.record(fact("late but there"));
@@ -149,13 +143,9 @@ async fn warning_of_the_compiler_finds_its_service() {
     let server = ApiServer::local();
     server.upsert(service("default", "web", "10.96.0.10"));
     let recorder = recorder(&server, "node-1", hasty()).await;
-    let warning = Warning {
-        object: "Service default/web".into(),
-        message: "203.0.113.80 is a Node's".into(),
-    };
 
-    recorder.record(Fact::of_warning(&warning).expect("a Service has an owner"));
-    recorder.record(Fact::of_warning(&warning).expect("a Service has an owner"));
+    recorder.record(warning("203.0.113.80 is a Node's"));
+    recorder.record(warning("203.0.113.80 is a Node's"));
 
     until(&recorder, "one is written, one known", |counts| {
         counts.written + counts.known == 2
@@ -179,12 +169,8 @@ async fn warning_of_the_compiler_finds_its_service() {
 async fn warning_about_a_service_that_has_gone_is_dropped() {
     let server = ApiServer::local();
     let recorder = recorder(&server, "node-1", hasty()).await;
-    let warning = Warning {
-        object: "Service default/web".into(),
-        message: "late".into(),
-    };
 
-    recorder.record(Fact::of_warning(&warning).expect("a Service has an owner"));
+    recorder.record(warning("late"));
 
     until(&recorder, "it is given up", |counts| counts.failed == 1).await;
     assert!(server.objects("Event").is_empty());

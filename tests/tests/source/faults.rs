@@ -11,7 +11,7 @@ use rand::seq::IndexedRandom;
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, endpoint_slice, service};
 
 use crate::relay::Relay;
-use kube_ipvs_tests::apiserver::replica::{Replica, hasty, populate, server};
+use kube_ipvs_tests::apiserver::replica::{Replica, hasty, paging_server, server, server_with};
 
 fn web(number: usize) -> serde_json::Value {
     service(
@@ -21,29 +21,41 @@ fn web(number: usize) -> serde_json::Value {
     )
 }
 
-async fn watching(replica: &mut Replica, server: &ApiServer) {
-    replica
-        .until("a watch is open", |_| server.watches("services") > 0)
-        .await;
+/// The copy equals the server's objects in time, though the watch is dead.
+async fn dead_watch_is_left_within_15_seconds(replica: &mut Replica, server: &ApiServer) {
+    let died = Instant::now();
+    replica.equals(server).await;
+    let took = died.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(
+        replica.lists[&Kind::Service],
+        1,
+        "the new watch goes on where the dead one stopped"
+    );
+}
+
+/// When Services were asked for.
+fn times_asked(server: &ApiServer) -> Vec<Instant> {
+    server
+        .requests()
+        .iter()
+        .filter(|request| request.resource == "services")
+        .map(|request| request.at)
+        .collect()
 }
 
 #[tokio::test]
 async fn storm_of_410_ends_in_the_server_s_state() {
     let server = server();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
 
     for number in 0..5 {
-        watching(&mut replica, &server).await;
+        replica.watches(&server).await;
         let lists = replica.lists[&Kind::Service];
         server.upsert(web(number));
         server.fault_at("services", Fault::Gone);
         server.upsert(web(number + 10));
-        replica
-            .until("it is listed anew", |replica| {
-                replica.lists[&Kind::Service] > lists
-            })
-            .await;
+        replica.lists_services(lists + 1).await;
     }
 
     replica.equals(&server).await;
@@ -54,9 +66,7 @@ async fn object_deleted_while_history_was_lost_is_gone() {
     let server = server();
     server.upsert(web(1));
     server.upsert(web(2));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
 
     server.outage();
     server.delete("Service", "default", "web-1");
@@ -74,9 +84,7 @@ async fn object_deleted_while_history_was_lost_is_gone() {
 #[tokio::test]
 async fn http_410_is_a_410() {
     let server = server();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
 
     server.fault_at("services", Fault::GoneStatus { times: 2 });
     server.fault_at("services", Fault::Reset);
@@ -87,11 +95,7 @@ async fn http_410_is_a_410() {
 
 #[tokio::test]
 async fn expired_page_starts_the_list_over() {
-    let options = Options {
-        streaming_lists: false,
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let server = paging_server();
     server.upsert_all((0..20).map(web));
     server.fault_at("services", Fault::Slow(Duration::from_millis(50)));
     let mut replica = Replica::of(&server).await;
@@ -109,11 +113,10 @@ async fn expired_page_starts_the_list_over() {
 #[tokio::test]
 async fn resets_lose_nothing_and_list_nothing() {
     let server = server();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
 
     for number in 0..5 {
-        watching(&mut replica, &server).await;
+        replica.watches(&server).await;
         server.fault(Fault::Reset);
         server.upsert(web(number));
         replica.equals(&server).await;
@@ -125,8 +128,7 @@ async fn resets_lose_nothing_and_list_nothing() {
 #[tokio::test]
 async fn half_open_watch_is_left_within_15_seconds() {
     let server = server();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
     let services = |replica: &Replica| replica.status.kind(Kind::Service).heard;
     let heard = services(&replica);
     replica
@@ -135,29 +137,17 @@ async fn half_open_watch_is_left_within_15_seconds() {
 
     server.fault_at("services", Fault::Stall);
     server.upsert(web(1));
-    let stalled = Instant::now();
 
-    replica.equals(&server).await;
-    assert!(
-        stalled.elapsed() < Duration::from_secs(15),
-        "{:?}",
-        stalled.elapsed()
-    );
-    assert_eq!(
-        replica.lists[&Kind::Service],
-        1,
-        "the new watch goes on where the dead one stopped"
-    );
+    dead_watch_is_left_within_15_seconds(&mut replica, &server).await;
 }
 
-/// PROBLEMS.md I5: the load balancer acknowledges, its backend is gone.
+/// The load balancer acknowledges, its backend is gone.
 #[tokio::test]
 async fn backend_lost_behind_a_load_balancer_is_left_within_15_seconds() {
-    let options = Options {
+    let server = server_with(Options {
         tls: true,
         ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    });
     let relay = Relay::to(server.address()).await;
     let kubeconfig = server
         .kubeconfig()
@@ -169,32 +159,19 @@ async fn backend_lost_behind_a_load_balancer_is_left_within_15_seconds() {
     };
     let mut replica = Replica::through(&kubeconfig, patient).await;
     replica.synced().await;
-    watching(&mut replica, &server).await;
+    replica.watches(&server).await;
 
     relay.freeze();
     server.upsert(web(1));
-    let frozen = Instant::now();
 
-    replica.equals(&server).await;
-    assert!(
-        frozen.elapsed() < Duration::from_secs(15),
-        "{:?}",
-        frozen.elapsed()
-    );
-    assert_eq!(
-        replica.lists[&Kind::Service],
-        1,
-        "the new watch goes on where the dead one stopped"
-    );
+    dead_watch_is_left_within_15_seconds(&mut replica, &server).await;
 }
 
 #[tokio::test]
 async fn repeated_events_change_nothing() {
     let server = server();
     server.fault(Fault::DuplicateEvents);
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
     let before = replica.changes;
 
     for number in 0..10 {
@@ -213,9 +190,7 @@ async fn repeated_events_change_nothing() {
 #[tokio::test]
 async fn events_out_of_order_end_in_the_server_s_state() {
     let server = server();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
     server.fault(Fault::OutOfOrder);
 
     // All of this waits together, so it is told in reverse: the oldest state
@@ -234,36 +209,19 @@ async fn events_out_of_order_end_in_the_server_s_state() {
 
 #[tokio::test]
 async fn list_from_the_past_is_refused() {
-    let options = Options {
-        streaming_lists: false,
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let server = paging_server();
     let past = server.version();
     server.upsert(web(1));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
 
     // The place is lost, and the next two lists come from a server that lags.
-    server.fault_at(
-        "services",
-        Fault::Status {
-            code: 410,
-            times: 1,
-            retry_after: None,
-        },
-    );
+    server.fault_at("services", Fault::status(410, 1));
     server.fault_at("services", Fault::StaleResourceVersion(past));
     server.fault_at("services", Fault::StaleResourceVersion(past));
     server.fault_at("services", Fault::Reset);
 
     let lists = replica.lists[&Kind::Service];
-    replica
-        .until("it is listed anew", |replica| {
-            replica.lists[&Kind::Service] > lists
-        })
-        .await;
+    replica.lists_services(lists + 1).await;
     assert_eq!(
         replica.names_of(Kind::Service),
         ["web-1"],
@@ -280,18 +238,12 @@ async fn list_from_the_past_is_refused() {
 async fn empty_list_counts_when_it_is_said_to_be_complete() {
     let server = server();
     server.upsert(web(1));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
 
     server.fault_at("services", Fault::EmptyList);
     server.fault_at("services", Fault::Gone);
 
-    replica
-        .until("the list is empty", |replica| {
-            replica.names_of(Kind::Service).is_empty()
-        })
-        .await;
+    replica.loses_its_services().await;
     assert_eq!(
         replica.lists[&Kind::Service],
         2,
@@ -301,15 +253,9 @@ async fn empty_list_counts_when_it_is_said_to_be_complete() {
 
 #[tokio::test]
 async fn list_that_breaks_off_removes_nothing() {
-    let options = Options {
-        streaming_lists: false,
-        ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    let server = paging_server();
     server.upsert_all((0..9).map(web));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
     server.forget_requests();
 
     // The new list gets its first page and then only errors.
@@ -318,27 +264,12 @@ async fn list_that_breaks_off_removes_nothing() {
     replica
         .until("the list begins", |_| server.count("list", "services") >= 1)
         .await;
-    server.fault_at(
-        "services",
-        Fault::Status {
-            code: 500,
-            times: 1000,
-            retry_after: None,
-        },
-    );
-    replica
-        .until("it fails", |replica| {
-            replica.status.kind(Kind::Service).failures >= 4
-        })
-        .await;
+    server.fault_at("services", Fault::status(500, 1000));
+    replica.fails(4).await;
 
     assert_eq!(replica.names_of(Kind::Service).len(), 9);
     server.heal();
-    replica
-        .until("it is listed anew", |replica| {
-            replica.lists[&Kind::Service] == 2
-        })
-        .await;
+    replica.lists_services(2).await;
     replica.equals(&server).await;
 }
 
@@ -346,16 +277,10 @@ async fn list_that_breaks_off_removes_nothing() {
 async fn server_that_is_gone_keeps_the_state_and_says_so() {
     let server = server();
     server.upsert(web(1));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    watching(&mut replica, &server).await;
+    let mut replica = Replica::watching(&server).await;
 
     server.outage();
-    replica
-        .until("it is noticed", |replica| {
-            replica.status.kind(Kind::Service).failures >= 5
-        })
-        .await;
+    replica.fails(5).await;
     let status = replica.status.kind(Kind::Service);
     assert!(status.listed && !status.watching, "{status:?}");
     assert!(
@@ -393,16 +318,12 @@ async fn server_that_is_gone_for_an_hour_is_asked_on_and_followed_again() {
     };
     let mut replica = Replica::with(&server, settings).await;
     replica.synced().await;
-    watching(&mut replica, &server).await;
+    replica.watches(&server).await;
     let now = || tokio::time::Instant::now().into_std();
     assert_eq!(replica.status.reason(now()), None);
 
     server.outage();
-    replica
-        .until("it is noticed", |replica| {
-            replica.status.kind(Kind::Service).failures > 0
-        })
-        .await;
+    replica.fails(1).await;
     tokio::time::pause();
     tokio::time::sleep(HOUR).await;
 
@@ -436,11 +357,7 @@ async fn server_that_is_down_at_first_is_waited_for() {
     let server = server();
     server.outage();
     let mut replica = Replica::of(&server).await;
-    replica
-        .until("it is tried", |replica| {
-            replica.status.kind(Kind::Service).failures >= 2
-        })
-        .await;
+    replica.fails(2).await;
     assert!(
         replica
             .status
@@ -467,34 +384,18 @@ async fn busy_server_is_not_asked_before_it_said() {
         },
     );
 
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let _replica = Replica::synced_with(&server).await;
 
-    let times: Vec<Instant> = server
-        .requests()
-        .iter()
-        .filter(|request| request.resource == "services")
-        .map(|request| request.at)
-        .collect();
+    let times = times_asked(&server);
     assert_eq!(times.len(), 2);
-    assert!(
-        times[1] - times[0] >= Duration::from_secs(2),
-        "{:?}",
-        times[1] - times[0]
-    );
+    let waited = times[1] - times[0];
+    assert!(waited >= Duration::from_secs(2), "{waited:?}");
 }
 
 #[tokio::test]
 async fn failing_server_is_asked_less_and_less() {
     let server = server();
-    server.fault_at(
-        "services",
-        Fault::Status {
-            code: 500,
-            times: 100_000,
-            retry_after: None,
-        },
-    );
+    server.fault_at("services", Fault::status(500, 100_000));
     let settings = Settings {
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_secs(10),
@@ -506,18 +407,10 @@ async fn failing_server_is_asked_less_and_less() {
         .until("six attempts", |_| server.count("watch", "services") >= 6)
         .await;
 
-    let times: Vec<Instant> = server
-        .requests()
-        .iter()
-        .filter(|request| request.resource == "services")
-        .map(|request| request.at)
-        .collect();
+    let times = times_asked(&server);
     // 100, 200, 400, 800, 1600 ms, of which at least half is certain.
-    assert!(
-        times[5] - times[0] >= Duration::from_millis(1550),
-        "{:?}",
-        times[5] - times[0]
-    );
+    let waited = times[5] - times[0];
+    assert!(waited >= Duration::from_millis(1550), "{waited:?}");
     server.heal();
     replica.synced().await;
 }
@@ -526,9 +419,8 @@ async fn failing_server_is_asked_less_and_less() {
 async fn slow_server_is_no_failing_server() {
     let server = server();
     server.fault(Fault::Slow(Duration::from_millis(300)));
-    let mut replica = Replica::of(&server).await;
 
-    replica.synced().await;
+    let replica = Replica::synced_with(&server).await;
 
     assert_eq!(replica.status.kind(Kind::Service).failures, 0);
 }
@@ -538,17 +430,12 @@ async fn slow_server_is_no_failing_server() {
 async fn many_faults_end_in_the_server_s_state() {
     let mut chance = kube_ipvs_tests::chance();
     let server = server();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
     let faults = [
         Fault::Reset,
         Fault::DuplicateEvents,
         Fault::Gone,
-        Fault::Status {
-            code: 500,
-            times: 2,
-            retry_after: None,
-        },
+        Fault::status(500, 2),
         Fault::OutOfOrder,
         Fault::Reset,
         Fault::GoneStatus { times: 1 },

@@ -4,15 +4,9 @@ use kube_ipvs_core::event::Kind;
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, endpoint_slice, node, service};
 use serde_json::json;
 
-use kube_ipvs_tests::apiserver::replica::{KINDS, Replica, hasty, populate, server};
-
-fn without_streaming() -> ApiServer {
-    let options = Options {
-        streaming_lists: false,
-        ..Options::default()
-    };
-    populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options))
-}
+use kube_ipvs_tests::apiserver::replica::{
+    KINDS, Replica, hasty, paging_server, server, server_with,
+};
 
 fn ten_services(server: &ApiServer) {
     for number in 0..10 {
@@ -36,8 +30,7 @@ async fn first_list_is_streamed() {
     let server = server();
     ten_services(&server);
 
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
 
     replica.equals(&server).await;
     assert!(replica.status.synced());
@@ -55,11 +48,10 @@ async fn first_list_is_streamed() {
 
 #[tokio::test]
 async fn first_list_is_paged_where_lists_are_not_streamed() {
-    let server = without_streaming();
+    let server = paging_server();
     ten_services(&server);
 
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
 
     replica.equals(&server).await;
     // Ten objects, three a page.
@@ -75,9 +67,7 @@ async fn first_list_is_paged_where_lists_are_not_streamed() {
         "the first list may come from the cache"
     );
     // One refusal of streaming, then the watch itself.
-    replica
-        .until("a watch is open", |_| server.watches("services") == 1)
-        .await;
+    replica.watches(&server).await;
     assert_eq!(server.count("watch", "services"), 2);
 }
 
@@ -85,8 +75,7 @@ async fn first_list_is_paged_where_lists_are_not_streamed() {
 async fn changes_follow_the_list() {
     let server = server();
     server.upsert(service("default", "web", "10.96.0.10"));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
 
     server.upsert(service("default", "late", "10.96.0.11"));
     let mut changed = service("default", "web", "10.96.0.10");
@@ -130,11 +119,10 @@ async fn watch_that_times_out_goes_on_where_it_stopped() {
 
 #[tokio::test]
 async fn bookmark_moves_the_place_forward() {
-    let options = Options {
+    let server = server_with(Options {
         bookmark_every: std::time::Duration::from_millis(50),
         ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    });
     let settings = kube_ipvs::source::kube::Settings {
         watch_timeout: std::time::Duration::from_secs(1),
         ..hasty()
@@ -169,9 +157,8 @@ async fn what_is_not_for_this_proxier_is_not_asked_for() {
     slice["metadata"]["labels"]["service.kubernetes.io/headless"] = json!("");
     server.upsert(slice);
     server.upsert(node("node-2", &["192.0.2.2"]));
-    let mut replica = Replica::of(&server).await;
 
-    replica.synced().await;
+    let replica = Replica::synced_with(&server).await;
 
     assert_eq!(
         replica.objects.len(),
@@ -185,18 +172,13 @@ async fn what_is_not_for_this_proxier_is_not_asked_for() {
 async fn service_that_moves_to_another_proxier_is_deleted() {
     let server = server();
     server.upsert(service("default", "web", "10.96.0.10"));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
 
     let mut moved = service("default", "web", "10.96.0.10");
     moved["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": "other"});
     server.upsert(moved);
 
-    replica
-        .until("the Service is gone", |replica| {
-            replica.names_of(Kind::Service).is_empty()
-        })
-        .await;
+    replica.loses_its_services().await;
 }
 
 #[tokio::test]
@@ -206,8 +188,7 @@ async fn object_that_does_not_decode_is_skipped() {
     broken["spec"]["ports"] = json!("eighty");
     server.upsert(broken.clone());
     server.upsert(service("default", "web", "10.96.0.10"));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
     assert_eq!(replica.names_of(Kind::Service), ["web"]);
 
     server.upsert(broken);
@@ -230,31 +211,19 @@ async fn object_that_does_not_decode_is_skipped() {
 /// changes, not at the next full list. Only its deletion ends it.
 async fn unreadable_successor_leaves_the_last_good_one(server: ApiServer) {
     server.upsert(service("default", "web", "10.96.0.10"));
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
-    replica
-        .until("a watch is open", |_| server.watches("services") == 1)
-        .await;
+    let mut replica = Replica::watching(&server).await;
     let good = replica.objects.clone();
     let mut broken = service("default", "web", "10.96.0.10");
     broken["spec"]["ports"] = json!("eighty");
 
     server.upsert(broken);
     server.fault_at("services", Fault::Gone);
-    replica
-        .until("it is listed anew", |replica| {
-            replica.lists[&Kind::Service] == 2
-        })
-        .await;
+    replica.lists_services(2).await;
 
     assert!(replica.status.kind(Kind::Service).undecodable > 0);
     assert_eq!(replica.objects, good);
     server.delete("Service", "default", "web");
-    replica
-        .until("the Service is gone", |replica| {
-            replica.names_of(Kind::Service).is_empty()
-        })
-        .await;
+    replica.loses_its_services().await;
 }
 
 #[tokio::test]
@@ -264,19 +233,18 @@ async fn unreadable_successor_in_a_streamed_list_loses_nothing() {
 
 #[tokio::test]
 async fn unreadable_successor_in_a_list_of_pages_loses_nothing() {
-    unreadable_successor_leaves_the_last_good_one(without_streaming()).await;
+    unreadable_successor_leaves_the_last_good_one(paging_server()).await;
 }
 
 #[tokio::test]
 async fn list_of_pages_skips_what_does_not_decode() {
-    let server = without_streaming();
+    let server = paging_server();
     ten_services(&server);
     let mut broken = service("default", "broken", "10.96.0.66");
     broken["metadata"]["labels"] = json!({"a": 5});
     server.upsert(broken);
-    let mut replica = Replica::of(&server).await;
 
-    replica.synced().await;
+    let replica = Replica::synced_with(&server).await;
 
     assert_eq!(replica.names_of(Kind::Service).len(), 10);
 }
@@ -284,8 +252,7 @@ async fn list_of_pages_skips_what_does_not_decode() {
 #[tokio::test]
 async fn unknown_node_is_named_and_waited_for() {
     let server = ApiServer::local();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
     assert_eq!(replica.status.missing_node().as_deref(), Some("node-1"));
     assert_eq!(
         replica.status.reasons(),
@@ -305,17 +272,9 @@ async fn unknown_node_is_named_and_waited_for() {
 #[tokio::test]
 async fn server_without_service_cidrs_is_enough() {
     let server = server();
-    server.fault_at(
-        "servicecidrs",
-        kube_ipvs_tests::apiserver::Fault::Status {
-            code: 404,
-            times: 1000,
-            retry_after: None,
-        },
-    );
-    let mut replica = Replica::of(&server).await;
+    server.fault_at("servicecidrs", Fault::status(404, 1000));
 
-    replica.synced().await;
+    let replica = Replica::synced_with(&server).await;
 
     assert!(KINDS.iter().all(|kind| replica.status.kind(*kind).listed));
     assert!(

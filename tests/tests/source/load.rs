@@ -7,8 +7,7 @@ use kube_ipvs_tests::apiserver::replica::{Replica, server};
 #[tokio::test]
 async fn load_does_not_grow_with_changes() {
     let server = server();
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    let mut replica = Replica::synced_with(&server).await;
     for round in 0..500 {
         server.upsert(service(
             "default",
@@ -36,9 +35,7 @@ async fn storm_of_410_is_answered_slower_and_slower() {
 
     let begun = std::time::Instant::now();
     for number in 1..=5 {
-        replica
-            .until("a watch is open", |_| server.watches("services") == 1)
-            .await;
+        replica.watches(&server).await;
         server.fault_at("services", Fault::Gone);
         replica
             .until("it is asked anew", |_| {
@@ -59,16 +56,8 @@ async fn storm_of_410_is_answered_slower_and_slower() {
 #[tokio::test]
 async fn requests_are_counted_by_verb_and_resource() {
     let server = server();
-    server.fault_at(
-        "nodes",
-        Fault::Status {
-            code: 500,
-            times: 1,
-            retry_after: None,
-        },
-    );
-    let mut replica = Replica::of(&server).await;
-    replica.synced().await;
+    server.fault_at("nodes", Fault::status(500, 1));
+    let replica = Replica::synced_with(&server).await;
 
     let counted = replica.status.requests();
 

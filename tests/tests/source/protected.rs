@@ -286,14 +286,7 @@ async fn all_nodes_are_listed_page_by_page() {
 #[tokio::test]
 async fn claim_that_cannot_be_checked_is_said_to_be_so() {
     let mut post = Post::new(patient()).await;
-    post.server.fault_at(
-        "nodes",
-        Fault::Status {
-            code: 403,
-            times: 1,
-            retry_after: None,
-        },
-    );
+    post.server.fault_at("nodes", Fault::status(403, 1));
 
     post.comes(service("edge", &["203.0.113.80"])).await;
 

@@ -4,27 +4,27 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube_ipvs::config::{self, RunArgs};
-use kube_ipvs::events::{Fact, Pace, Recorder};
+use kube_ipvs::events::{Pace, Recorder};
 use kube_ipvs::run::own_node;
 use kube_ipvs::source::kube::spawn;
 use kube_ipvs::source::protected::{Timing, guard};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
-use kube_ipvs_core::names::Warning;
-use kube_ipvs_tests::apiserver::replica::{SOON, hasty, populate};
-use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, Options, role, service};
+use kube_ipvs_tests::apiserver::replica::{SOON, hasty, server_with};
+use kube_ipvs_tests::apiserver::{Access, Fault, Options, role, service};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+
+use crate::events::warning;
 
 /// Everything the program asks of a server in its life: its own Node, lists and
 /// watches, lists again when the server has forgotten, addresses of others for
 /// a Service from outside, and Events.
 async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
-    let options = Options {
+    let server = server_with(Options {
         streaming_lists,
         ..Options::default()
-    };
-    let server = populate(ApiServer::start_with(([127, 0, 0, 1], 0).into(), options));
+    });
     let mut claimant = service("default", "web", "10.96.0.10");
     claimant["spec"]["externalIPs"] = json!(["203.0.113.80"]);
     server.upsert(claimant);
@@ -76,11 +76,7 @@ async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
     .await;
 
     let recorder = Recorder::spawn(&access.client, "node-1", Pace::default());
-    let warning = Warning {
-        object: "Service default/web".into(),
-        message: "203.0.113.80 is a Node's".into(),
-    };
-    recorder.record(Fact::of_warning(&warning).expect("a Service has an owner"));
+    recorder.record(warning("203.0.113.80 is a Node's"));
     until("an Event is written", || recorder.counts().written == 1).await;
     role::calls(&server.requests())
 }

@@ -86,11 +86,7 @@ fn many_faults_by_chance_end_in_what_a_fresh_compile_says() {
 /// Any of the faults, but for those that lie for good.
 fn fault(chance: &mut StdRng, past: u64) -> Fault {
     let times = chance.random_range(1..=2);
-    let refusal = |code| Fault::Status {
-        code,
-        times,
-        retry_after: None,
-    };
+    let refusal = |code| Fault::status(code, times);
     let all = [
         Fault::Gone,
         Fault::GoneStatus { times },
