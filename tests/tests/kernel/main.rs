@@ -7,6 +7,7 @@ mod conntrack;
 mod daemon;
 mod explain;
 mod firewall;
+mod generation;
 mod guard;
 mod harness;
 mod inspect;

@@ -10,57 +10,12 @@ mod socket;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 
 use kube_ipvs_core::state::{Family, Front, Protocol, RealServerKey};
 
 use self::socket::ConntrackSocket;
-
-/// Why connections could not be listed or deleted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The kernel gave no netfilter socket.
-    #[error("open netfilter socket: {0}; is nf_conntrack_netlink available?")]
-    Open(#[source] io::Error),
-
-    /// Sending or receiving failed.
-    #[error("{operation}: {source}")]
-    Io {
-        /// What was being done.
-        operation: String,
-        /// The system's reason.
-        source: io::Error,
-    },
-
-    /// The kernel refused.
-    #[error("{operation}: {} ({errno:?}){}", .errno.desc(), hint(*.errno))]
-    Refused {
-        /// What was asked for.
-        operation: String,
-        /// The kernel's reason.
-        errno: nix::errno::Errno,
-    },
-
-    /// The kernel said something that makes no sense to us.
-    #[error("{operation}: unexpected answer of the kernel: {reason}")]
-    Malformed {
-        /// What was being done.
-        operation: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-}
-
-fn hint(errno: nix::errno::Errno) -> &'static str {
-    use nix::errno::Errno;
-    match errno {
-        Errno::EPERM | Errno::EACCES => "; CAP_NET_ADMIN is needed",
-        Errno::EINVAL | Errno::EOPNOTSUPP => "; is nf_conntrack_netlink available?",
-        _ => "",
-    }
-}
+pub use super::netfilter::Error;
 
 /// The fronts that changed, each with the real servers that may still serve
 /// its traffic: those that drain belong in it.

@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod linux;
 pub mod lock;
+mod netfilter;
 pub mod record;
 pub mod sysctl;
 
@@ -63,6 +64,12 @@ pub trait Dataplane {
     /// As [`Self::observe`].
     fn tables(&mut self) -> anyhow::Result<NftState> {
         Ok(self.observe()?.state.nft)
+    }
+
+    /// Whether anybody but us changed nftables since the tables were read: a
+    /// cheap question, so that they need not be read to find nothing.
+    fn tables_changed(&mut self) -> bool {
+        true
     }
 
     /// Makes sure that the ground is there: sysctls, link, table. What was

@@ -105,6 +105,12 @@ impl<D: Dataplane> Syncer<D> {
 
     fn look_at_tables(&mut self, state: &mut KernelState, found: &mut Found) -> anyhow::Result<()> {
         let mut observed = Observed::default();
+        if !self.dataplane.tables_changed() {
+            observed.state.nft = std::mem::take(&mut state.nft);
+            found.sysctls += self.prepare(&observed)?;
+            state.nft = observed.state.nft;
+            return Ok(());
+        }
         observed.state.nft = self.dataplane.tables().context(READ)?;
         found.sysctls += self.prepare(&observed)?;
         let known = KernelState {

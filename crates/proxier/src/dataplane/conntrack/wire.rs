@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use kube_ipvs_core::state::Family;
 
 use super::{Entry, Filter, Tuple};
+use crate::dataplane::netfilter::attributes;
 
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 pub(super) const CT_NEW: u16 = NFNL_SUBSYS_CTNETLINK << 8;
@@ -15,7 +16,6 @@ pub(super) const CT_GET: u16 = NFNL_SUBSYS_CTNETLINK << 8 | 1;
 pub(super) const CT_DELETE: u16 = NFNL_SUBSYS_CTNETLINK << 8 | 2;
 
 const NLA_F_NESTED: u16 = 0x8000;
-const NLA_TYPE_MASK: u16 = 0x3fff;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -165,16 +165,4 @@ fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
-}
-
-/// Attributes by kind and value. Ends at the first that makes no sense.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let header = bytes.first_chunk::<4>()?;
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & NLA_TYPE_MASK;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
 }

@@ -90,10 +90,12 @@ impl Run<'_> {
             pending.push(change);
         }
         if !text.is_empty() {
+            let before = self.linux.generation.now();
             match self.linux.nft.apply(&text) {
                 Err(error) if error.is_stale() => return self.remake_tables(add, remove, &error),
                 made => made?,
             }
+            self.linux.generation.changed(before);
         }
         for (table, change) in self.linux.tables.iter_mut().zip(pending) {
             table.changed(change);

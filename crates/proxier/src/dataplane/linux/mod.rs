@@ -6,6 +6,7 @@
 mod apply;
 pub(crate) mod convert;
 mod foreign;
+mod generation;
 mod observe;
 mod table;
 
@@ -26,6 +27,7 @@ use kube_ipvs_vip::{Binder, Binding};
 use super::conntrack::Conntrack;
 use super::record::ChangedTimeouts;
 use super::{ApplyReport, Dataplane, Observed, Prepared, sysctl};
+use generation::Generation;
 use table::Table;
 
 pub(crate) use convert::key as key_of;
@@ -56,6 +58,7 @@ pub struct Linux {
     foreign: foreign::Foreign,
     nft: kube_ipvs_nft::Nft,
     conntrack: Conntrack,
+    generation: Generation,
 }
 
 impl Linux {
@@ -72,6 +75,7 @@ impl Linux {
         let binder = Binder::new(&setup.link, setup.binding).context("open the VIP binder")?;
         let nft = kube_ipvs_nft::Nft::find().context("find nft")?;
         let conntrack = Conntrack::open().context("open connection tracking")?;
+        let generation = Generation::open().context("open nftables")?;
         let tables = setup.tables.iter().cloned().map(Table::new).collect();
         Ok(Self {
             setup,
@@ -81,6 +85,7 @@ impl Linux {
             foreign: foreign::Foreign::default(),
             nft,
             conntrack,
+            generation,
         })
     }
 
@@ -168,6 +173,10 @@ impl Dataplane for Linux {
         observe::tables(self)
     }
 
+    fn tables_changed(&mut self) -> bool {
+        self.generation.tables_changed()
+    }
+
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared> {
         let report = sysctl::ensure(&self.setup.sysctl_root, &self.setup.sysctls);
         if let Some(failed) = report.failed.first() {
@@ -185,8 +194,12 @@ impl Dataplane for Linux {
             table.prepare(&self.nft, &observed.state.nft)?;
         }
         // After our tables: what they mark is what the rule lets pass.
-        let accept = self.setup.tables.iter().find_map(|table| table.accept_bit);
-        self.foreign.look(&self.nft, accept);
+        if self.generation.chains_changed() {
+            let accept = self.setup.tables.iter().find_map(|table| table.accept_bit);
+            let before = self.generation.now();
+            self.foreign.look(&self.nft, accept);
+            self.generation.chains_read(before);
+        }
         Ok(Prepared {
             sysctls: report.changed,
             timeouts,

@@ -85,10 +85,12 @@ pub(super) fn vips(linux: &mut Linux) -> anyhow::Result<BTreeSet<IpAddr>> {
 
 /// Elements of our tables.
 pub(super) fn tables(linux: &mut Linux) -> anyhow::Result<NftState> {
+    let before = linux.generation.now();
     let mut state = NftState::new();
     for table in &mut linux.tables {
         table.read(&linux.nft, &mut state)?;
     }
+    linux.generation.tables_read(before);
     Ok(state)
 }
 

@@ -129,6 +129,7 @@ fn a_pass_reads_everything_once_and_no_step_much() {
 
     let steps = syncer.audit_steps() as usize;
     assert_eq!(steps, SLICES + 3);
+    host.fake.kernel().tables_changed = true;
     let (mut asked, mut told, mut rounds) = (Vec::new(), Vec::new(), 0);
     for _ in 0..steps {
         host.fake.kernel().asked = 0;
@@ -143,6 +144,31 @@ fn a_pass_reads_everything_once_and_no_step_much() {
     assert!(asked.iter().all(|n| *n <= 1000 / SLICES + 1), "{asked:?}");
     assert!(told[3..].iter().all(|n| *n <= 480), "{told:?}");
     assert_eq!(host.fake.kernel().observed, whole, "never in one");
+}
+
+#[test]
+fn tables_that_nobody_else_changed_are_not_read() {
+    let host = Host::new();
+    let mut syncer = host.started(both());
+    let told_by_tables = |syncer: &mut Syncer<Fake>| {
+        host.fake.kernel().told = 0;
+        syncer.audit_step(0).unwrap();
+        let told = host.fake.kernel().told;
+        (1..syncer.audit_steps()).for_each(|_| drop(syncer.audit_step(0).unwrap()));
+        told
+    };
+
+    assert_eq!(told_by_tables(&mut syncer), 0);
+    host.fake.kernel().sysctls_changed = 1;
+    assert_eq!(told_by_tables(&mut syncer), 0);
+    assert_eq!(
+        host.fake.kernel().sysctls_changed,
+        0,
+        "the rest is looked at"
+    );
+    host.fake.kernel().tables_changed = true;
+    assert!(told_by_tables(&mut syncer) > 0);
+    assert_eq!(told_by_tables(&mut syncer), 0);
 }
 
 #[test]
@@ -256,6 +282,7 @@ fn a_read_that_fails_removes_nothing_and_the_next_is_a_whole_one() {
             syncer.audit_step(0).unwrap();
         }
         host.fake.kernel().observe_fails = Some(Errno::EINTR);
+        host.fake.kernel().tables_changed = true;
         let error = format!("{:#}", syncer.audit_step(0).unwrap_err());
         assert!(
             error.starts_with("read the kernel's state: EINTR"),

@@ -50,6 +50,8 @@ pub(super) struct Kernel {
     /// servers, real servers, VIPs, elements.
     pub(super) asked: usize,
     pub(super) told: usize,
+    /// Somebody else changed the tables since they were read.
+    pub(super) tables_changed: bool,
     pub(super) observe_fails: Option<Errno>,
     pub(super) prepare_fails: bool,
     pub(super) conntrack_fails: bool,
@@ -76,6 +78,7 @@ impl Fake {
             observed: 0,
             asked: 0,
             told: 0,
+            tables_changed: true,
             observe_fails: None,
             prepare_fails: false,
             conntrack_fails: false,
@@ -97,9 +100,12 @@ impl Fake {
 
     /// Somebody else edits the state.
     pub(super) fn edit(&self, change: impl FnOnce(&mut KernelState)) {
-        let mut state = self.state();
+        let before = self.state();
+        let mut state = before.clone();
         change(&mut state);
-        self.kernel().model = Model::new(state);
+        let mut kernel = self.kernel();
+        kernel.tables_changed |= state.nft != before.nft;
+        kernel.model = Model::new(state);
     }
 
     /// From now on, `hook` decides. Operations are counted from 0 again.
@@ -221,6 +227,7 @@ impl Dataplane for Fake {
         if let Some(errno) = kernel.observe_fails {
             return Err(errno.into());
         }
+        kernel.tables_changed = false;
         Ok(Observed {
             state: kernel.model.state().clone(),
             connections: kernel.connections.clone(),
@@ -254,12 +261,18 @@ impl Dataplane for Fake {
     }
 
     fn tables(&mut self) -> anyhow::Result<NftState> {
-        self.kernel().part(|state| {
+        let mut kernel = self.kernel();
+        kernel.tables_changed = false;
+        kernel.part(|state| {
             (
                 state.nft.clone(),
                 state.nft.values().map(BTreeSet::len).sum(),
             )
         })
+    }
+
+    fn tables_changed(&mut self) -> bool {
+        self.kernel().tables_changed
     }
 
     fn prepare(&mut self, _observed: &Observed) -> anyhow::Result<Prepared> {

@@ -1,0 +1,129 @@
+//! Whether nftables is as it was: the kernel counts the transactions of a
+//! network namespace.
+//!
+//! To read our tables takes as long as they are big; to ask for the generation
+//! takes one message (`NFT_MSG_GETGEN` of `linux/netfilter/nf_tables.h`).
+
+use netlink_packet_core::NLM_F_ACK;
+
+use crate::dataplane::netfilter::{Error, NetfilterSocket, OK, attributes, encode};
+
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_NEWGEN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 15;
+const NFT_MSG_GETGEN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 16;
+const NFTA_GEN_ID: u16 = 1;
+
+/// The generations at which we know what is there.
+pub(super) struct Generation {
+    socket: NetfilterSocket,
+    /// At which our tables were read, or made, last.
+    tables: Option<u32>,
+    /// At which the chains of others were looked at last.
+    chains: Option<u32>,
+}
+
+impl Generation {
+    /// Nothing has been read yet.
+    pub(super) fn open() -> Result<Self, Error> {
+        Ok(Self {
+            socket: NetfilterSocket::open()?,
+            tables: None,
+            chains: None,
+        })
+    }
+
+    /// The kernel's count; none when it does not tell, which makes everybody
+    /// look for himself.
+    pub(super) fn now(&mut self) -> Option<u32> {
+        self.ask()
+            .inspect_err(|error| tracing::debug!(%error, "generation of nftables not known"))
+            .ok()
+    }
+
+    /// The tables were read; `before` is [`Self::now`] from before that.
+    pub(super) fn tables_read(&mut self, before: Option<u32>) {
+        self.tables = self.now().filter(|now| before == Some(*now));
+    }
+
+    /// A transaction of ours went through; `before` is [`Self::now`] from before
+    /// that. Had there been another one meanwhile, the count would be higher.
+    pub(super) fn changed(&mut self, before: Option<u32>) {
+        let known = before.filter(|before| self.tables == Some(*before));
+        let next = known.map(next);
+        self.tables = self.now().filter(|now| next == Some(*now));
+    }
+
+    /// Whether our tables may be other than they were read, or made.
+    pub(super) fn tables_changed(&mut self) -> bool {
+        self.tables.is_none() || self.now() != self.tables
+    }
+
+    /// Whether chains of others may be other than they were.
+    pub(super) fn chains_changed(&mut self) -> bool {
+        self.chains.is_none() || self.now() != self.chains
+    }
+
+    /// The chains of others were looked at; `before` as above.
+    pub(super) fn chains_read(&mut self, before: Option<u32>) {
+        self.chains = self.now().filter(|now| before == Some(*now));
+    }
+
+    fn ask(&mut self) -> Result<u32, Error> {
+        const OPERATION: &str = "ask for the generation of nftables";
+        let sequence = self.socket.next_sequence();
+        let mut request = Vec::new();
+        encode(&mut request, NFT_MSG_GETGEN, NLM_F_ACK, sequence, &[0; 4]);
+        self.socket.send(OPERATION, &request)?;
+        let mut generation = None;
+        let mut end = None;
+        while end.is_none() {
+            self.socket.receive(OPERATION, |message| {
+                if message.sequence != sequence {
+                    return;
+                }
+                if message.kind == NFT_MSG_NEWGEN {
+                    generation = generation_in(message.body);
+                }
+                end = end.or(message.status());
+            })?;
+        }
+        match end {
+            Some(OK) | None => {
+                generation.ok_or_else(|| Error::malformed(OPERATION, "no generation in it"))
+            }
+            Some(errno) => Err(Error::refused(OPERATION, errno)),
+        }
+    }
+}
+
+/// The count, which is big-endian, behind the `nfgenmsg`.
+fn generation_in(body: &[u8]) -> Option<u32> {
+    let mut attributes = attributes(body.get(4..)?);
+    let (_, value) = attributes.find(|(kind, _)| *kind == NFTA_GEN_ID)?;
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// The kernel leaves out 0.
+fn next(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_found_behind_other_attributes() {
+        // NFTA_GEN_PROC_PID 7, then NFTA_GEN_ID 258.
+        let body = [0, 0, 0, 0, 8, 0, 2, 0, 0, 0, 0, 7, 8, 0, 1, 0, 0, 0, 1, 2];
+        assert_eq!(generation_in(&body), Some(258));
+        assert_eq!(generation_in(&body[..12]), None);
+        assert_eq!(generation_in(&[]), None);
+    }
+
+    #[test]
+    fn the_count_goes_round_without_a_zero() {
+        assert_eq!(next(1), 2);
+        assert_eq!(next(u32::MAX), 1);
+    }
+}
