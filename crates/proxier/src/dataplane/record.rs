@@ -4,9 +4,13 @@
 //! JSON file that lives as long as the kernel's own state does (below `/run`).
 //! A server is recorded before it is made and struck out after it is removed:
 //! a crash in between leaves a name too many, never one too few.
+//!
+//! A change of a few virtual servers is a few lines appended to a journal, so
+//! that it does not cost as much as the record is long. When the journal is
+//! longer than that, the file is written anew and the journal begins again.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -17,6 +21,10 @@ use super::sysctl::Changed;
 
 /// File name below the state directory.
 pub const FILE_NAME: &str = "owned.json";
+/// What changed since the file was written, a JSON object a line.
+const JOURNAL: &str = "owned.journal";
+/// A journal as short as this is never too long.
+const SHORT: usize = 1024;
 
 /// What we own, with the Service each virtual server stands for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -41,11 +49,24 @@ pub struct ChangedTimeouts {
     pub new: [u32; 3],
 }
 
-/// A record and the file it is kept in.
+/// A line of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Change {
+    Add(VirtualServerKey, String),
+    Remove(VirtualServerKey),
+}
+
+/// A record and the files it is kept in.
 #[derive(Debug)]
 pub struct RecordFile {
     path: PathBuf,
     record: Record,
+    /// What is not in a file yet.
+    pending: Vec<Change>,
+    /// Lines of the journal; none when there is no file that it could add to.
+    journaled: Option<usize>,
+    /// Something has changed that the journal cannot say.
     dirty: bool,
 }
 
@@ -56,25 +77,42 @@ impl RecordFile {
     /// # Errors
     /// When it cannot be read or parsed. The file is left as it is.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
-        let path = directory.join(FILE_NAME);
-        let record = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| {
-                format!(
-                    "parse ownership record {}; move it away to go on, virtual servers that it named are then nobody's",
-                    path.display()
-                )
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Record::default(),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("read ownership record {}", path.display()));
-            }
-        };
-        Ok(Self {
-            path,
-            record,
+        let mut file = Self {
+            path: directory.join(FILE_NAME),
+            record: Record::default(),
+            pending: Vec::new(),
+            journaled: None,
             dirty: false,
-        })
+        };
+        // First the journal: if the file is written anew meanwhile, it says all
+        // that the journal said, and to hear that twice does no harm.
+        let journal = read(&file.journal())?.unwrap_or_default();
+        let Some(text) = read(&file.path)? else {
+            return Ok(file);
+        };
+        file.record = serde_json::from_slice(&text).with_context(|| unreadable(&file.path))?;
+        file.journaled = file.replay(&journal)?;
+        Ok(file)
+    }
+
+    /// Takes in what the journal says; gives how many lines it has, and none
+    /// when its last one was cut short by a crash: that change was not made.
+    fn replay(&mut self, journal: &[u8]) -> anyhow::Result<Option<usize>> {
+        let whole = journal.iter().rposition(|byte| *byte == b'\n');
+        let (lines, torn) = journal.split_at(whole.map_or(0, |last| last + 1));
+        let mut count = 0;
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            count += 1;
+            match serde_json::from_slice(line).with_context(|| unreadable(&self.journal()))? {
+                Change::Add(key, service) => drop(self.record.virtual_servers.insert(key, service)),
+                Change::Remove(key) => drop(self.record.virtual_servers.remove(&key)),
+            }
+        }
+        Ok(torn.is_empty().then_some(count))
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.path.with_file_name(JOURNAL)
     }
 
     /// Where it is kept.
@@ -89,13 +127,18 @@ impl RecordFile {
 
     /// Takes a virtual server in.
     pub fn add(&mut self, key: VirtualServerKey, service: String) {
-        let before = self.record.virtual_servers.insert(key, service);
-        self.dirty |= before.as_ref() != self.record.virtual_servers.get(&key);
+        let known = self.record.virtual_servers.get(&key);
+        if known != Some(&service) {
+            self.pending.push(Change::Add(key, service.clone()));
+            self.record.virtual_servers.insert(key, service);
+        }
     }
 
     /// Strikes a virtual server out.
     pub fn remove(&mut self, key: &VirtualServerKey) {
-        self.dirty |= self.record.virtual_servers.remove(key).is_some();
+        if self.record.virtual_servers.remove(key).is_some() {
+            self.pending.push(Change::Remove(*key));
+        }
     }
 
     /// Adds sysctls that were changed. The first value seen of each is kept:
@@ -133,30 +176,43 @@ impl RecordFile {
         self.dirty |= self.record.timeouts.take().is_some();
     }
 
-    /// Replaces the file in one step, if the record changed.
+    /// Writes what changed, if anything did.
     ///
     /// # Errors
-    /// When the directory or the file cannot be written.
+    /// When the directory or a file cannot be written.
     pub fn flush(&mut self) -> anyhow::Result<()> {
-        if self.dirty {
-            self.replace()
-                .with_context(|| format!("write ownership record {}", self.path.display()))?;
-            self.dirty = false;
+        if self.pending.is_empty() && !self.dirty {
+            return Ok(());
         }
+        // Taken: after an error nobody knows what stands there.
+        let journaled = self.journaled.take().filter(|_| !self.dirty);
+        let lines = journaled.map(|lines| lines + self.pending.len());
+        let longest = self.record.virtual_servers.len().max(SHORT);
+        self.journaled = match lines.filter(|lines| *lines <= longest) {
+            Some(lines) => {
+                self.append()
+                    .with_context(|| format!("write {}", self.journal().display()))?;
+                Some(lines)
+            }
+            None => {
+                self.replace()
+                    .with_context(|| format!("write ownership record {}", self.path.display()))?;
+                Some(0)
+            }
+        };
+        self.pending.clear();
+        self.dirty = false;
         Ok(())
     }
 
-    /// Removes the file, and its directory when that is then empty.
+    /// Removes the files, and their directory when that is then empty.
     ///
     /// # Errors
-    /// When the file exists and cannot be removed.
+    /// When one exists and cannot be removed.
     pub fn delete(self) -> anyhow::Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("remove ownership record {}", self.path.display()));
-            }
-            _ => {}
+        // The journal is worth nothing without the file, which so goes last.
+        for path in [self.journal(), self.path.clone()] {
+            remove(&path).with_context(|| format!("remove ownership record {}", path.display()))?;
         }
         // Not empty means that it is not only ours.
         let _ = self.path.parent().map(std::fs::remove_dir);
@@ -170,8 +226,47 @@ impl RecordFile {
         serde_json::to_writer(file.as_file_mut(), &self.record)?;
         file.as_file_mut().write_all(b"\n")?;
         file.persist(&self.path)?;
+        // All that it says is in the file; said twice does no harm.
+        remove(&self.journal())?;
         Ok(())
     }
+
+    fn append(&self) -> anyhow::Result<()> {
+        let mut text = Vec::new();
+        for change in &self.pending {
+            serde_json::to_writer(&mut text, change)?;
+            text.push(b'\n');
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(self.journal())?;
+        file.write_all(&text)?;
+        Ok(())
+    }
+}
+
+/// What a file says; none when there is no such file.
+fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(error).with_context(|| format!("read ownership record {}", path.display()))
+        }
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn unreadable(path: &Path) -> String {
+    format!(
+        "parse ownership record {}; move it away to go on, virtual servers that it named are then nobody's",
+        path.display()
+    )
 }
 
 #[cfg(test)]
@@ -206,9 +301,71 @@ mod tests {
         file.add("FWM 7 IPv6".parse().unwrap(), "default/web:http".to_owned());
         file.flush().unwrap();
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "marker");
-        file.remove(&"FWM 7 IPv6".parse().unwrap());
+        assert!(!file.journal().exists());
+        file.add_sysctls([Changed {
+            path: "net/ipv4/ip_forward".to_owned(),
+            old: "0".to_owned(),
+            new: "1".to_owned(),
+            reason: "a test".to_owned(),
+        }]);
         file.flush().unwrap();
         assert_ne!(std::fs::read_to_string(file.path()).unwrap(), "marker");
+    }
+
+    #[test]
+    fn a_change_is_appended_until_the_journal_is_longer_than_the_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = filled(directory.path());
+        let key: VirtualServerKey = "FWM 7 IPv6".parse().unwrap();
+        file.remove(&key);
+        file.flush().unwrap();
+        file.add(key, "default/other:http".to_owned());
+        file.flush().unwrap();
+        let journal = std::fs::read_to_string(file.journal()).unwrap();
+        assert_eq!(
+            journal,
+            "{\"remove\":\"FWM 7 IPv6\"}\n{\"add\":[\"FWM 7 IPv6\",\"default/other:http\"]}\n"
+        );
+        let read = RecordFile::open(directory.path()).unwrap();
+        assert_eq!(read.record(), file.record());
+
+        for _ in 0..SHORT / 2 {
+            file.remove(&key);
+            file.add(key, "default/web:http".to_owned());
+            file.flush().unwrap();
+        }
+        assert!(!file.journal().exists(), "the file was written anew");
+        let read = RecordFile::open(directory.path()).unwrap();
+        assert_eq!(read.record(), file.record());
+    }
+
+    #[test]
+    fn a_line_cut_short_is_no_change_and_is_not_written_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = filled(directory.path());
+        file.remove(&"FWM 7 IPv6".parse().unwrap());
+        file.flush().unwrap();
+        let mut text = std::fs::read(file.journal()).unwrap();
+        text.extend(b"{\"remove\":\"[fd00::a]:53");
+        std::fs::write(file.journal(), &text).unwrap();
+
+        let mut again = RecordFile::open(directory.path()).unwrap();
+        assert_eq!(again.record(), file.record());
+        again.add("10.96.0.1:80/TCP".parse().unwrap(), String::new());
+        again.flush().unwrap();
+        let read = RecordFile::open(directory.path()).unwrap();
+        assert_eq!(read.record(), again.record());
+    }
+
+    #[test]
+    fn a_journal_without_its_file_says_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = filled(directory.path());
+        file.add("10.96.0.1:80/TCP".parse().unwrap(), String::new());
+        file.flush().unwrap();
+        std::fs::remove_file(file.path()).unwrap();
+        let read = RecordFile::open(directory.path()).unwrap();
+        assert_eq!(read.record(), &Record::default());
     }
 
     #[test]
