@@ -143,18 +143,15 @@ impl Destination {
         read_attributes(attributes, |attribute| {
             let value = attribute.value();
             match attribute.kind() {
-                IPVS_DEST_ATTR_ADDR | IPVS_DEST_ATTR_PORT | IPVS_DEST_ATTR_ADDR_FAMILY => Ok(()),
+                IPVS_DEST_ATTR_ADDR | IPVS_DEST_ATTR_PORT | IPVS_DEST_ATTR_ADDR_FAMILY => {}
                 IPVS_DEST_ATTR_STATS => stats.narrow(value),
                 IPVS_DEST_ATTR_STATS64 => stats.wide(value),
-                kind => {
-                    if !destination.take(kind, value)? {
-                        keep(&mut destination.other, attribute)?;
-                    }
-                    Ok(())
-                }
+                kind if destination.take(kind, value)? => {}
+                _ => keep(&mut destination.other, attribute)?,
             }
+            Ok(())
         })?;
-        destination.stats = stats.best();
+        destination.stats = stats.best()?;
         Ok(destination)
     }
 

@@ -222,13 +222,13 @@ impl Service {
                     service.netmask = Netmask::read(service.id.family(), value)?;
                 }
                 IPVS_SVC_ATTR_PE_NAME => service.pe_name = Some(read_name(value)),
-                IPVS_SVC_ATTR_STATS => stats.narrow(value)?,
-                IPVS_SVC_ATTR_STATS64 => stats.wide(value)?,
+                IPVS_SVC_ATTR_STATS => stats.narrow(value),
+                IPVS_SVC_ATTR_STATS64 => stats.wide(value),
                 _ => keep(&mut service.other, attribute)?,
             }
             Ok(())
         })?;
-        service.stats = stats.best();
+        service.stats = stats.best()?;
         Ok(service)
     }
 

@@ -67,23 +67,22 @@ impl Stats {
 
 /// Takes whichever of the two stats nests says more.
 #[derive(Default)]
-pub(crate) struct StatsChoice {
-    narrow: Option<Stats>,
-    wide: Option<Stats>,
+pub(crate) struct StatsChoice<'a> {
+    narrow: Option<&'a [u8]>,
+    wide: Option<&'a [u8]>,
 }
 
-impl StatsChoice {
-    pub(crate) fn narrow(&mut self, value: &[u8]) -> Result<(), DecodeError> {
-        self.narrow = Some(Stats::parse(value)?);
-        Ok(())
+impl<'a> StatsChoice<'a> {
+    pub(crate) fn narrow(&mut self, nest: &'a [u8]) {
+        self.narrow = Some(nest);
     }
 
-    pub(crate) fn wide(&mut self, value: &[u8]) -> Result<(), DecodeError> {
-        self.wide = Some(Stats::parse(value)?);
-        Ok(())
+    pub(crate) fn wide(&mut self, nest: &'a [u8]) {
+        self.wide = Some(nest);
     }
 
-    pub(crate) fn best(self) -> Stats {
-        self.wide.or(self.narrow).unwrap_or_default()
+    pub(crate) fn best(self) -> Result<Stats, DecodeError> {
+        let nest = self.wide.or(self.narrow);
+        nest.map_or_else(|| Ok(Stats::default()), Stats::parse)
     }
 }

@@ -5,8 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{DecodeError, DefaultNla, NLA_F_NESTED, NLA_HEADER_SIZE, Nla, Parseable};
-use netlink_packet_core::{NlaBuffer, NlasIterator};
+use netlink_packet_core::{
+    DecodeError, DefaultNla, NLA_F_NESTED, NLA_HEADER_SIZE, NLA_TYPE_MASK, Nla, NlaBuffer,
+    Parseable,
+};
 
 use crate::Family;
 
@@ -165,29 +167,49 @@ pub(crate) fn address_bytes(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Call `each` for every attribute in `bytes`.
+/// Call `each` for every attribute in `bytes`. A table read back has millions
+/// of them, so that each is looked at once.
 pub(crate) fn read_attributes<'a>(
-    bytes: &'a [u8],
+    mut bytes: &'a [u8],
     mut each: impl FnMut(Attribute<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
-    for attribute in NlasIterator::new(bytes) {
-        each(Attribute(attribute?))?;
+    while !bytes.is_empty() {
+        let attribute = Attribute::first(bytes)?;
+        let length = attribute.0.len().next_multiple_of(4);
+        bytes = bytes.get(length..).unwrap_or_default();
+        each(attribute)?;
     }
     Ok(())
 }
 
-/// One attribute, its lengths checked.
+/// One attribute with its header.
 #[derive(Clone, Copy)]
-pub(crate) struct Attribute<'a>(NlaBuffer<&'a [u8]>);
+pub(crate) struct Attribute<'a>(&'a [u8]);
 
 impl<'a> Attribute<'a> {
+    /// The one that `bytes` begin with, its lengths checked.
+    fn first(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let there = bytes.len();
+        let Some([a, b, ..]) = bytes.first_chunk::<NLA_HEADER_SIZE>() else {
+            return Err(DecodeError::nla_buffer_too_small(there, NLA_HEADER_SIZE));
+        };
+        let length = usize::from(u16::from_ne_bytes([*a, *b]));
+        if length < NLA_HEADER_SIZE {
+            return Err(DecodeError::nla_invalid_length(there, length));
+        }
+        let attribute = bytes.get(..length);
+        attribute
+            .map(Self)
+            .ok_or_else(|| DecodeError::nla_length_mismatch(there, length))
+    }
+
+    /// Without the flags for nesting and byte order.
     pub(crate) fn kind(self) -> u16 {
-        self.0.kind()
+        u16::from_ne_bytes([self.0[2], self.0[3]]) & NLA_TYPE_MASK
     }
 
     pub(crate) fn value(self) -> &'a [u8] {
-        let end = usize::from(self.0.length());
-        &self.0.into_inner()[NLA_HEADER_SIZE..end]
+        &self.0[NLA_HEADER_SIZE..]
     }
 }
 
@@ -196,7 +218,7 @@ pub(crate) fn keep(
     other: &mut Vec<DefaultNla>,
     attribute: Attribute<'_>,
 ) -> Result<(), DecodeError> {
-    other.push(DefaultNla::parse(&attribute.0)?);
+    other.push(DefaultNla::parse(&NlaBuffer::new_checked(attribute.0)?)?);
     Ok(())
 }
 
