@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use kube_ipvs::cleanup::{CleanupArgs, Report, clean};
+use kube_ipvs_tests::apiserver::service;
 use kube_ipvs_tests::daemon::state_directory;
 use kube_ipvs_tests::{
-    Client, Daemon, Namespace, Protocol, Small, Topology, Verdict, kube_ipvs, run_with_input,
+    Client, Daemon, Namespace, Pod, Protocol, Small, Topology, Verdict, kube_ipvs, run_with_input,
     wait_until,
 };
-use tempfile::TempDir;
+use serde_json::{Value, json};
 
+use crate::manifests::{Manifests, web, web_slice};
 use crate::snapshot::{assert_same, snapshot};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -34,51 +36,28 @@ table inet other {
     chain input { type filter hook input priority 10; policy accept; ip saddr @known counter accept; }
 }
 ";
-const MANIFESTS: &str = r"
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec:
-  type: LoadBalancer
-  clusterIPs: [10.96.0.10, 'fd00:96::10']
-  clusterIP: 10.96.0.10
-  ipFamilies: [IPv4, IPv6]
-  externalTrafficPolicy: Local
-  loadBalancerSourceRanges: [192.168.0.0/16, 10.0.0.0/8]
-  ports: [{name: http, port: 80, targetPort: 8080, nodePort: 30080, protocol: TCP}]
-status: {loadBalancer: {ingress: [{ip: 10.96.77.1}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {name: empty, namespace: default}
-spec:
-  clusterIP: 10.96.0.11
-  clusterIPs: [10.96.0.11]
-  ipFamilies: [IPv4]
-  ports: [{name: http, port: 80, protocol: TCP}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-4, namespace: default, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{name: http, port: 8080, protocol: TCP}]
-endpoints:
-- {addresses: [POD4], nodeName: node-1, conditions: {ready: true}}
-- {addresses: [10.244.99.9], nodeName: node-2, conditions: {ready: true}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-6, namespace: default, labels: {kubernetes.io/service-name: web}}
-addressType: IPv6
-ports: [{name: http, port: 8080, protocol: TCP}]
-endpoints:
-- {addresses: ['POD6'], nodeName: node-1, conditions: {ready: true}}
-";
+
+/// A `Local` Service with one endpoint here and one elsewhere, and one without.
+fn objects(pod: &Pod) -> [Value; 4] {
+    let mut balanced = web();
+    let spec = &mut balanced["spec"];
+    spec["type"] = json!("LoadBalancer");
+    spec["externalTrafficPolicy"] = json!("Local");
+    spec["loadBalancerSourceRanges"] = json!(["192.168.0.0/16", "10.0.0.0/8"]);
+    balanced["status"] = json!({"loadBalancer": {"ingress": [{"ip": "10.96.77.1"}]}});
+    let [v4, v6] = [pod.v4.to_string(), pod.v6.to_string()];
+    [
+        balanced,
+        service("default", "empty", "10.96.0.11"),
+        web_slice("web-4", &[(&v4, "node-1"), ("10.244.99.9", "node-2")]),
+        web_slice("web-6", &[(&v6, "node-1")]),
+    ]
+}
 
 /// A node with foreign things on it, and Services to serve.
 pub(crate) struct Lab {
     pub(crate) small: Small,
-    manifests: TempDir,
+    manifests: Manifests,
 }
 
 impl Lab {
@@ -87,11 +66,7 @@ impl Lab {
         let node = &small.node.namespace;
         node.sh(FOREIGN);
         node.run(|| run_with_input("nft", ["-f", "-"], FOREIGN_TABLE));
-        let manifests = tempfile::tempdir().expect("a directory");
-        let text = MANIFESTS
-            .replace("POD4", &small.pods[0].v4.to_string())
-            .replace("POD6", &small.pods[0].v6.to_string());
-        std::fs::write(manifests.path().join("all.yaml"), text).expect("write manifests");
+        let manifests = Manifests::of(&objects(&small.pods[0]));
         Self { small, manifests }
     }
 
@@ -99,16 +74,9 @@ impl Lab {
         &self.small.node.namespace
     }
 
-    fn arguments(&self, more: &[&str]) -> Vec<String> {
-        let path = self.manifests.path().to_string_lossy();
-        let mut all = ["run", "--hostname-override", "node-1", "--manifests", &path].to_vec();
-        all.extend(more);
-        all.into_iter().map(str::to_owned).collect()
-    }
-
     /// A daemon that serves.
     pub(crate) fn daemon(&self, more: &[&str]) -> Daemon {
-        let daemon = Daemon::start(self.node(), self.arguments(more));
+        let daemon = Daemon::start(self.node(), self.manifests.run(more));
         let _server = self.small.pods[0].serve(Protocol::Tcp, 8080);
         let client = Client::within(&self.small.outside.namespace);
         wait_until("the Service answers", SOON, || {
@@ -245,7 +213,7 @@ fn one_daemon_has_one_state_directory_and_cleanup_waits_for_its_end() {
     let mut first = lab.daemon(&[]);
     let serving = snapshot(lab.node());
 
-    let mut second = Daemon::spawn(&mut kube_ipvs(lab.node(), lab.arguments(&[])));
+    let mut second = Daemon::spawn(&mut kube_ipvs(lab.node(), lab.manifests.run(&[])));
     let status = second.wait(SOON);
 
     assert_eq!(status.code(), Some(1));

@@ -11,6 +11,7 @@ mod generation;
 mod guard;
 mod harness;
 mod inspect;
+mod manifests;
 mod matrix;
 mod migration;
 mod model;

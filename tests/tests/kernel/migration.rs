@@ -17,42 +17,14 @@ use kube_ipvs_tests::{
     Client, Connection, Daemon, Namespace, Pod, Protocol, Server, Small, Topology, Verdict,
     kube_ipvs, output_of, run, wait_until,
 };
-use tempfile::TempDir;
+use serde_json::json;
 
+use crate::manifests::{Manifests, web, web_slice};
 use kube_proxy::KubeProxy;
 
 const SOON: Duration = Duration::from_secs(90);
 const V4: &str = "10.96.0.10:80";
 const V6: &str = "[fd00:96::10]:80";
-const MANIFESTS: &str = r"
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec:
-  type: NodePort
-  clusterIP: 10.96.0.10
-  clusterIPs: [10.96.0.10, 'fd00:96::10']
-  ipFamilies: [IPv4, IPv6]
-  ports: [{name: http, port: 80, targetPort: 8080, nodePort: 30080, protocol: TCP}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-4, namespace: default, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{name: http, port: 8080, protocol: TCP}]
-endpoints:
-- {addresses: [P1V4], nodeName: node-1, conditions: {ready: true}}
-- {addresses: [P2V4], nodeName: node-1, conditions: {ready: true}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-6, namespace: default, labels: {kubernetes.io/service-name: web}}
-addressType: IPv6
-ports: [{name: http, port: 8080, protocol: TCP}]
-endpoints:
-- {addresses: ['P1V6'], nodeName: node-1, conditions: {ready: true}}
-- {addresses: ['P2V6'], nodeName: node-1, conditions: {ready: true}}
-";
 
 /// A node that kube-proxy has programmed, and open connections through it.
 struct Lab {
@@ -60,34 +32,22 @@ struct Lab {
     /// It serves nothing.
     client: Pod,
     kube_proxy: KubeProxy,
-    manifests: TempDir,
+    manifests: Manifests,
     _servers: Vec<Server>,
 }
 
 impl Lab {
     fn new() -> Self {
-        Self::with(|manifests, _| manifests)
+        Self::with("Cluster", "node-1")
     }
 
     /// Outside traffic to the NodePort stays on the node, to `p1`; traffic from
     /// inside goes to both pods, by a mark.
     fn with_marks() -> Self {
-        Self::with(|manifests, [_, p2]| {
-            let elsewhere = |text: String, address: &str| {
-                let here = format!("{address}], nodeName: node-1");
-                assert!(text.contains(&here), "{text}");
-                text.replace(&here, &format!("{address}], nodeName: node-2"))
-            };
-            let text = manifests.replace(
-                "type: NodePort",
-                "type: NodePort\n  externalTrafficPolicy: Local",
-            );
-            let text = elsewhere(text, &p2.v4.to_string());
-            elsewhere(text, &format!("'{}'", p2.v6))
-        })
+        Self::with("Local", "node-2")
     }
 
-    fn with(change: impl FnOnce(String, &[Pod; 2]) -> String) -> Self {
+    fn with(policy: &str, node_of_p2: &str) -> Self {
         let small = Topology::small();
         let servers = small.pods.iter().flat_map(|pod| {
             [
@@ -96,15 +56,16 @@ impl Lab {
             ]
         });
         let servers = servers.collect();
-        let manifests = tempfile::tempdir().expect("a directory");
-        let [p1, p2] = &small.pods;
-        let text = MANIFESTS
-            .replace("P1V4", &p1.v4.to_string())
-            .replace("P2V4", &p2.v4.to_string())
-            .replace("P1V6", &p1.v6.to_string())
-            .replace("P2V6", &p2.v6.to_string());
-        let text = change(text, &small.pods);
-        std::fs::write(manifests.path().join("all.yaml"), text).expect("write manifests");
+        let mut service = web();
+        service["spec"]["externalTrafficPolicy"] = json!(policy);
+        let slice = |name: &str, [p1, p2]: [String; 2]| {
+            web_slice(name, &[(&p1, "node-1"), (&p2, node_of_p2)])
+        };
+        let manifests = Manifests::of(&[
+            service,
+            slice("web-4", small.pods.each_ref().map(|pod| pod.v4.to_string())),
+            slice("web-6", small.pods.each_ref().map(|pod| pod.v6.to_string())),
+        ]);
         let kube_proxy = KubeProxy::of(&small);
         Self {
             client: small.node.pod("client"),
@@ -148,17 +109,10 @@ impl Lab {
         all
     }
 
-    fn run(&self, more: &[&str]) -> Vec<String> {
-        let path = self.manifests.path().to_string_lossy();
-        let mut all = ["run", "--hostname-override=node-1", "--manifests", &path].to_vec();
-        all.extend(more);
-        all.into_iter().map(str::to_owned).collect()
-    }
-
     /// Our daemon, started over what kube-proxy left, with its work done.
     fn adopt(&self, more: &[&str]) -> Daemon {
         let arguments = [&["--adopt-kube-proxy"], more].concat();
-        let mut daemon = Daemon::start(self.node(), self.run(&arguments));
+        let mut daemon = Daemon::start(self.node(), self.manifests.run(&arguments));
         daemon.wait_for_log("chains and sets of kube-proxy removed", SOON);
         daemon
     }
@@ -360,7 +314,7 @@ fn addresses_become_routes_and_routes_addresses() {
         !addresses().contains("10.96.0.10") && routes().contains("10.96.0.10")
     });
     daemon.terminate();
-    let _daemon = Daemon::start(lab.node(), lab.run(&[]));
+    let _daemon = Daemon::start(lab.node(), lab.manifests.run(&[]));
     wait_until("VIPs are addresses", SOON, || {
         addresses().contains("10.96.0.10") && !routes().contains("10.96.0.10")
     });
