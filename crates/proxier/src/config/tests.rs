@@ -209,6 +209,22 @@ fn company(flag: &str) -> &'static [&'static str] {
     }
 }
 
+/// A setting that is honoured is seen and not warned of; one without meaning is
+/// warned of once.
+#[track_caller]
+fn is_seen_or_warned_of(name: &str, class: Class, before: &Settings, after: &Settings) {
+    let named = format!("{name} has no meaning here: ");
+    let warnings = after.warnings.iter();
+    let warned = warnings.filter(|x| x.starts_with(&named)).count();
+    match class {
+        Class::Honoured | Class::Refused(_) => {
+            assert_ne!(seen(before), seen(after), "{name} changes nothing");
+            assert_eq!(warned, 0, "{name}");
+        }
+        Class::NoMeaning(_) => assert_eq!(warned, 1, "{name}: {:?}", after.warnings),
+    }
+}
+
 #[test]
 fn every_flag_is_seen_in_the_settings_or_in_one_warning() {
     let examples = flag_examples();
@@ -236,26 +252,8 @@ fn every_flag_is_seen_in_the_settings_or_in_one_warning() {
         let given: Vec<_> = company.iter().copied().chain([argument.as_str()]).collect();
         let before = flags(&plain).expect(setting.flag);
         let after = flags(&given).expect(setting.flag);
-        let named = format!("--{} has no meaning here: ", setting.flag);
-        let warned = after
-            .warnings
-            .iter()
-            .filter(|x| x.starts_with(&named))
-            .count();
-        match setting.class {
-            Class::Honoured | Class::Refused(_) => {
-                assert_ne!(
-                    seen(&before),
-                    seen(&after),
-                    "--{} changes nothing",
-                    setting.flag
-                );
-                assert_eq!(warned, 0, "--{}", setting.flag);
-            }
-            Class::NoMeaning(_) => {
-                assert_eq!(warned, 1, "--{}: {:?}", setting.flag, after.warnings)
-            }
-        }
+        let name = format!("--{}", setting.flag);
+        is_seen_or_warned_of(&name, setting.class, &before, &after);
         if !setting.field.is_empty() {
             let field = |x: &Settings| {
                 let pointer = format!("/{}", setting.field.replace('.', "/"));
@@ -297,25 +295,9 @@ fn every_field_is_seen_in_the_settings_or_in_one_warning() {
         only["apiVersion"] = json!(super::file::API_VERSION);
         only["kind"] = json!(super::file::KIND);
         let after = whole_file(&only.to_string()).expect(setting.field);
-        let named = format!("conf: {} has no meaning here: ", setting.field);
-        let warned = after
-            .warnings
-            .iter()
-            .filter(|x| x.starts_with(&named))
-            .count();
-        match setting.class {
-            Class::Honoured | Class::Refused(_) => {
-                assert_ne!(
-                    seen(&plain),
-                    seen(&after),
-                    "{} changes nothing",
-                    setting.field
-                );
-                assert_eq!(warned, 0, "{}", setting.field);
-            }
-            // localhostNodePorts: false asks for nothing.
-            Class::NoMeaning(_) => assert_eq!(warned, 1, "{}: {:?}", setting.field, after.warnings),
-        }
+        // localhostNodePorts is true there: false would ask for nothing.
+        let name = format!("conf: {}", setting.field);
+        is_seen_or_warned_of(&name, setting.class, &plain, &after);
     }
 }
 
