@@ -85,6 +85,18 @@ fn tell(syncer: &mut Syncer<Fake>, events: impl IntoIterator<Item = Event>) -> O
     syncer.sync(0).unwrap()
 }
 
+/// The endpoints of `web` are these from now on, and one sync.
+fn move_web(syncer: &mut Syncer<Fake>, addresses: &[&str]) {
+    tell(syncer, [endpoints("web", "TCP", addresses)]);
+}
+
+/// Looks at what drains when the clock is asked for it; says when.
+fn drain_when_due(syncer: &mut Syncer<Fake>) -> u64 {
+    let now = syncer.drain_due().expect("something drains");
+    syncer.drain(now).unwrap();
+    now
+}
+
 fn key(text: &str) -> VirtualServerKey {
     text.parse().unwrap()
 }
@@ -292,24 +304,19 @@ fn a_terminating_endpoint_drains_by_the_clock() {
     let weight = || host.fake.weight(WEB, "10.1.0.1:8080");
     host.fake.connect(WEB, "10.1.0.1:8080", 1, 0);
 
-    tell(
-        &mut syncer,
-        [endpoints("web", "TCP", &["-10.1.0.1", "10.1.0.2"])],
-    );
+    move_web(&mut syncer, &["-10.1.0.1", "10.1.0.2"]);
     assert_eq!(weight(), Some(0), "at once");
     // Looked at as often as the clock is asked for it, it stays while it is used.
     let mut now = 0;
     while now < 60_000 {
-        now = syncer.drain_due().expect("something drains");
-        syncer.drain(now).unwrap();
+        now = drain_when_due(&mut syncer);
         assert_eq!(weight(), Some(0));
     }
     // TIME_WAIT alone holds it for five seconds, not for minutes.
     host.fake.connect(WEB, "10.1.0.1:8080", 0, 1);
     let idle = now;
     while weight().is_some() {
-        now = syncer.drain_due().expect("something drains");
-        syncer.drain(now).unwrap();
+        now = drain_when_due(&mut syncer);
     }
     assert!(now - idle <= 6_000, "held {} ms", now - idle);
     assert_eq!(syncer.drain_due(), None);
@@ -321,10 +328,7 @@ fn an_audit_that_sees_first_that_one_has_drained_lets_it_go() {
     let mut syncer = host.started(web(&["10.1.0.1", "10.1.0.2"]));
     let weight = || host.fake.weight(WEB, "10.1.0.1:8080");
     host.fake.connect(WEB, "10.1.0.1:8080", 1, 0);
-    tell(
-        &mut syncer,
-        [endpoints("web", "TCP", &["-10.1.0.1", "10.1.0.2"])],
-    );
+    move_web(&mut syncer, &["-10.1.0.1", "10.1.0.2"]);
     syncer.drain(1_000).unwrap();
     assert_eq!(weight(), Some(0), "it is in use");
 
@@ -340,25 +344,18 @@ fn draining_ends_at_the_deadline_or_with_the_endpoint() {
     let mut syncer = host.started(web(&["-10.1.0.1", "10.1.0.2"]));
     let weight = |real| host.fake.weight(WEB, real);
     host.fake.connect(WEB, "10.1.0.2:8080", 1, 0);
-    tell(
-        &mut syncer,
-        [endpoints("web", "TCP", &["-10.1.0.2", "10.1.0.3"])],
-    );
+    move_web(&mut syncer, &["-10.1.0.2", "10.1.0.3"]);
     assert_eq!(weight("10.1.0.2:8080"), Some(0));
     let mut now = 0;
     while weight("10.1.0.2:8080").is_some() {
-        now = syncer.drain_due().expect("something drains");
-        syncer.drain(now).unwrap();
+        now = drain_when_due(&mut syncer);
     }
     assert_eq!(now, 900_000);
 
     host.fake.connect(WEB, "10.1.0.3:8080", 1, 0);
-    tell(
-        &mut syncer,
-        [endpoints("web", "TCP", &["-10.1.0.3", "10.1.0.4"])],
-    );
+    move_web(&mut syncer, &["-10.1.0.3", "10.1.0.4"]);
     assert_eq!(weight("10.1.0.3:8080"), Some(0));
-    tell(&mut syncer, [endpoints("web", "TCP", &["10.1.0.4"])]);
+    move_web(&mut syncer, &["10.1.0.4"]);
     assert_eq!(weight("10.1.0.3:8080"), None, "the endpoint is gone");
 }
 
@@ -367,16 +364,10 @@ fn an_endpoint_that_comes_back_is_never_removed() {
     let host = Host::new();
     let mut syncer = host.started(web(&["10.1.0.1", "10.1.0.2"]));
     host.fake.connect(WEB, "10.1.0.1:8080", 1, 0);
-    tell(
-        &mut syncer,
-        [endpoints("web", "TCP", &["-10.1.0.1", "10.1.0.2"])],
-    );
+    move_web(&mut syncer, &["-10.1.0.1", "10.1.0.2"]);
     host.fake.kernel().done.clear();
 
-    tell(
-        &mut syncer,
-        [endpoints("web", "TCP", &["10.1.0.1", "10.1.0.2"])],
-    );
+    move_web(&mut syncer, &["10.1.0.1", "10.1.0.2"]);
 
     assert_eq!(host.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
     assert_eq!(host.fake.kernel().done.len(), 1, "one edit");
