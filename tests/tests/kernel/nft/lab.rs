@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use kube_ipvs_nft::{Config, Elements, Family, Nft, Set, render_table};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt,
+};
 
 /// How long a packet may be on its way: enough for one SYN sent again. Only what
 /// is dropped waits it out.
@@ -162,6 +164,28 @@ impl Lab {
                 }
             });
         }
+    }
+
+    /// A server on a port of the peer is asked by the node from this source, with
+    /// this mark: the source it saw, and the length of its answer of six bytes.
+    pub(super) fn ask_peer(
+        &self,
+        source: SocketAddr,
+        port: u16,
+        mark: u32,
+    ) -> (SocketAddr, io::Result<usize>) {
+        let target = SocketAddr::new(self.peer_address(), port);
+        let server = self.peer.run(|| UdpSocket::bind(target)).expect("bind");
+        let client = self.node.run(|| UdpSocket::bind(source)).expect("bind");
+        setsockopt(&client, sockopt::Mark, &mark).expect("mark");
+        client.connect(target).expect("connect");
+        client.send(b"ask").expect("send");
+        let (_, from) = server.recv_from(&mut [0; 8]).expect("asked");
+        server.send_to(b"answer", from).expect("send");
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a time-out");
+        (from, client.recv(&mut [0; 8]))
     }
 
     pub(super) fn any(&self, port: u16) -> SocketAddr {

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use kube_ipvs_nft::{Config, Elements, Family, LocalPods, Set};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::lab::{Fate, Lab, ask, elements};
 
@@ -149,23 +148,6 @@ fn the_accept_bit_never_reaches_ipvs() {
     assert!(seen(&lab, "at-ipvs").contains(&0x123));
 }
 
-/// A server on the peer; the address its client seems to have when the node asks from `source`.
-fn source_seen(lab: &Lab, source: SocketAddr, mark: u32) -> SocketAddr {
-    let target = SocketAddr::new(lab.peer_address(), 53);
-    let server = lab.peer.run(|| UdpSocket::bind(target)).expect("bind");
-    let client = lab.node.run(|| UdpSocket::bind(source)).expect("bind");
-    setsockopt(&client, sockopt::Mark, &mark).expect("mark");
-    client.connect(target).expect("connect");
-    client.send(b"ask").expect("send");
-    let (_, from) = server.recv_from(&mut [0; 8]).expect("asked");
-    server.send_to(b"answer", from).expect("send");
-    client
-        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
-        .expect("a time-out");
-    client.recv(&mut [0; 8]).expect("answered");
-    from
-}
-
 /// The node asks from fixed ports, below the range for masquerading.
 const PORT: u16 = 2000;
 
@@ -241,8 +223,9 @@ fn the_hosts_own_traffic_is_masqueraded_when_it_must() {
             lab.apply(&lab.config(), &served_as(&lab, &more));
             seen(&lab, "leaving");
 
-            let from = source_seen(&lab, source, so_mark);
+            let (from, answer) = lab.ask_peer(source, 53, so_mark);
 
+            assert_eq!(answer.expect("answered"), 6, "{what} {family}");
             assert_eq!(
                 masqueraded(&lab, from, port),
                 expected,

@@ -83,26 +83,11 @@ fn a_vip_answers_ping() {
 fn a_vip_as_source_gets_its_answers() {
     both(|family| {
         let lab = guarded(family);
-        let target = std::net::SocketAddr::new(lab.peer_address(), 69);
-        let server = lab
-            .peer
-            .run(|| std::net::UdpSocket::bind(target))
-            .expect("bind");
         let source = std::net::SocketAddr::new(lab.vip(), 0);
-        let client = lab
-            .node
-            .run(|| std::net::UdpSocket::bind(source))
-            .expect("bind");
-        client.connect(target).expect("connect");
-        client.send(b"ask").expect("send");
-        let (_, from) = server.recv_from(&mut [0; 8]).expect("asked");
 
-        server.send_to(b"answer", from).expect("send");
+        let (_, answer) = lab.ask_peer(source, 69, 0);
 
-        client
-            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
-            .expect("a time-out");
-        assert_eq!(client.recv(&mut [0; 8]).expect("answered"), 6, "{family}");
+        assert_eq!(answer.expect("answered"), 6, "{family}");
     });
 }
 
