@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use kube_ipvs::sync::Trigger;
 use kube_ipvs_nft::{DEFAULT_ACCEPT_BIT, Nft};
-use kube_ipvs_tests::{Client, Protocol, Server, Small, Topology, Verdict};
+use kube_ipvs_tests::{Client, Protocol, Topology, Verdict};
 use kube_ipvs_vip::Binding;
 
-use crate::guard::web;
+use crate::guard::{host, web};
 use crate::matrix::proxy::{Proxy, sync};
 
 const FIREWALL: &str = "nft 'table inet fw {
@@ -17,17 +17,13 @@ const FIREWALL: &str = "nft 'table inet fw {
 
 #[test]
 fn traffic_passes_a_host_that_drops_when_the_operator_opens_it() {
-    let Small {
-        node,
-        pods,
-        outside,
-        ..
-    } = &Topology::small();
-    let _server = pods[0].serve(Protocol::Tcp, 8080);
-    let _host = Server::start(&node.namespace, "host", Protocol::Tcp, "0.0.0.0:22");
+    let small = Topology::small();
+    let (node, pod) = (&small.node, &small.pods[0]);
+    let _server = pod.serve(Protocol::Tcp, 8080);
+    let _host = host(node, 22);
     node.namespace.sh(FIREWALL);
-    let objects = web(Some(&pods[0].v4.to_string()));
-    let client = Client::within(&outside.namespace).timeout(Duration::from_secs(1));
+    let objects = web(Some(&pod.v4.to_string()));
+    let client = Client::within(&small.outside.namespace).timeout(Duration::from_secs(1));
     let service = || client.call(Protocol::Tcp, "10.96.0.10:80");
     let mut proxy = Proxy::new(node, "node-1", Binding::Address);
 

@@ -37,6 +37,12 @@ pub(crate) fn web(endpoint: Option<&str>) -> [Value; 2] {
     [service, slice]
 }
 
+/// A server of the node itself.
+pub(crate) fn host(node: &Node, port: u16) -> Server {
+    let address = format!("0.0.0.0:{port}");
+    Server::start(&node.namespace, "host", Protocol::Tcp, &address)
+}
+
 /// What the callers count.
 #[derive(Default)]
 struct Count {
@@ -85,10 +91,7 @@ fn traffic_is_guarded_at_every_moment_while_a_service_comes_and_goes() {
     } = &Topology::small();
     let _server = pods[0].serve(Protocol::Tcp, 8080);
     // What must not be seen behind a VIP.
-    let _host = [22, 80].map(|port| {
-        let address = format!("0.0.0.0:{port}");
-        Server::start(&node.namespace, "host", Protocol::Tcp, &address)
-    });
+    let _host = [22, 80].map(|port| host(node, port));
     let endpoint = pods[0].v4.to_string();
     let count = Count::default();
     let to = [(OPEN, 80), (OPEN, 22), (RESTRICTED, 80), (RESTRICTED, 22)];
