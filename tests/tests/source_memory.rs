@@ -112,7 +112,7 @@ impl Dataplane for Maps {
     }
 }
 
-/// PROBLEMS.md H7. The server's history is bounded, so what grows is ours.
+/// The server's history is bounded, so what grows is ours.
 #[test]
 fn memory_does_not_grow_with_updates() {
     let updates = std::env::var(UPDATES).map_or(USUAL, |text| text.parse().expect("a number"));

@@ -79,8 +79,9 @@ pub struct Config {
     pub accept_bit: Option<u8>,
     /// How local pods are known.
     pub local_pods: LocalPods,
-    /// Ports that masquerading keeps clear of (PROBLEMS.md D3): it takes its
-    /// source ports from the larger part above or below this range.
+    /// Ports that masquerading keeps clear of, since an answer to one of them
+    /// would be taken for a call of a NodePort: it takes its source ports from
+    /// the larger part above or below this range.
     pub node_ports: RangeInclusive<u16>,
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Every base chain at a hook has its say: a packet that our table accepts is
 //! still dropped by another table's policy. IPVS takes packets at `input`, so a
-//! host firewall that lets nothing in stops Services too (PROBLEMS.md G1), and a
-//! forward policy of drop stops the answers of endpoints (G3). All an own table
-//! can do is to mark what it serves; the rule that accepts the mark must stand
-//! in the chain that drops.
+//! host firewall that lets nothing in stops Services too, and a forward policy
+//! of drop stops the answers of endpoints. All an own table can do is to mark
+//! what it serves; the rule that accepts the mark must stand in the chain that
+//! drops.
 
 use std::fmt;
 

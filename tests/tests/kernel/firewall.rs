@@ -1,4 +1,4 @@
-//! Hosts whose own chains drop what they do not know (PROBLEMS.md G1, G3).
+//! Hosts whose own chains, input and forward, drop what they do not know.
 
 use std::time::Duration;
 

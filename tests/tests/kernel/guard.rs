@@ -1,5 +1,5 @@
-//! Nothing but Service ports behind a VIP, at no moment (PROBLEMS.md B2, C4,
-//! G5), and no noise about Services without endpoints (G8).
+//! Nothing but Service ports behind a VIP, at no moment, each open to whom it
+//! should be only, and no noise about Services without endpoints.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! Promise 6 through the whole program: an API server that fails in every way,
-//! while objects change, leaves the kernel at what the final objects say.
+//! The whole program on an API server that fails in every way while objects
+//! change: the kernel ends at what the final objects say.
 
 use std::fs;
 use std::path::Path;

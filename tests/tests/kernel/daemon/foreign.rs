@@ -1,4 +1,4 @@
-//! Promise 2 over time: others' virtual servers survive syncs and restarts.
+//! Over time: others' virtual servers survive syncs and restarts.
 
 use kube_ipvs_tests::{Protocol, run_with_input};
 

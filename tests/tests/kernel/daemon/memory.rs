@@ -1,4 +1,4 @@
-//! PROBLEMS.md H7: memory does not grow with changes.
+//! Memory of the program does not grow with changes.
 
 use kube_ipvs_tests::apiserver::endpoint_slice;
 use kube_ipvs_tests::{Topology, memory_kib, wait_until};

@@ -1,4 +1,4 @@
-//! Promise 5: killed at any moment and started again, nobody notices.
+//! Killed at any moment and started again, nobody notices.
 
 use std::time::Instant;
 

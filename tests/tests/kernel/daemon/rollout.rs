@@ -1,5 +1,5 @@
-//! Promise 4: a pod leaves without a client noticing, though clients use the
-//! same source ports again (PROBLEMS.md A1) and leave TIME_WAIT behind (A9).
+//! A pod leaves without a client noticing, though clients use the same source
+//! ports again and leave TIME_WAIT behind.
 
 use std::thread;
 use std::time::{Duration, Instant};

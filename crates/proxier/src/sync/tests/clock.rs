@@ -340,7 +340,7 @@ fn a_host_address_takes_a_vip_off_the_link() {
         stage.notice(Change::HostAddress(vip));
         sleep(Duration::from_millis(1100)).await;
 
-        assert!(!stage.fake.state().vips.contains(&vip), "promise 6");
+        assert!(!stage.fake.state().vips.contains(&vip), "it is the host's");
         assert_eq!(
             stage.fake.weight(WEB, "10.1.0.1:8080"),
             Some(1),
