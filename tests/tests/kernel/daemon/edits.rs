@@ -1,5 +1,4 @@
-//! Promise 8: what somebody else does to ours is undone within the audit
-//! period and counted.
+//! What somebody else does to ours is undone within the audit period and counted.
 
 use std::time::Instant;
 
