@@ -80,9 +80,10 @@ impl City {
         let others = others.chain([&outside.namespace]);
         for client in pods.into_iter().chain(others) {
             // SCTP misses the refusal of a packet it is just sending, so let it
-            // try again soon. The module is there: servers have started.
-            client.sysctl("net/sctp/rto_min", "100");
-            client.sysctl("net/sctp/rto_initial", "200");
+            // try again after one second, not three. Not sooner: on a machine
+            // slower than that, conntrack loses track of repeated handshakes.
+            // The module is there: servers have started.
+            client.sysctl("net/sctp/rto_initial", "1000");
         }
         Self {
             _servers: servers,
