@@ -110,6 +110,12 @@ impl City {
                 _ => NodePortServers::Mark,
             };
             node.namespace.run(|| sync(&mut proxy.syncer(&objects)));
+            // The kernel gives a handshake three seconds, and an emulated guest
+            // may stand still for longer; what comes then is invalid for good.
+            for step in ["cookie_wait", "cookie_echoed"] {
+                let timeout = format!("net/netfilter/nf_conntrack_sctp_timeout_{step}");
+                node.namespace.sysctl(&timeout, "60");
+            }
         }
     }
 
