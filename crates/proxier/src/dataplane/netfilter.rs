@@ -133,6 +133,34 @@ impl NetfilterSocket {
         })
     }
 
+    /// Sends one request, with `NLM_F_ACK` or `NLM_F_DUMP` in its flags, and
+    /// gives kind and body of each answer to `each`, up to the end.
+    pub(super) fn ask(
+        &mut self,
+        operation: &str,
+        (kind, flags): (u16, u16),
+        body: &[u8],
+        mut each: impl FnMut(u16, &[u8]),
+    ) -> Result<(), Error> {
+        let sequence = self.next_sequence();
+        let mut request = Vec::new();
+        encode(&mut request, kind, flags, sequence, body);
+        self.send(operation, &request)?;
+        let mut end = None;
+        while end.is_none() {
+            self.receive(operation, |message| {
+                if message.sequence == sequence {
+                    each(message.kind, message.body);
+                    end = end.or(message.status());
+                }
+            })?;
+        }
+        match end {
+            Some(OK) | None => Ok(()),
+            Some(errno) => Err(Error::refused(operation, errno)),
+        }
+    }
+
     /// The number of the next request.
     pub(super) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);

@@ -39,31 +39,17 @@ impl ConntrackSocket {
         body: &[u8],
         wanted: &impl Fn(&Entry) -> bool,
     ) -> Result<Vec<Handle>, Error> {
-        const OPERATION: &str = "list connections";
-        let sequence = self.0.next_sequence();
-        let mut request = Vec::new();
-        encode(&mut request, wire::CT_GET, NLM_F_DUMP, sequence, body);
-        self.0.send(OPERATION, &request)?;
-
         let mut found = Vec::new();
-        let mut end = None;
-        while end.is_none() {
-            self.0.receive(OPERATION, |message| {
-                if message.sequence != sequence {
-                    return;
-                }
-                if message.kind == wire::CT_NEW {
-                    let parsed = wire::parse(message.body);
+        let request = (wire::CT_GET, NLM_F_DUMP);
+        self.0
+            .ask("list connections", request, body, |kind, body| {
+                if kind == wire::CT_NEW {
+                    let parsed = wire::parse(body);
                     let stale = parsed.filter(|(entry, _)| wanted(entry));
                     found.extend(stale.map(|(_, handle)| handle));
                 }
-                end = end.or(message.status());
             })?;
-        }
-        match end {
-            Some(OK) | None => Ok(found),
-            Some(errno) => Err(Error::refused(OPERATION, errno)),
-        }
+        Ok(found)
     }
 
     /// Deletes entries; tells how many were still there.

@@ -6,7 +6,7 @@
 
 use netlink_packet_core::NLM_F_ACK;
 
-use crate::dataplane::netfilter::{Error, NetfilterSocket, OK, attributes, encode};
+use crate::dataplane::netfilter::{Error, NetfilterSocket, attributes};
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWGEN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 15;
@@ -42,57 +42,46 @@ impl Generation {
 
     /// The tables were read; `before` is [`Self::now`] from before that.
     pub(super) fn tables_read(&mut self, before: Option<u32>) {
-        self.tables = self.now().filter(|now| before == Some(*now));
+        self.tables = self.still(before);
     }
 
     /// A transaction of ours went through; `before` is [`Self::now`] from before
     /// that. Had there been another one meanwhile, the count would be higher.
     pub(super) fn changed(&mut self, before: Option<u32>) {
         let known = before.filter(|before| self.tables == Some(*before));
-        let next = known.map(next);
-        self.tables = self.now().filter(|now| next == Some(*now));
+        self.tables = self.still(known.map(next));
     }
 
     /// Whether our tables may be other than they were read, or made.
     pub(super) fn tables_changed(&mut self) -> bool {
-        self.tables.is_none() || self.now() != self.tables
+        self.still(self.tables).is_none()
     }
 
     /// Whether chains of others may be other than they were.
     pub(super) fn chains_changed(&mut self) -> bool {
-        self.chains.is_none() || self.now() != self.chains
+        self.still(self.chains).is_none()
     }
 
     /// The chains of others were looked at; `before` as above.
     pub(super) fn chains_read(&mut self, before: Option<u32>) {
-        self.chains = self.now().filter(|now| before == Some(*now));
+        self.chains = self.still(before);
+    }
+
+    /// A generation, if it is one and the kernel's is still the same.
+    fn still(&mut self, known: Option<u32>) -> Option<u32> {
+        self.now().filter(|now| known == Some(*now))
     }
 
     fn ask(&mut self) -> Result<u32, Error> {
         const OPERATION: &str = "ask for the generation of nftables";
-        let sequence = self.socket.next_sequence();
-        let mut request = Vec::new();
-        encode(&mut request, NFT_MSG_GETGEN, NLM_F_ACK, sequence, &[0; 4]);
-        self.socket.send(OPERATION, &request)?;
         let mut generation = None;
-        let mut end = None;
-        while end.is_none() {
-            self.socket.receive(OPERATION, |message| {
-                if message.sequence != sequence {
-                    return;
-                }
-                if message.kind == NFT_MSG_NEWGEN {
-                    generation = generation_in(message.body);
-                }
-                end = end.or(message.status());
-            })?;
-        }
-        match end {
-            Some(OK) | None => {
-                generation.ok_or_else(|| Error::malformed(OPERATION, "no generation in it"))
+        let request = (NFT_MSG_GETGEN, NLM_F_ACK);
+        self.socket.ask(OPERATION, request, &[0; 4], |kind, body| {
+            if kind == NFT_MSG_NEWGEN {
+                generation = generation_in(body);
             }
-            Some(errno) => Err(Error::refused(OPERATION, errno)),
-        }
+        })?;
+        generation.ok_or_else(|| Error::malformed(OPERATION, "no generation in it"))
     }
 }
 
