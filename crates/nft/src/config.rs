@@ -70,7 +70,8 @@ pub enum LocalPods {
 pub struct Config {
     /// Which table.
     pub family: Family,
-    /// Bit of the packet mark that asks for masquerading, 0 to 31. No mark of a front may contain it.
+    /// Bit of the packet mark that asks for masquerading, 0 to 31. No inside mark
+    /// may contain it; that of a node port does where it is masqueraded.
     pub masquerade_bit: u8,
     /// Bit of the packet mark that says "we serve this" to the accept rule in a
     /// foreign input or forward chain ([`Nft::accept_in`](crate::Nft::accept_in)): set
