@@ -27,6 +27,10 @@ impl Claimant {
             service: service.clone(),
         }
     }
+
+    pub(super) fn service(&self) -> &ServiceName {
+        &self.service
+    }
 }
 
 /// All claims. Nearly every front is wanted once, so only the others have a list.

@@ -2,6 +2,7 @@
 
 mod claims;
 mod ground;
+mod health_ports;
 mod lists;
 mod objects;
 mod placement;
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 
 use self::claims::Claims;
 use self::ground::{Change, Ground};
+use self::health_ports::{HealthPorts, moved};
 use self::lists::Lists;
 use self::objects::Entry;
 use self::placement::Placement;
@@ -57,6 +59,7 @@ pub struct Cluster {
     /// those does not walk over all.
     notable: BTreeSet<ServiceName>,
     claims: Claims,
+    health_ports: HealthPorts,
     placement: Placement,
 }
 
@@ -74,6 +77,7 @@ impl Cluster {
             dirty: BTreeSet::new(),
             notable: BTreeSet::new(),
             claims: Claims::default(),
+            health_ports: HealthPorts::default(),
             placement: Placement::default(),
         }
     }
@@ -136,7 +140,7 @@ impl Cluster {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        let compiled = match &entry.service {
+        let mut compiled = match &entry.service {
             Some(service) => {
                 let around = self.ground.surroundings(&self.options);
                 compile(name, service, entry.slices.values(), &around)
@@ -144,9 +148,16 @@ impl Cluster {
             None => Default::default(),
         };
         let claimant = entry.claimant(name);
-        let rivals = self
-            .claims
-            .stake(&claimant, &mut entry.footprint, &compiled);
+        let footprint = &mut entry.footprint;
+        let before = footprint.claims.clone();
+        let mut rivals = self.claims.stake(&claimant, footprint, &compiled);
+        let (wish, health) = (&mut footprint.health_wish, compiled.health.as_ref());
+        rivals.extend(self.health_ports.stake(&claimant, wish, health));
+        rivals.extend(self.health_ports.beside(moved(&before, &footprint.claims)));
+        rivals.remove(name);
+        let node_ports = self.ground.node_ports();
+        self.health_ports
+            .decide(name, &mut compiled, node_ports, &self.claims);
         self.placement
             .place(name, &mut entry.footprint, compiled, &self.claims, touched);
         if entry.footprint.is_notable() {

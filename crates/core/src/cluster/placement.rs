@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::claims::{Claimant, Claims};
+use super::health_ports::Wish;
 use crate::compile::{Claim, Compiled, FrontKind, Health, TrafficPolicy};
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
@@ -22,6 +23,8 @@ pub(super) struct Footprint {
     elements: Box<[(NftSet, NftElement)]>,
     vips: Box<[IpAddr]>,
     pub(super) health: Option<Health>,
+    /// The health-check node port it asks for, whoever answers there.
+    pub(super) health_wish: Option<Wish>,
     without_local: Box<[(TrafficPolicy, Family)]>,
     pub(super) warnings: Box<[Warning]>,
     /// Fronts and marks it holds.

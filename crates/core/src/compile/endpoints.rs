@@ -181,10 +181,10 @@ impl<'z> Topology<'z> {
     }
 }
 
-/// How many ready endpoints are on this node, each address once.
-pub(super) fn ready_here<'s>(slices: impl Iterator<Item = &'s Slice>) -> usize {
+/// How many ready endpoints of a family are on this node, each address once.
+pub(super) fn ready_here<'s>(family: Family, slices: impl Iterator<Item = &'s Slice>) -> usize {
     let here: BTreeSet<IpAddr> = slices
-        .filter(|slice| !slice.ports.is_empty())
+        .filter(|slice| slice.family == family && !slice.ports.is_empty())
         .flat_map(|slice| &slice.endpoints)
         .filter(|endpoint| endpoint.local && endpoint.ready)
         .map(|endpoint| endpoint.address)

@@ -1,7 +1,6 @@
 //! The fronts of a Service, one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::addresses::Address;
@@ -14,7 +13,7 @@ use crate::k8s;
 use crate::names::ServiceName;
 use crate::slices::Slice;
 use crate::state::{
-    Family, Front, NftElement, NftSet, Persistence, Protocol, VirtualServer, VirtualServerKey,
+    Family, Front, NftElement, NftSet, Persistence, VirtualServer, VirtualServerKey,
 };
 
 /// Compiles one Service, claim by claim.
@@ -199,7 +198,9 @@ impl<'a> Compiler<'a> {
             .extend(addresses.map(|element| (NftSet::Hairpin, element)));
     }
 
-    /// The health-check node port, and the fronts on which the guard lets it pass.
+    /// The health-check node port. A pod with an address of each family counts
+    /// once: the families are counted apart, as by kube-proxy's two servers, and
+    /// the one answer is the larger of theirs.
     pub(super) fn health<'s>(
         &mut self,
         service: &k8s::Service,
@@ -220,20 +221,13 @@ impl<'a> Compiler<'a> {
             ));
             return;
         };
-        let vips: BTreeSet<IpAddr> = self.shape.addresses.balanced().collect();
-        for front in vips.iter().map(|&address| Front {
-            address,
-            port,
-            protocol: Protocol::Tcp,
-        }) {
-            self.out
-                .shared
-                .insert((NftSet::ServicePorts, NftElement::Front(front)));
-        }
+        let families = self.around.options.families.iter();
+        let families = families.filter(|family| !self.shape.addresses.of(**family).is_empty());
+        let ready = families.map(|family| endpoints::ready_here(*family, slices.clone()));
         self.out.health = Some(Health {
             port,
-            local_endpoints: endpoints::ready_here(slices),
-            vips,
+            local_endpoints: ready.max().unwrap_or_default(),
+            vips: self.shape.addresses.balanced().collect(),
         });
     }
 

@@ -4,6 +4,7 @@ mod annotations;
 mod bad_input;
 mod clashes;
 mod endpoints;
+mod health_checks;
 mod kinds;
 mod law;
 mod matrix;

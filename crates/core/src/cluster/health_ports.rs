@@ -1,0 +1,138 @@
+//! Who answers a health-check node port that several want: a front at the same
+//! port of this host goes before, since IPVS takes its traffic in any case;
+//! then the oldest Service, then the first by name. Nobody answers for another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::claims::{Claimant, Claims};
+use crate::compile::{Compiled, Health};
+use crate::names::{ServiceName, Warning};
+use crate::state::{Front, NftElement, NftSet, Protocol, VirtualServerKey};
+
+/// What is in one of two ordered lists and not in both.
+pub(super) fn moved<'a>(
+    before: &'a [VirtualServerKey],
+    after: &'a [VirtualServerKey],
+) -> impl Iterator<Item = &'a VirtualServerKey> {
+    let gone = before
+        .iter()
+        .filter(|key| after.binary_search(key).is_err());
+    let come = after
+        .iter()
+        .filter(|key| before.binary_search(key).is_err());
+    gone.chain(come)
+}
+
+/// The Services that want each port, in the order of precedence.
+#[derive(Debug, Default)]
+pub(super) struct HealthPorts {
+    wanted: BTreeMap<u16, BTreeSet<Claimant>>,
+}
+
+/// A port that a Service wants, and how it stands there.
+pub(super) type Wish = (u16, Claimant);
+
+impl HealthPorts {
+    /// Replaces the wish of a Service. Returns the others whose answer that changes.
+    pub(super) fn stake(
+        &mut self,
+        claimant: &Claimant,
+        before: &mut Option<Wish>,
+        health: Option<&Health>,
+    ) -> BTreeSet<ServiceName> {
+        let wish = health.map(|health| (health.port, claimant.clone()));
+        let mut rivals = BTreeSet::new();
+        if *before != wish {
+            if let Some((port, claimant)) = before.take() {
+                self.remove(port, &claimant, &mut rivals);
+            }
+            if let Some((port, claimant)) = &wish {
+                self.add(*port, claimant.clone(), &mut rivals);
+            }
+            *before = wish;
+        }
+        rivals.remove(claimant.service());
+        rivals
+    }
+
+    /// The Services that answer where fronts came or went.
+    pub(super) fn beside<'a>(
+        &self,
+        moved: impl Iterator<Item = &'a VirtualServerKey>,
+    ) -> BTreeSet<ServiceName> {
+        if self.wanted.is_empty() {
+            return BTreeSet::new();
+        }
+        let tcp = moved.filter_map(|key| match key {
+            VirtualServerKey::Front(front) if front.protocol == Protocol::Tcp => Some(front.port),
+            _ => None,
+        });
+        let first = tcp.filter_map(|port| self.wanted.get(&port)?.first());
+        first.map(|claimant| claimant.service().clone()).collect()
+    }
+
+    /// Takes the health check away where it is another's turn; where it is this
+    /// Service's the guard lets it pass on its load-balancer addresses.
+    pub(super) fn decide(
+        &self,
+        name: &ServiceName,
+        compiled: &mut Compiled,
+        node_ports: &[IpAddr],
+        claims: &Claims,
+    ) {
+        let Some(health) = &compiled.health else {
+            return;
+        };
+        let front = |address| Front {
+            address,
+            port: health.port,
+            protocol: Protocol::Tcp,
+        };
+        let owner = |address| claims.owner(&VirtualServerKey::Front(front(address)));
+        let first = self.wanted.get(&health.port).and_then(BTreeSet::first);
+        let lost = if let Some(owner) = node_ports.iter().copied().find_map(owner) {
+            Some(format!(
+                "is a port of this node at which Service {owner} is served"
+            ))
+        } else {
+            let other = first.map(Claimant::service).filter(|first| *first != name);
+            other.map(|first| format!("is answered for Service {first}, which goes before"))
+        };
+        if let Some(why) = lost {
+            compiled.warnings.push(Warning {
+                object: format!("Service {name}"),
+                message: format!(
+                    "healthCheckNodePort {} {why}; not for this one",
+                    health.port
+                ),
+            });
+            compiled.health = None;
+            return;
+        }
+        let free = health.vips.iter().filter(|vip| owner(**vip).is_none());
+        let pass = free.map(|vip| (NftSet::ServicePorts, NftElement::Front(front(*vip))));
+        compiled.shared.extend(pass);
+    }
+
+    fn add(&mut self, port: u16, claimant: Claimant, rivals: &mut BTreeSet<ServiceName>) {
+        let all = self.wanted.entry(port).or_default();
+        if all.first().is_none_or(|first| claimant < *first) {
+            rivals.extend(all.iter().map(|other| other.service().clone()));
+        }
+        all.insert(claimant);
+    }
+
+    fn remove(&mut self, port: u16, claimant: &Claimant, rivals: &mut BTreeSet<ServiceName>) {
+        let Some(all) = self.wanted.get_mut(&port) else {
+            return;
+        };
+        if all.first() == Some(claimant) {
+            rivals.extend(all.iter().map(|other| other.service().clone()));
+        }
+        all.remove(claimant);
+        if all.is_empty() {
+            self.wanted.remove(&port);
+        }
+    }
+}
