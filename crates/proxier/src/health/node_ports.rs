@@ -20,7 +20,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{HealthCheck, names::ServiceName};
+use kube_ipvs_core::{Cluster, HealthCheck, NodePortAddresses, names::ServiceName};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +41,18 @@ pub enum Addresses {
 }
 
 impl Addresses {
+    /// Where NodePorts are: as the operator chose.
+    pub fn of(cluster: &Cluster) -> Self {
+        match &cluster.options().node_port_addresses {
+            NodePortAddresses::All => {
+                Self::All(cluster.options().families.iter().copied().collect())
+            }
+            NodePortAddresses::Primary | NodePortAddresses::Cidrs(_) => {
+                Self::Only(cluster.node_port_addresses().iter().copied().collect())
+            }
+        }
+    }
+
     fn sockets(&self, check: &HealthCheck) -> Vec<SocketAddr> {
         let addresses: BTreeSet<IpAddr> = match self {
             Self::All(families) => families.iter().map(|family| wildcard(*family)).collect(),
@@ -260,6 +272,8 @@ fn body(check: &HealthCheck, healthy: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube_ipvs_core::{Event, HostAddress, Options};
+
     use super::*;
     use crate::health::testing::{TestClock, get, health, request};
 
@@ -293,6 +307,33 @@ mod tests {
 
     fn at(ip: &str, port: u16) -> SocketAddr {
         SocketAddr::new(ip.parse().expect("an address"), port)
+    }
+
+    #[test]
+    fn health_checks_are_open_where_node_ports_are() {
+        let on = |node_port_addresses| {
+            let mut cluster = Cluster::new(Options {
+                node_port_addresses,
+                node_addresses: vec!["192.0.2.11".parse().expect("an address")],
+                ..Options::default()
+            });
+            let host = ["192.0.2.11", "10.0.0.11", "2001:db8::11", "fe80::1"];
+            let host = host.map(|address| HostAddress {
+                address: address.parse().expect("an address"),
+                prefix: 24,
+                link: "eth0".to_owned(),
+            });
+            cluster.apply(Event::HostAddresses(host.to_vec()));
+            Addresses::of(&cluster)
+        };
+        let nets = |text: &str| NodePortAddresses::Cidrs(vec![text.parse().expect("a network")]);
+        // A family without a network has all of its addresses.
+        assert_eq!(on(nets("10.0.0.0/8")), only(&["10.0.0.11", "2001:db8::11"]));
+        let v4 = only(&["192.0.2.11", "10.0.0.11", "2001:db8::11"]);
+        assert_eq!(on(nets("2001:db8::/32")), v4);
+        assert_eq!(on(NodePortAddresses::Primary), only(&["192.0.2.11"]));
+        let all = BTreeSet::from([Family::V4, Family::V6]);
+        assert_eq!(on(NodePortAddresses::All), Addresses::All(all));
     }
 
     #[tokio::test]

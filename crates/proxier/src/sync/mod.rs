@@ -118,11 +118,6 @@ impl<D: Dataplane> Syncer<D> {
         self.cluster.apply(Event::Protected(all));
     }
 
-    /// Addresses of this host, as last read.
-    pub fn host_addresses(&self) -> &[HostAddress] {
-        &self.host
-    }
-
     /// What the kernel holds as far as is known.
     pub fn known(&self) -> Option<&KernelState> {
         self.known.as_ref().map(Model::state)

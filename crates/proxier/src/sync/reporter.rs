@@ -2,15 +2,12 @@
 //! warnings, Kubernetes Events.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube_ipvs_core::k8s::{Node, Object};
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{
-    Cluster, Event, HostAddress, Kind, NodePortAddresses, TrafficPolicy, Warning,
-};
+use kube_ipvs_core::{Cluster, Event, Kind, TrafficPolicy, Warning};
 
 use super::report::counts;
 use super::{Round, Syncer, Trigger};
@@ -147,7 +144,7 @@ impl Reporter {
         self.numbers(round, took);
         self.node(syncer.cluster().node());
         self.warnings(syncer.cluster());
-        self.health_checks(syncer.cluster(), syncer.host_addresses());
+        self.health_checks(syncer.cluster());
         self.without_local(syncer.cluster());
         if round.trigger != Trigger::Change {
             self.tables(syncer);
@@ -275,22 +272,10 @@ impl Reporter {
         self.warned = now;
     }
 
-    fn health_checks(&mut self, cluster: &Cluster, host: &[HostAddress]) {
+    fn health_checks(&mut self, cluster: &Cluster) {
         let Some(ports) = &mut self.health_checks else {
             return;
         };
-        let addresses = match &cluster.options().node_port_addresses {
-            NodePortAddresses::All => Addresses::All(self.families.iter().copied().collect()),
-            NodePortAddresses::Primary => {
-                let own = cluster.options().node_addresses.iter().copied();
-                Addresses::Only(own.collect())
-            }
-            NodePortAddresses::Cidrs(networks) => {
-                let within = |address: &&IpAddr| networks.iter().any(|net| net.contains(*address));
-                let own = host.iter().map(|address| &address.address);
-                Addresses::Only(own.filter(within).copied().collect())
-            }
-        };
-        ports.sync(&cluster.health_checks(), &addresses);
+        ports.sync(&cluster.health_checks(), &Addresses::of(cluster));
     }
 }
