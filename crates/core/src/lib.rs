@@ -20,6 +20,7 @@ mod object;
 pub mod options;
 pub mod output;
 pub mod plan;
+pub mod read;
 mod slices;
 pub mod state;
 pub mod text;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::k8s;
 use crate::names::Warning;
+use crate::read::{self, Quoted};
 use crate::state::{Family, Protocol};
 
 /// A slice of one address family.
@@ -121,9 +122,10 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         .endpoints
         .iter()
         .filter_map(|endpoint| {
-            read_endpoint(endpoint, family, node, names)
-                .map_err(|m| warnings.push(warn(m)))
-                .ok()
+            let read = read_endpoint(endpoint, family, node, names, &mut |note| {
+                warnings.push(warn(note));
+            });
+            read.map_err(|m| warnings.push(warn(m))).ok()
         })
         .flatten()
         .collect();
@@ -157,13 +159,14 @@ fn read_endpoint(
     family: Family,
     node: &str,
     names: &mut Interner,
+    note: &mut impl FnMut(String),
 ) -> Result<Option<Endpoint>, String> {
     let Some(text) = endpoint.addresses.first() else {
         return Ok(None);
     };
-    let address: IpAddr = text
-        .parse()
-        .map_err(|_| format!("endpoint {text:?} is no address; it is ignored"))?;
+    let read = read::address(text)
+        .ok_or_else(|| format!("endpoint {} is no address; it is ignored", Quoted(text)))?;
+    let address = read.value;
     if Family::of(address) != family {
         return Err(format!(
             "endpoint {address} is not of the slice's family; it is ignored"
@@ -171,6 +174,9 @@ fn read_endpoint(
     }
     if let Some(what) = unusable(address) {
         return Err(format!("endpoint {address} is {what}; it is ignored"));
+    }
+    if let Some(said) = read.note() {
+        note(format!("endpoint {said}"));
     }
     let hints = &endpoint.hints;
     let node_hint = match hints.for_nodes.as_slice() {
@@ -209,7 +215,6 @@ pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(a) if a.is_link_local() => Some("a link-local address"),
         IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
         IpAddr::V6(a) if a.is_unicast_link_local() => Some("a link-local address"),
-        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address"),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ use crate::event::HostAddress;
 use crate::k8s::{Node, Service, ZONE_LABEL};
 use crate::names::Warning;
 use crate::options::{NodePortAddresses, Options};
+use crate::read::{self, Quoted};
 use crate::slices::unusable;
 use crate::state::Family;
 
@@ -71,8 +72,8 @@ impl Change {
             .chain(&spec.external_ips)
             .chain(balanced);
         texts.any(|text| {
-            let address = text.trim().parse();
-            address.is_ok_and(|address| self.addresses.contains(&address))
+            let read = read::address(text);
+            read.is_some_and(|read| self.addresses.contains(&read.value))
         })
     }
 }
@@ -187,7 +188,8 @@ impl Ground {
         protected.extend(&self.api_servers);
         protected.extend(self.other_nodes.values().flatten());
         protected.extend(&own);
-        let (node_ports, warnings) = node_ports(&host, &own, options);
+        let (node_ports, mut warnings) = node_ports(&host, &own, options);
+        warnings.extend(self.node.iter().flat_map(|node| oddities(node)));
         let labels = self.node.as_ref().map(|node| &node.metadata.labels);
         let derived = Derived {
             host,
@@ -210,12 +212,29 @@ impl Ground {
     }
 }
 
+/// What is odd about the way a Node's addresses are written.
+fn oddities(node: &Node) -> impl Iterator<Item = Warning> {
+    let all = node.status.addresses.iter();
+    let numeric = all.filter(|a| matches!(a.type_.as_str(), "InternalIP" | "ExternalIP"));
+    let messages = numeric.filter_map(|a| match read::address(&a.address) {
+        Some(read) => read.note(),
+        None => Some(format!(
+            "{} is no address; it is ignored",
+            Quoted(&a.address)
+        )),
+    });
+    messages.map(|message| Warning {
+        object: format!("Node {}", node.metadata.name),
+        message: format!("status.addresses: {message}"),
+    })
+}
+
 /// The addresses of a Node, those of the first type first.
 fn addresses(node: &Node, types: &[&str]) -> Vec<IpAddr> {
     let of = |wanted: &str| {
         let all = node.status.addresses.iter();
         all.filter(|a| a.type_ == wanted)
-            .filter_map(|a| a.address.trim().parse().ok())
+            .filter_map(|a| Some(read::address(&a.address)?.value))
             .collect::<Vec<IpAddr>>()
     };
     types.iter().flat_map(|wanted| of(wanted)).collect()

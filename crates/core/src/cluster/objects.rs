@@ -11,6 +11,7 @@ use super::placement::{Footprint, Served};
 use crate::compile::is_read;
 use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::{ServiceName, Warning};
+use crate::read::{self, Quoted};
 use crate::slices::{self, Slice};
 use crate::state::RealServerKey;
 
@@ -115,15 +116,16 @@ pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning
     let mut networks = BTreeSet::new();
     let mut warnings = Vec::new();
     for text in &cidr.spec.cidrs {
-        match text.parse::<IpNet>() {
-            Ok(network) => {
-                networks.insert(network.trunc());
-            }
-            Err(_) => warnings.push(Warning {
-                object: format!("ServiceCIDR {}", cidr.metadata.name),
-                message: format!("spec.cidrs: {text:?} is no network; it is ignored"),
-            }),
-        }
+        let read = read::network(text);
+        networks.extend(read.map(|read| read.value));
+        let message = match read {
+            Some(read) => read.note(),
+            None => Some(format!("{} is no network; it is ignored", Quoted(text))),
+        };
+        warnings.extend(message.map(|message| Warning {
+            object: format!("ServiceCIDR {}", cidr.metadata.name),
+            message: format!("spec.cidrs: {message}"),
+        }));
     }
     (networks, warnings)
 }

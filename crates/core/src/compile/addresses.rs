@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{FrontKind, Surroundings, Warnings};
 use crate::k8s::{LoadBalancerIngress, Service};
+use crate::read::{self, Quoted};
 use crate::slices::unusable;
 use crate::state::Family;
 
@@ -98,11 +99,17 @@ struct Reader<'a, 'w> {
 
 impl Reader<'_, '_> {
     fn read(&mut self, field: &str, text: &str, kind: FrontKind) {
-        let Ok(address) = text.trim().parse::<IpAddr>() else {
-            self.warnings
-                .add(format!("{field}: {text:?} is no address; it is ignored"));
+        let Some(read) = read::address(text) else {
+            self.warnings.add(format!(
+                "{field}: {} is no address; it is ignored",
+                Quoted(text)
+            ));
             return;
         };
+        let address = read.value;
+        if let Some(note) = read.note() {
+            self.warnings.add(format!("{field}: {note}"));
+        }
         if let Some(what) = unusable(address) {
             self.warnings
                 .add(format!("{field}: {address} is {what}; it is ignored"));
@@ -154,9 +161,14 @@ impl Reader<'_, '_> {
             None | Some("" | "VIP") => true,
             Some("Proxy") => false,
             Some(other) => {
+                let ip = match read::address(ip) {
+                    Some(read) => read.value.to_string(),
+                    None => Quoted(ip).to_string(),
+                };
                 self.warnings.add(format!(
-                    "status.loadBalancer.ingress.ipMode {other:?} of {ip} is unknown; \
-                     the address is left alone"
+                    "status.loadBalancer.ingress.ipMode {} of {ip} is unknown; \
+                     the address is left alone",
+                    Quoted(other)
                 ));
                 false
             }

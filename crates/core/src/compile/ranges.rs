@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Warnings;
 use crate::k8s::ServiceSpec;
+use crate::read::{self, Quoted};
 use crate::state::{Family, Front, NftElement, NftSet};
 
 /// Networks that may, by family; `None` is everybody.
@@ -49,15 +50,21 @@ pub(super) fn read(spec: &ServiceSpec, warnings: &mut Warnings) -> Ranges {
     let (mut v4, mut v6): (Vec<Ipv4Net>, Vec<Ipv6Net>) = Default::default();
     let mut unread = false;
     for text in &spec.load_balancer_source_ranges {
-        match network(text.trim()) {
-            Some(IpNet::V4(net)) => v4.push(net.trunc()),
-            Some(IpNet::V6(net)) => v6.push(net.trunc()),
-            None => {
-                unread = true;
-                warnings.add(format!(
-                    "loadBalancerSourceRanges {text:?} is no network; nobody is let in by it"
-                ));
-            }
+        // The API allows blanks around these.
+        let Some(read) = read::network_or_address(text.trim()) else {
+            unread = true;
+            warnings.add(format!(
+                "loadBalancerSourceRanges {} is no network; nobody is let in by it",
+                Quoted(text)
+            ));
+            continue;
+        };
+        if let Some(note) = read.note() {
+            warnings.add(format!("loadBalancerSourceRanges: {note}"));
+        }
+        match read.value {
+            IpNet::V4(net) => v4.push(net),
+            IpNet::V6(net) => v6.push(net),
         }
     }
     Ranges {
@@ -76,10 +83,4 @@ fn closed<N: Into<IpNet>>(
         return None;
     }
     Some(nets.into_iter().map(Into::into).collect())
-}
-
-/// A network, or a single address.
-fn network(text: &str) -> Option<IpNet> {
-    let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse().ok().or_else(single)
 }

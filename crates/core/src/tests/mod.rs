@@ -10,3 +10,4 @@ mod law;
 mod matrix;
 mod properties;
 mod ranges;
+mod reading;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use ipnet::IpNet;
 use kube_ipvs_core::k8s::{Node, Object};
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{Event, Options};
+use kube_ipvs_core::{Event, Options, read};
 use kube_ipvs_vip::{Binder, Binding, HostAddress};
 
 use super::{Program, Source};
@@ -219,7 +219,7 @@ fn addresses_of(node: &Node) -> Vec<IpAddr> {
             .addresses
             .iter()
             .filter(move |listed| listed.type_ == wanted);
-        listed.filter_map(|listed| listed.address.parse().ok())
+        listed.filter_map(|listed| Some(read::address(&listed.address)?.value))
     };
     of_type("InternalIP").chain(of_type("ExternalIP")).collect()
 }
@@ -228,7 +228,7 @@ fn pod_cidrs(node: &Node) -> Vec<IpNet> {
     node.spec
         .pod_cidrs
         .iter()
-        .filter_map(|cidr| cidr.parse().ok())
+        .filter_map(|cidr| Some(read::network(cidr)?.value))
         .collect()
 }
 

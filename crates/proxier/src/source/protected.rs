@@ -17,6 +17,7 @@ use std::time::Duration;
 use ::kube::Client;
 use kube_ipvs_core::event::{Event, Kind};
 use kube_ipvs_core::k8s::SERVICE_NAME_LABEL;
+use kube_ipvs_core::read;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -270,7 +271,7 @@ fn endpoint_addresses(slice: &Value) -> impl Iterator<Item = IpAddr> {
 }
 
 fn parse(address: &Value) -> Option<IpAddr> {
-    address.as_str()?.parse().ok()
+    Some(read::address(address.as_str()?)?.value)
 }
 
 /// All objects of a list out of the server's cache.
@@ -284,5 +285,27 @@ async fn all(requests: &Requests) -> Result<Vec<Value>, Failure> {
             Some(token) => page = requests.further_page(PAGE, &token).await?,
             None => return Ok(objects),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_others_are_read_as_the_cluster_reads_them() {
+        let node = serde_json::json!({
+            "status": {"addresses": [{"address": " 192.0.2.66"}, {"address": "192.0.2.067"}]}
+        });
+        let slice = serde_json::json!({
+            "endpoints": [{"addresses": ["::ffff:192.0.2.68"]}, {"addresses": ["name"]}]
+        });
+
+        let found: Vec<String> = node_addresses(&node)
+            .chain(endpoint_addresses(&slice))
+            .map(|address| address.to_string())
+            .collect();
+
+        assert_eq!(found, ["192.0.2.66", "192.0.2.67", "192.0.2.68"]);
     }
 }

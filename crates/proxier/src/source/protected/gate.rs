@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{Object, Service};
+use kube_ipvs_core::read;
 
 use super::Checked;
 
@@ -153,7 +154,7 @@ fn claims(service: &Service) -> BTreeSet<IpAddr> {
     let load_balancer = captured.filter_map(|ingress| ingress.ip.as_deref());
     external
         .chain(load_balancer)
-        .filter_map(|text| text.parse().ok())
+        .filter_map(|text| Some(read::address(text)?.value))
         .collect()
 }
 
@@ -309,6 +310,22 @@ mod tests {
             gate.checked(found(&["203.0.113.80"], &[])),
             [service("edge", &["203.0.113.80"]), COMPLETED]
         );
+    }
+
+    #[test]
+    fn claim_is_read_as_the_cluster_reads_it() {
+        let written = [
+            " 192.0.2.66",
+            "192.0.2.067",
+            "::ffff:192.0.2.68",
+            "fe80::1%eth0",
+        ];
+        let mut gate = Gate::default();
+
+        gate.event(service("edge", &written));
+
+        let meant = ["192.0.2.66", "192.0.2.67", "192.0.2.68"];
+        assert_eq!(gate.claimed(), addresses(&meant));
     }
 
     #[test]
