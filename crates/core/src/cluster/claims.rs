@@ -1,12 +1,14 @@
-//! Who gets a front or mark that several Services want: the oldest, then the
-//! first by name. The same on every node and after every restart.
+//! Who gets a front or mark that several Services want: what it is to them
+//! counts first (a ClusterIP, a load balancer's address, a NodePort, an
+//! externalIP), then the oldest, then the first by name. The same on every node
+//! and after every restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::placement::Footprint;
-use crate::compile::Compiled;
+use crate::compile::{Claim, Compiled, FrontKind};
 use crate::names::ServiceName;
 use crate::state::VirtualServerKey;
 
@@ -33,11 +35,34 @@ impl Claimant {
     }
 }
 
+/// What a Service has to say for one front or mark, in the order of precedence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Bid {
+    rank: u8,
+    claimant: Claimant,
+}
+
+impl Bid {
+    /// A cluster hands its own addresses out and nobody else's object may take
+    /// them; a load balancer's are handed out by its controller, a NodePort by
+    /// the API server; externalIPs are whatever somebody wrote.
+    fn rank(claim: &Claim) -> u8 {
+        match (&claim.key, claim.kind) {
+            // By age alone: a mark says nothing of how it came about.
+            (VirtualServerKey::Mark { .. }, _) => 0,
+            (_, FrontKind::ClusterIp | FrontKind::InsideMark) => 0,
+            (_, FrontKind::LoadBalancer) => 1,
+            (_, FrontKind::NodePort) => 2,
+            (_, FrontKind::ExternalIp) => 3,
+        }
+    }
+}
+
 /// All claims. Nearly every front is wanted once, so only the others have a list.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    owners: BTreeMap<VirtualServerKey, Claimant>,
-    waiting: BTreeMap<VirtualServerKey, BTreeSet<Claimant>>,
+    owners: BTreeMap<VirtualServerKey, Bid>,
+    waiting: BTreeMap<VirtualServerKey, BTreeSet<Bid>>,
 }
 
 impl Claims {
@@ -49,53 +74,58 @@ impl Claims {
         footprint: &mut Footprint,
         compiled: &Compiled,
     ) -> BTreeSet<ServiceName> {
-        let wanted: BTreeSet<_> = compiled.claims.iter().map(|claim| claim.key).collect();
+        let ranked = compiled.claims.iter();
+        let wanted: BTreeMap<_, _> = ranked.map(|claim| (claim.key, Bid::rank(claim))).collect();
         let mut rivals = BTreeSet::new();
         if let Some(before) = footprint.claimant.take() {
             let same_age = before == *claimant;
             for key in &footprint.claims {
-                if !same_age || !wanted.contains(key) {
+                let rank = wanted.get(key).copied();
+                if !same_age || rank != self.rank_of(key, &before) {
                     self.remove(key, &before, &mut rivals);
                 }
             }
         }
-        for key in &wanted {
-            self.add(*key, claimant, &mut rivals);
+        for (&key, &rank) in &wanted {
+            let claimant = claimant.clone();
+            self.add(key, Bid { rank, claimant }, &mut rivals);
         }
         if !wanted.is_empty() {
             footprint.claimant = Some(claimant.clone());
         }
-        footprint.claims = wanted.into_iter().collect();
+        footprint.claims = wanted.into_keys().collect();
         rivals.remove(&claimant.service);
         rivals
     }
 
     /// Who holds a front or mark.
     pub(super) fn owner(&self, key: &VirtualServerKey) -> Option<&ServiceName> {
-        self.owners.get(key).map(|owner| &owner.service)
+        self.owners.get(key).map(|owner| &owner.claimant.service)
     }
 
-    fn add(
-        &mut self,
-        key: VirtualServerKey,
-        claimant: &Claimant,
-        rivals: &mut BTreeSet<ServiceName>,
-    ) {
+    /// As what a front is claimed now.
+    fn rank_of(&self, key: &VirtualServerKey, claimant: &Claimant) -> Option<u8> {
+        let waiting = self.waiting.get(key).into_iter().flatten();
+        let mut all = self.owners.get(key).into_iter().chain(waiting);
+        all.find(|bid| bid.claimant == *claimant)
+            .map(|bid| bid.rank)
+    }
+
+    fn add(&mut self, key: VirtualServerKey, bid: Bid, rivals: &mut BTreeSet<ServiceName>) {
         let Some(owner) = self.owners.get_mut(&key) else {
-            self.owners.insert(key, claimant.clone());
+            self.owners.insert(key, bid);
             return;
         };
-        if owner == claimant {
+        if *owner == bid {
             return;
         }
         let waiting = self.waiting.entry(key).or_default();
-        if claimant < owner {
-            let former = std::mem::replace(owner, claimant.clone());
-            waiting.remove(claimant);
-            waiting.insert(former);
-            rivals.extend(waiting.iter().map(|other| other.service.clone()));
+        if bid < *owner {
+            waiting.remove(&bid);
+            waiting.insert(std::mem::replace(owner, bid));
+            rivals.extend(waiting.iter().map(|other| other.claimant.service.clone()));
         } else {
-            waiting.insert(claimant.clone());
+            waiting.insert(bid);
         }
     }
 
@@ -106,14 +136,15 @@ impl Claims {
         rivals: &mut BTreeSet<ServiceName>,
     ) {
         let mut waiting = self.waiting.remove(key).unwrap_or_default();
-        if self.owners.get(key) == Some(claimant) {
-            rivals.extend(waiting.iter().map(|other| other.service.clone()));
+        let owner = self.owners.get(key);
+        if owner.is_some_and(|owner| owner.claimant == *claimant) {
+            rivals.extend(waiting.iter().map(|other| other.claimant.service.clone()));
             match waiting.pop_first() {
                 Some(next) => self.owners.insert(*key, next),
                 None => self.owners.remove(key),
             };
         } else {
-            waiting.remove(claimant);
+            waiting.retain(|bid| bid.claimant != *claimant);
         }
         if !waiting.is_empty() {
             self.waiting.insert(*key, waiting);

@@ -67,11 +67,17 @@ impl<'a> Compiler<'a> {
             };
             node_ports.clone().map(move |a| (address(a), number))
         });
-        let fronts = addresses.into_iter().map(|address| (address, port.number));
+        // As what a front counts that is there twice: the kind that goes before.
+        let (external, others): (Vec<Address>, Vec<_>) = addresses
+            .into_iter()
+            .partition(|address| address.kind == FrontKind::ExternalIp);
+        let at = |address| (address, port.number);
+        let others = others.into_iter().map(at);
+        let fronts = others.chain(node_ports).chain(external.into_iter().map(at));
         // The same marks for all fronts of the port: behind them are the same endpoints.
         let marks = Marks::of(self.name, port, family, self.around);
         let mut given = BTreeSet::new();
-        for (address, number) in fronts.chain(node_ports) {
+        for (address, number) in fronts {
             let front = Front {
                 address: address.address,
                 port: number,

@@ -1,8 +1,8 @@
 //! Several Services that want one front.
 
-use crate::Cluster;
 use crate::fixtures::*;
 use crate::k8s::Service;
+use crate::{Cluster, FrontKind};
 
 /// Which Service holds the front, and who was warned.
 fn outcome(cluster: &mut Cluster, front: &str) -> (String, Vec<String>) {
@@ -169,4 +169,108 @@ fn three_rivals_move_up_one_by_one() {
         outcome(&mut cluster, FRONT),
         ("default/m".to_owned(), vec![])
     );
+}
+
+/// A Service whose front 192.0.2.1:30080/TCP is of this kind, the host's
+/// address being 192.0.2.1; the later in the list, the older.
+fn claims_as(kind: FrontKind) -> Service {
+    let (name, ip, created) = match kind {
+        FrontKind::ClusterIp => ("a", "192.0.2.1", "2026-04-01T00:00:00Z"),
+        FrontKind::LoadBalancer => ("b", "10.96.0.2", "2026-03-01T00:00:00Z"),
+        FrontKind::NodePort => ("c", "10.96.0.3", "2026-02-01T00:00:00Z"),
+        _ => ("d", "10.96.0.4", "2026-01-01T00:00:00Z"),
+    };
+    let service = bare(name, &[ip]).created(created);
+    let service = match kind {
+        FrontKind::NodePort => return service.port("", "TCP", 80).node_port(30080),
+        FrontKind::LoadBalancer => service.load_balancer("192.0.2.1"),
+        FrontKind::ExternalIp => service.external_ip("192.0.2.1"),
+        _ => service,
+    };
+    service.port("", "TCP", 30080)
+}
+
+const RANKED: [FrontKind; 4] = [
+    FrontKind::ClusterIp,
+    FrontKind::LoadBalancer,
+    FrontKind::NodePort,
+    FrontKind::ExternalIp,
+];
+
+fn cluster_with_external_ips() -> Cluster {
+    let mut options = options();
+    options.allow_external_ips = vec!["0.0.0.0/0".parse().unwrap()];
+    cluster_with(options)
+}
+
+#[test]
+fn the_kind_counts_before_the_age_in_any_order_of_arrival() {
+    for (place, first) in RANKED.iter().enumerate() {
+        for second in &RANKED[place + 1..] {
+            let (stronger, weaker) = (claims_as(*first), claims_as(*second));
+            for services in [[&stronger, &weaker], [&weaker, &stronger]] {
+                let mut cluster = cluster_with_external_ips();
+                for service in services {
+                    cluster
+                        .add(service.clone())
+                        .endpoints(service, [ep("10.244.1.7")]);
+                    cluster.compile();
+                }
+                let owner = outcome(&mut cluster, "192.0.2.1:30080/TCP").0;
+                let wanted = format!("default/{}", stronger.metadata.name);
+                assert_eq!(owner, wanted, "{first} {second}");
+
+                cluster.remove(stronger.clone());
+                let owner = outcome(&mut cluster, "192.0.2.1:30080/TCP").0;
+                assert_eq!(owner, format!("default/{}", weaker.metadata.name));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_front_that_changes_its_kind_changes_its_place() {
+    let mut cluster = cluster_with_external_ips();
+    let balanced = claims_as(FrontKind::LoadBalancer);
+    for service in [&balanced, &claims_as(FrontKind::NodePort)] {
+        cluster
+            .add(service.clone())
+            .endpoints(service, [ep("10.244.1.7")]);
+    }
+    assert_eq!(outcome(&mut cluster, "192.0.2.1:30080/TCP").0, "default/b");
+
+    let external = balanced
+        .clone()
+        .external_ip("192.0.2.1")
+        .with(|s| s.status.load_balancer.ingress.clear());
+    cluster.add(external);
+    assert_eq!(outcome(&mut cluster, "192.0.2.1:30080/TCP").0, "default/c");
+
+    cluster.add(balanced);
+    assert_eq!(outcome(&mut cluster, "192.0.2.1:30080/TCP").0, "default/b");
+    assert_eq!(
+        outcome(&mut cluster, "192.0.2.1:30080/TCP").1,
+        ["Service default/c"]
+    );
+}
+
+#[test]
+fn one_service_holds_a_front_as_the_stronger_of_two_kinds() {
+    let mut cluster = cluster_with_external_ips();
+    let both = bare("both", &["10.96.0.9"])
+        .port("", "TCP", 30080)
+        .node_port(30080)
+        .external_ip("192.0.2.1");
+    let older = claims_as(FrontKind::ExternalIp);
+    for service in [&older, &both] {
+        cluster
+            .add(service.clone())
+            .endpoints(service, [ep("10.244.1.7")]);
+    }
+    assert_eq!(
+        outcome(&mut cluster, "192.0.2.1:30080/TCP").0,
+        "default/both"
+    );
+    let front = "192.0.2.1:30080/TCP".parse().unwrap();
+    assert_eq!(cluster.kind_of(&front), Some(FrontKind::NodePort));
 }
