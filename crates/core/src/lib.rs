@@ -24,6 +24,7 @@ pub mod read;
 mod slices;
 pub mod state;
 pub mod text;
+mod warnings;
 
 pub use cluster::{Cluster, HealthCheck};
 pub use compile::{FrontKind, TrafficPolicy};

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::event::{Kind, ObjectRef};
 use crate::k8s::{EndpointSlice, Node, ObjectMeta, Service, ServiceCidr};
+use crate::warnings::cut;
 
 /// An object of any kind the cluster takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +21,7 @@ pub enum Object {
 
 /// An object that could not be decoded.
 #[derive(Debug, Error)]
-#[error("decode {object}: {source}")]
+#[error("decode {}: {}", cut(.object, 600), cut(&.source.to_string(), 400))]
 pub struct DecodeError {
     /// What it was, as far as that could be read: `Service default/web`.
     pub object: String,

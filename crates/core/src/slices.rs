@@ -8,6 +8,7 @@ use crate::k8s;
 use crate::names::Warning;
 use crate::read::{self, Quoted};
 use crate::state::{Family, Protocol};
+use crate::warnings::Warnings;
 
 /// A slice of one address family.
 #[derive(Debug, PartialEq)]
@@ -89,33 +90,26 @@ impl Interner {
 
 /// Reads a slice. One of names (`FQDN`) has nothing in it for us.
 pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner) -> Slice {
-    let object = format!(
+    let mut warnings = Warnings::about(format_args!(
         "EndpointSlice {}/{}",
         slice.metadata.namespace, slice.metadata.name
-    );
-    let warn = |message: String| Warning {
-        object: object.clone(),
-        message,
-    };
+    ));
     let family = match slice.address_type.as_str() {
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
         "FQDN" => return Slice::empty(Vec::new()),
         other => {
-            return Slice::empty(vec![warn(format!(
-                "addressType {other:?} is unknown; the slice is ignored"
-            ))]);
+            warnings.add(format!(
+                "addressType {} is unknown; the slice is ignored",
+                Quoted(other)
+            ));
+            return Slice::empty(warnings.finish());
         }
     };
-    let mut warnings = Vec::new();
     let ports = slice
         .ports
         .iter()
-        .filter_map(|port| {
-            read_port(port, names)
-                .map_err(|m| warnings.push(warn(m)))
-                .ok()
-        })
+        .filter_map(|port| read_port(port, names).map_err(|m| warnings.add(m)).ok())
         .flatten()
         .collect();
     let endpoints = slice
@@ -123,9 +117,9 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         .iter()
         .filter_map(|endpoint| {
             let read = read_endpoint(endpoint, family, node, names, &mut |note| {
-                warnings.push(warn(note));
+                warnings.add(note)
             });
-            read.map_err(|m| warnings.push(warn(m))).ok()
+            read.map_err(|m| warnings.add(m)).ok()
         })
         .flatten()
         .collect();
@@ -133,20 +127,22 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         family,
         ports,
         endpoints,
-        warnings: warnings.into(),
+        warnings: warnings.finish().into(),
     }
 }
 
 fn read_port(port: &k8s::EndpointPort, names: &mut Interner) -> Result<Option<SlicePort>, String> {
     let name = port.name.as_deref().unwrap_or_default();
+    let said = Quoted(name);
     // A slice may leave the number out, which means that it has no such port.
     let Some(number) = port.port else {
         return Ok(None);
     };
     let number = crate::compile::port_number(number)
-        .ok_or_else(|| format!("port {name:?}: {number} is no port; it is ignored"))?;
+        .ok_or_else(|| format!("port {said}: {number} is no port; it is ignored"))?;
     let protocol = crate::compile::protocol(port.protocol.as_deref())
-        .map_err(|other| format!("port {name:?}: protocol {other:?} is unknown; it is ignored"))?;
+        .map_err(Quoted)
+        .map_err(|other| format!("port {said}: protocol {other} is unknown; it is ignored"))?;
     Ok(Some(SlicePort {
         name: names.intern(name),
         protocol,

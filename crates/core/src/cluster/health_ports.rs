@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::claims::{Claimant, Claims};
 use crate::compile::{Compiled, Health};
-use crate::names::{ServiceName, Warning};
+use crate::names::ServiceName;
 use crate::state::{Front, NftElement, NftSet, Protocol, VirtualServerKey};
 
 /// What is in one of two ordered lists and not in both.
@@ -100,13 +100,10 @@ impl HealthPorts {
             other.map(|first| format!("is answered for Service {first}, which goes before"))
         };
         if let Some(why) = lost {
-            compiled.warnings.push(Warning {
-                object: format!("Service {name}"),
-                message: format!(
-                    "healthCheckNodePort {} {why}; not for this one",
-                    health.port
-                ),
-            });
+            compiled.warnings.add(format!(
+                "healthCheckNodePort {} {why}; not for this one",
+                health.port
+            ));
             compiled.health = None;
             return;
         }

@@ -14,6 +14,7 @@ use crate::names::{ServiceName, Warning};
 use crate::read::{self, Quoted};
 use crate::slices::{self, Slice};
 use crate::state::RealServerKey;
+use crate::warnings::Warnings;
 
 /// A Service with its slices and what it was compiled to.
 #[derive(Debug, Default)]
@@ -114,7 +115,7 @@ impl Cluster {
 /// The networks of a ServiceCIDR.
 pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning>) {
     let mut networks = BTreeSet::new();
-    let mut warnings = Vec::new();
+    let mut warnings = Warnings::about(format_args!("ServiceCIDR {}", cidr.metadata.name));
     for text in &cidr.spec.cidrs {
         let read = read::network(text);
         networks.extend(read.map(|read| read.value));
@@ -122,10 +123,9 @@ pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning
             Some(read) => read.note(),
             None => Some(format!("{} is no network; it is ignored", Quoted(text))),
         };
-        warnings.extend(message.map(|message| Warning {
-            object: format!("ServiceCIDR {}", cidr.metadata.name),
-            message: format!("spec.cidrs: {message}"),
-        }));
+        if let Some(message) = message {
+            warnings.add(format!("spec.cidrs: {message}"));
+        }
     }
-    (networks, warnings)
+    (networks, warnings.finish())
 }

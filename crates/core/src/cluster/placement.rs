@@ -10,10 +10,12 @@ use super::health_ports::Wish;
 use crate::compile::{Claim, Compiled, FrontKind, Health, TrafficPolicy};
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
+use crate::read::Quoted;
 use crate::state::{
     Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServer,
     VirtualServerKey,
 };
+use crate::warnings::Warnings;
 
 /// What a Service asked for and was given, so that it can be taken back.
 #[derive(Debug, Default)]
@@ -110,6 +112,7 @@ impl Placement {
         touched: &mut Touched,
     ) {
         let without_local = std::mem::take(&mut compiled.without_local);
+        let mut slice_warnings = std::mem::take(&mut compiled.slice_warnings);
         let mut grant = Grant::of(name, compiled, claims);
         for key in &footprint.held {
             let still = grant.held.contains_key(key);
@@ -137,7 +140,9 @@ impl Placement {
         footprint.elements = grant.elements.into_iter().collect();
         footprint.vips = grant.vips.into_iter().collect();
         footprint.health = grant.health;
-        footprint.warnings = grant.warnings.into();
+        let mut warnings = grant.warnings.finish();
+        warnings.append(&mut slice_warnings);
+        footprint.warnings = warnings.into();
     }
 
     fn set_server(
@@ -237,7 +242,7 @@ struct Grant {
     elements: BTreeSet<(NftSet, NftElement)>,
     vips: BTreeSet<IpAddr>,
     health: Option<Health>,
-    warnings: Vec<Warning>,
+    warnings: Warnings,
 }
 
 impl Grant {
@@ -250,7 +255,7 @@ impl Grant {
         };
         for claim in compiled.claims {
             match claims.owner(&claim.key) {
-                Some(owner) if owner != name => grant.lose(name, &claim, owner),
+                Some(owner) if owner != name => grant.lose(&claim, owner),
                 _ => grant.win(name, claim, claims),
             }
         }
@@ -269,7 +274,7 @@ impl Grant {
         self.held.insert(claim.key, (served, claim.server));
     }
 
-    fn lose(&mut self, name: &ServiceName, claim: &Claim, owner: &ServiceName) {
+    fn lose(&mut self, claim: &Claim, owner: &ServiceName) {
         let what = match claim.key {
             VirtualServerKey::Front(front) => {
                 format!("{} {front} is served for Service {owner}", claim.kind)
@@ -278,13 +283,10 @@ impl Grant {
                 format!("mark {mark:#010x} is that of Service {owner}")
             }
         };
-        self.warnings.push(Warning {
-            object: format!("Service {name}"),
-            message: format!(
-                "port {:?}: {what}, which goes before; not for this one",
-                &*claim.port
-            ),
-        });
+        self.warnings.add(format!(
+            "port {}: {what}, which goes before; not for this one",
+            Quoted(&claim.port)
+        ));
     }
 }
 

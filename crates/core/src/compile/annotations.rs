@@ -1,9 +1,13 @@
 //! What the owner of a Service asks of the scheduler.
 
+use std::collections::BTreeSet;
+
 use super::Warnings;
 use crate::k8s::{Service, ServicePort};
 use crate::options::{Options, SCHEDULERS};
+use crate::read::Quoted;
 use crate::state::{Flags, Protocol};
+use crate::warnings::few;
 
 const SCHEDULER: [&str; 2] = [
     "ipvs.kube-ipvs.dev/scheduler",
@@ -81,7 +85,11 @@ impl Notes<'_> {
     }
 
     fn warn(&self, name: &str, value: &str, why: &str) {
-        let text = format!("annotation {name}: {value:?} {why}");
+        self.tell(name, &Quoted(value).to_string(), why);
+    }
+
+    fn tell(&self, name: &str, shown: &str, why: &str) {
+        let text = format!("annotation {name}: {shown} {why}");
         self.warnings.borrow_mut().add(text);
     }
 
@@ -98,7 +106,8 @@ impl Notes<'_> {
         None
     }
 
-    /// Words set a flag; with `no-` before them they clear it.
+    /// Words set a flag; with `no-` before them they clear it. Those that do
+    /// neither are told of together: there may be as many as fit the object.
     fn scheduler_flags(&self, scheduler: &str, flags: &mut Flags) {
         let Some((name, value)) = self.value(&SCHEDULER_FLAGS) else {
             return;
@@ -107,6 +116,7 @@ impl Notes<'_> {
             .split(',')
             .map(str::trim)
             .filter(|word| !word.is_empty());
+        let mut unknown = BTreeSet::new();
         for word in words {
             let (plain, on) = match word.strip_prefix("no-") {
                 Some(plain) => (plain, false),
@@ -117,13 +127,18 @@ impl Notes<'_> {
                 ("sh", "sh-port") | ("mh", "mh-port" | "flag-2") => &mut flags.port,
                 (_, "flag-1" | "flag-2" | "flag-3") => continue,
                 _ => {
-                    let why = format!("is no flag of scheduler {scheduler}; it is ignored");
-                    self.warn(name, word, &why);
+                    unknown.insert(word);
                     continue;
                 }
             };
             *flag = on;
         }
+        let why = match unknown.len() {
+            0 => return,
+            1 => format!("is no flag of scheduler {scheduler}; it is ignored"),
+            _ => format!("are no flags of scheduler {scheduler}; they are ignored"),
+        };
+        self.tell(name, &few(unknown), &why);
     }
 
     fn one_packet(&self) -> bool {

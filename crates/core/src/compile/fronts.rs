@@ -11,6 +11,7 @@ use super::ports::{Port, port_number};
 use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::k8s;
 use crate::names::ServiceName;
+use crate::read::Quoted;
 use crate::slices::Slice;
 use crate::state::{
     Family, Front, NftElement, NftSet, Persistence, VirtualServer, VirtualServerKey,
@@ -107,8 +108,9 @@ impl<'a> Compiler<'a> {
             // A load-balancer address that is among externalIPs too is no mistake.
             if *other != port.name {
                 self.warnings.add(format!(
-                    "port {:?}: {front} is already served for port {other:?}; it is ignored there",
-                    &*port.name
+                    "port {}: {front} is already served for port {}; it is ignored there",
+                    Quoted(&port.name),
+                    Quoted(other)
                 ));
             }
             return Vec::new();
@@ -238,7 +240,7 @@ impl<'a> Compiler<'a> {
     }
 
     pub(super) fn finish(mut self) -> Compiled {
-        self.out.warnings = self.warnings.all;
+        self.out.warnings = self.warnings;
         self.out
     }
 }

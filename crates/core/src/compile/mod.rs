@@ -24,6 +24,7 @@ use crate::names::{ServiceName, Warning};
 use crate::options::Options;
 use crate::slices::Slice;
 use crate::state::{Family, Front, NftElement, NftSet, Protocol, VirtualServer, VirtualServerKey};
+use crate::warnings::{MOST, Warnings};
 
 pub(crate) use self::annotations::is_read;
 pub(crate) use self::ports::{port_number, protocol};
@@ -88,7 +89,9 @@ pub(crate) struct Compiled {
     /// `Local` policies that no endpoint on this node can serve, though others could.
     pub(crate) without_local: BTreeSet<(TrafficPolicy, Family)>,
     /// What makes no sense in it.
-    pub(crate) warnings: Vec<Warning>,
+    pub(crate) warnings: Warnings,
+    /// And in its slices.
+    pub(crate) slice_warnings: Vec<Warning>,
 }
 
 /// Which of a Service's traffic policies.
@@ -134,12 +137,9 @@ pub(crate) fn compile<'a>(
     slices: impl Iterator<Item = &'a Slice> + Clone,
     around: &Surroundings<'_>,
 ) -> Compiled {
-    let mut warnings = Warnings::new(name);
+    let mut warnings = Warnings::about(format_args!("Service {name}"));
     if !is_ours(service, around.options) {
         return Compiled::default();
-    }
-    for slice in slices.clone() {
-        warnings.all.extend(slice.warnings.iter().cloned());
     }
     let shape = Shape::read(service, around, &mut warnings);
     let mut compiler = Compiler::new(name, shape, around, warnings);
@@ -148,8 +148,24 @@ pub(crate) fn compile<'a>(
             compiler.port(port, family, slices.clone());
         }
     }
-    compiler.health(service, slices);
-    compiler.finish()
+    compiler.health(service, slices.clone());
+    let mut compiled = compiler.finish();
+    compiled.slice_warnings = of_slices(slices, &mut compiled.warnings);
+    compiled
+}
+
+/// The warnings about a Service's slices, no more of them than about one
+/// object: a Service has as many slices as somebody wants.
+fn of_slices<'a>(slices: impl Iterator<Item = &'a Slice>, warnings: &mut Warnings) -> Vec<Warning> {
+    let mut all = slices.flat_map(|slice| &slice.warnings);
+    let shown: Vec<_> = all.by_ref().take(MOST).cloned().collect();
+    let more = all.count();
+    if more > 0 {
+        warnings.add(format!(
+            "{more} more warnings about its EndpointSlices are not shown"
+        ));
+    }
+    shown
 }
 
 /// Whether there is anything to proxy, and it is ours to do.
@@ -159,29 +175,6 @@ fn is_ours(service: &k8s::Service, options: &Options) -> bool {
     proxy_name == options.service_proxy_name.as_ref()
         && !labels.contains_key(k8s::HEADLESS_LABEL)
         && service.spec.type_.as_deref() != Some("ExternalName")
-}
-
-/// Collects warnings about one Service.
-#[derive(Debug)]
-pub(crate) struct Warnings {
-    object: String,
-    all: Vec<Warning>,
-}
-
-impl Warnings {
-    fn new(name: &ServiceName) -> Self {
-        Self {
-            object: format!("Service {name}"),
-            all: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, message: String) {
-        self.all.push(Warning {
-            object: self.object.clone(),
-            message,
-        });
-    }
 }
 
 /// Everything about a Service that is the same for all of its ports.

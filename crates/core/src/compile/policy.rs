@@ -5,6 +5,7 @@ use super::endpoints::{Choice, Servers};
 use super::{FrontKind, Warnings};
 use crate::k8s::ServiceSpec;
 use crate::options::Options;
+use crate::read::Quoted;
 use crate::state::NftSet;
 
 /// What happens to the traffic of a front.
@@ -110,7 +111,10 @@ pub(super) fn is_local(field: &str, value: Option<&str>, warnings: &mut Warnings
         Some("Local") => true,
         None | Some("" | "Cluster") => false,
         Some(other) => {
-            warnings.add(format!("{field} {other:?} is unknown; Cluster is used"));
+            warnings.add(format!(
+                "{field} {} is unknown; Cluster is used",
+                Quoted(other)
+            ));
             false
         }
     }
@@ -125,7 +129,8 @@ pub(super) fn affinity(spec: &ServiceSpec, warnings: &mut Warnings) -> Option<u3
         Some("ClientIP") => {}
         Some(other) => {
             warnings.add(format!(
-                "sessionAffinity {other:?} is unknown; None is used"
+                "sessionAffinity {} is unknown; None is used",
+                Quoted(other)
             ));
             return None;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Warnings;
 use crate::k8s::Service;
+use crate::read::Quoted;
 use crate::state::Protocol;
 
 /// A port of a Service that makes sense.
@@ -21,19 +22,20 @@ pub(super) fn read(service: &Service, warnings: &mut Warnings) -> Vec<Port> {
     let mut node_ports = BTreeSet::new();
     let mut ports = Vec::new();
     for port in &service.spec.ports {
-        let name = port.name.as_str();
+        let name = Quoted(&port.name);
         let protocol = match protocol(port.protocol.as_deref()) {
             Ok(protocol) => protocol,
             Err(other) => {
                 warnings.add(format!(
-                    "port {name:?}: protocol {other:?} is unknown; the port is ignored"
+                    "port {name}: protocol {} is unknown; the port is ignored",
+                    Quoted(other)
                 ));
                 continue;
             }
         };
         let Some(number) = port_number(port.port) else {
             warnings.add(format!(
-                "port {name:?}: {} is no port; it is ignored",
+                "port {name}: {} is no port; it is ignored",
                 port.port
             ));
             continue;
@@ -43,19 +45,19 @@ pub(super) fn read(service: &Service, warnings: &mut Warnings) -> Vec<Port> {
             Some(number) if node_ports.insert((protocol, number)) => Some(number),
             Some(number) => {
                 warnings.add(format!(
-                    "port {name:?}: nodePort {number}/{protocol} is there twice; it is ignored here"
+                    "port {name}: nodePort {number}/{protocol} is there twice; it is ignored here"
                 ));
                 None
             }
             None => {
                 warnings.add(format!(
-                    "port {name:?}: nodePort {number} is no port; it is ignored"
+                    "port {name}: nodePort {number} is no port; it is ignored"
                 ));
                 None
             }
         });
         ports.push(Port {
-            name: name.into(),
+            name: port.name.as_str().into(),
             protocol,
             number,
             node_port,

@@ -2,6 +2,7 @@
 
 mod annotations;
 mod bad_input;
+mod bounds;
 mod clashes;
 mod endpoints;
 mod health_checks;
