@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::plan::{Op, Plan, Settings};
+use crate::refused::{Change, Goal, Refused};
 use crate::state::{
     KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey, VirtualServer,
     VirtualServerKey,
@@ -57,6 +58,8 @@ pub struct Terms {
     /// Orders the real servers that are added: [`crate::seed`] of the node's
     /// name, so that not every node begins with the same one.
     pub seed: u64,
+    /// What the kernel would not do and is not asked for again now.
+    pub refused: Refused,
 }
 
 impl Default for Terms {
@@ -66,6 +69,7 @@ impl Default for Terms {
             drained: BTreeSet::new(),
             kept: BTreeSet::new(),
             seed: 0,
+            refused: Refused::default(),
         }
     }
 }
@@ -76,6 +80,9 @@ pub fn diff(desired: &KernelState, observed: &KernelState, terms: &Terms) -> Pla
     // What has drained is the same in both, and is to go all the same.
     let drained = terms.drained.iter().map(|(server, _)| *server);
     touched.virtual_servers.extend(drained);
+    for change in terms.refused.iter() {
+        Refused::touch(change, desired, observed, &mut touched);
+    }
     diff_touched(desired, observed, &touched, terms)
 }
 
@@ -86,32 +93,38 @@ pub fn diff_touched(
     touched: &Touched,
     terms: &Terms,
 ) -> Plan {
+    let goal = Goal {
+        desired,
+        observed,
+        refused: &terms.refused,
+    };
+    let touched = goal.touched(touched);
     let mut steps = Steps::default();
     for key in &touched.virtual_servers {
-        let want = desired.virtual_servers.get(key);
-        let have = observed.virtual_servers.get(key);
-        steps.virtual_server(key, want, have, terms);
+        if !goal.leaves_server(key) {
+            let want = goal.server(key);
+            let have = observed.virtual_servers.get(key);
+            steps.virtual_server(key, want.as_deref(), have, terms);
+        }
     }
     for vip in &touched.vips {
-        match (desired.vips.contains(vip), observed.vips.contains(vip)) {
+        match (goal.binds(*vip), observed.vips.contains(vip)) {
             (true, false) => _ = steps.bind.insert(*vip),
             (false, true) => _ = steps.unbind.insert(*vip),
             _ => {}
         }
     }
     for (set, element) in &touched.elements {
-        let want = contains(&desired.nft, *set, element);
+        let want = goal.has(*set, element);
         let have = contains(&observed.nft, *set, element);
         match (want, have) {
-            (true, false) if is_served(*set, element, desired, observed) => {
-                steps.closing.add(*set, *element);
-            }
-            (true, false) => steps.add_element(*set, *element),
-            (false, true) => steps.remove_element(*set, *element, desired),
-            _ => {}
+            _ if want == have || goal.leaves(*set, element) => {}
+            (true, _) if is_served(*set, element, &goal) => steps.closing.add(*set, *element),
+            (true, _) => steps.add_element(*set, *element),
+            (false, _) => steps.remove_element(*set, *element, desired),
         }
     }
-    steps.into_plan()
+    steps.into_plan(&terms.refused)
 }
 
 impl Touched {
@@ -165,16 +178,11 @@ impl Owned {
 }
 
 /// Whether it is a port or mark whose virtual server is there, and stays.
-fn is_served(
-    set: NftSet,
-    element: &NftElement,
-    desired: &KernelState,
-    observed: &KernelState,
-) -> bool {
+fn is_served(set: NftSet, element: &NftElement, goal: &Goal<'_>) -> bool {
     let key = match (set, element) {
         (NftSet::ServicePorts, NftElement::Front(front)) => VirtualServerKey::Front(*front),
         // One that takes another's place goes in with that one's leaving.
-        (_, NftElement::Mark(front, mark)) if observed.by_mark(set, *front).is_none() => {
+        (_, NftElement::Mark(front, mark)) if goal.observed.by_mark(set, *front).is_none() => {
             VirtualServerKey::Mark {
                 mark: *mark,
                 family: element.family(),
@@ -182,9 +190,7 @@ fn is_served(
         }
         _ => return false,
     };
-    [desired, observed]
-        .iter()
-        .all(|state| state.virtual_servers.contains_key(&key))
+    goal.observed.virtual_servers.contains_key(&key) && goal.server(&key).is_some()
 }
 
 fn contains(nft: &NftState, set: NftSet, element: &NftElement) -> bool {
@@ -320,7 +326,13 @@ impl Steps {
         transaction.remove.entry(set).or_default().insert(element);
     }
 
-    fn into_plan(self) -> Plan {
+    /// Without what was refused by itself, and, when the table takes no change,
+    /// without all that stands on one.
+    fn into_plan(mut self, refused: &Refused) -> Plan {
+        self.bind
+            .retain(|vip| !refused.contains(&Change::Bind(*vip)));
+        self.unbind
+            .retain(|vip| !refused.contains(&Change::Unbind(*vip)));
         let unbind = Some(self.unbind).filter(|vips| !vips.is_empty());
         let bind = Some(self.bind).filter(|vips| !vips.is_empty());
         let mut ops = Vec::new();
@@ -331,8 +343,33 @@ impl Steps {
         ops.extend(bind.map(Op::BindVips));
         ops.extend(self.servers_out);
         ops.extend(self.last.into_op());
+        if !refused.is_empty() {
+            ops = left(ops, refused);
+        }
         Plan { ops }
     }
+}
+
+fn left(ops: Vec<Op>, refused: &Refused) -> Vec<Op> {
+    let mut withheld = BTreeSet::new();
+    let mut is_left = |op: &Op| {
+        if refused.tables() {
+            match op {
+                Op::AddVirtualServer(key, _) => withheld.insert(*key),
+                // Its front may be open still: behind it would be the host.
+                Op::Nft { .. } | Op::RemoveVirtualServer(_) | Op::BindVips(_) => return false,
+                _ => false,
+            };
+        }
+        let Some(change) = Change::of(op) else {
+            return true;
+        };
+        let server = change.virtual_server();
+        !refused.contains(&change) && server.is_none_or(|server| !withheld.contains(&server))
+    };
+    let mut ops = ops;
+    ops.retain(|op| is_left(op));
+    ops
 }
 
 /// Where a real server stands in the order of its virtual server on this node.

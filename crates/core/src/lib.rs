@@ -21,6 +21,7 @@ pub mod options;
 pub mod output;
 pub mod plan;
 pub mod read;
+pub mod refused;
 mod slices;
 pub mod state;
 pub mod text;
@@ -36,6 +37,7 @@ pub use object::{DecodeError, Object};
 pub use options::{NodePortAddresses, NodePortServers, Options};
 pub use output::Output;
 pub use plan::{Op, Plan, Settings};
+pub use refused::{Change, Refused};
 pub use state::KernelState;
 
 /// A stable number for a name (64-bit FNV-1a), the same in every build.

@@ -1,7 +1,7 @@
 //! Draining, told with a clock that only moves when it is told to.
 
 use super::*;
-use crate::diff::{Owned, Terms, diff_touched};
+use crate::diff::{Terms, diff_touched};
 use crate::fixtures::*;
 use crate::plan::Plan;
 
@@ -55,10 +55,9 @@ impl Node {
             });
         touched.extend(step.touched);
         let terms = Terms {
-            owned: Owned::All,
             drained: self.drain.drained().clone(),
             kept: self.drain.kept().clone(),
-            seed: 0,
+            ..Terms::default()
         };
         let plan = diff_touched(self.cluster.desired(), &self.kernel, &touched, &terms);
         let mut model = crate::model::Model::new(self.kernel.clone());

@@ -12,7 +12,7 @@ use crate::options::{NodePortServers, Options};
 use crate::plan::{Op, Plan};
 use crate::state::{Front, KernelState, NftElement, NftSet, VirtualServerKey};
 
-const HEALTH: &str = "203.0.113.5:32000/TCP";
+pub(super) const HEALTH: &str = "203.0.113.5:32000/TCP";
 
 fn services() -> Vec<Option<Service>> {
     let ranges = |ranges: &[&str]| {
@@ -70,7 +70,7 @@ fn worlds() -> Vec<(Option<Service>, NodePortServers)> {
     by_address.chain(by_mark).collect()
 }
 
-fn states() -> Vec<KernelState> {
+pub(super) fn states() -> Vec<KernelState> {
     let mut states = Vec::new();
     for (service, node_port_servers) in worlds() {
         for endpoints in endpoints() {

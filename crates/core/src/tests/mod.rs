@@ -12,3 +12,4 @@ mod matrix;
 mod properties;
 mod ranges;
 mod reading;
+mod refusals;

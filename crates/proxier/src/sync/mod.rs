@@ -324,6 +324,7 @@ impl<D: Dataplane> Syncer<D> {
             drained: self.drain.drained().clone(),
             kept: self.drain.kept().clone(),
             seed: self.seed,
+            refused: Default::default(),
         }
     }
 
