@@ -2,6 +2,7 @@
 
 mod logging;
 mod node;
+mod preflight;
 pub(crate) mod resolve;
 mod servers;
 mod sources;
@@ -117,14 +118,6 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    // What is not good is told, not waited for: serving comes first.
-    let preflight = check::CheckArgs {
-        ipvs_scheduler: settings.scheduler.clone(),
-        state_dir: program.state_dir.clone(),
-        adopt_kube_proxy: program.adopt.is_some(),
-        ..check::CheckArgs::default()
-    };
-    std::thread::spawn(move || check::log(&check::preflight(&preflight)));
     let mut syncer = program.syncer()?;
     let changed = initialise::set_conntrack(&program.setup.sysctl_root, &program.conntrack);
     syncer.record().add_sysctls(changed);
@@ -149,9 +142,21 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let link = program.setup.link.clone();
     let times = program.times;
     let adopt = program.adopt.is_some();
+    // What is not good is told, not waited for: serving comes first.
+    let checks = preflight::after_the_first_sync(check::CheckArgs {
+        ipvs_scheduler: settings.scheduler.clone(),
+        state_dir: program.state_dir.clone(),
+        adopt_kube_proxy: adopt,
+        ..check::CheckArgs::default()
+    })?;
+    let settled = move |linux: &mut Linux| {
+        adopt::settle(linux, adopt);
+        // They may have begun without being told.
+        _ = checks.try_send(());
+    };
     let kernel = std::thread::Builder::new()
         .name("kernel".to_owned())
-        .spawn(move || keep(syncer, times, reporter, received, &link, adopt, stopped))
+        .spawn(move || keep(syncer, times, reporter, received, &link, settled, stopped))
         .context("start the kernel's thread")?;
     let file = program
         .config_file
@@ -186,7 +191,7 @@ fn keep(
     reporter: Reporter,
     events: mpsc::Receiver<Event>,
     link: &str,
-    adopt: bool,
+    settled: impl FnOnce(&mut Linux) + 'static,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread()
@@ -196,7 +201,7 @@ fn keep(
     runtime.block_on(async {
         let changes = kube_ipvs_vip::watch(link).context("watch the host's addresses")?;
         Driver::new(syncer, times, reporter)
-            .once_settled(move |linux| adopt::settle(linux, adopt))
+            .once_settled(settled)
             .run(events, changes, stopped.clone())
             .await;
         anyhow::ensure!(
