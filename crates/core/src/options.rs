@@ -39,7 +39,9 @@ pub struct Options {
     /// Serve Services with this value of the label
     /// `service.kubernetes.io/service-proxy-name`; none serves those without.
     pub service_proxy_name: Option<String>,
-    /// Wait for the first list of Nodes before anything is compiled.
+    /// Nothing is removed before the first list of Nodes is complete too: with
+    /// an API server, whose list may come after all others. A list without this
+    /// node is an answer.
     pub wait_for_node: bool,
     /// Name of the link that carries VIPs; its addresses are not the host's.
     pub link: String,

@@ -48,7 +48,8 @@ impl Lists {
         Some(seen)
     }
 
-    pub(super) fn synced(&self) -> bool {
-        self.awaited.is_empty()
+    /// Kinds whose first list is not whole yet.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = Kind> {
+        self.awaited.iter().copied()
     }
 }

@@ -109,7 +109,12 @@ impl Cluster {
     /// Whether every kind needed has been listed whole. Before that the desired
     /// state must not be used to remove anything.
     pub fn synced(&self) -> bool {
-        self.lists.synced()
+        self.awaited().next().is_none()
+    }
+
+    /// The kinds whose first full list is still missing.
+    pub fn awaited(&self) -> impl Iterator<Item = Kind> {
+        self.lists.awaited()
     }
 
     /// Whether anything changed since the last [`Self::compile`].

@@ -199,6 +199,8 @@ impl Settings {
             masquerade_bit: self.masquerade_bit,
             service_proxy_name: self.service_proxy_name.clone(),
             exclude: self.exclude_cidrs.clone(),
+            // Among manifests there may be none.
+            wait_for_node: self.source == Source::Kubernetes,
             ..kube_ipvs_core::Options::default()
         }
     }

@@ -356,11 +356,23 @@ fn written_configuration_reads_back_the_same() {
     }
 }
 
+fn options(settings: &Settings) -> kube_ipvs_core::Options {
+    settings.options("node-1".to_owned(), Vec::new())
+}
+
+#[test]
+fn among_manifests_there_may_be_no_node_to_wait_for() {
+    let settings = flags(&["--manifests=/manifests"]).expect("a source");
+
+    assert!(!options(&settings).wait_for_node);
+}
+
 #[test]
 fn no_flag_at_all_is_kube_proxys_defaults() {
     let settings = flags(&[]).expect("defaults are good");
     assert_eq!(settings.min_sync_period.as_secs(), 1);
     assert_eq!(settings.source, Source::Kubernetes);
+    assert!(options(&settings).wait_for_node);
     assert_eq!(settings.action, Action::Run);
     assert_eq!(settings.masquerade_bit, 14);
     assert_eq!(settings.oom_score_adj, -999);

@@ -205,7 +205,8 @@ impl<D: Dataplane> Driver<D> {
         self.retry = None;
         let begun = Instant::now();
         match self.syncer.sync(self.now()) {
-            Ok(None) => self.reporter.waiting(),
+            // The list that completes them all need not wait for a period.
+            Ok(None) => return self.reporter.waiting(self.syncer.cluster()),
             Ok(Some(mut round)) => {
                 if !std::mem::replace(&mut self.started, true) {
                     round.trigger = Trigger::Start;

@@ -119,10 +119,14 @@ impl Reporter {
         self.health.set_reason(key, reason);
     }
 
-    pub(super) fn waiting(&self) {
+    pub(super) fn waiting(&self, cluster: &Cluster) {
+        let kinds: Vec<String> = cluster.awaited().map(|kind| kind.to_string()).collect();
         self.reason(
             "source",
-            Some("waiting for the first full list of every source".to_owned()),
+            Some(format!(
+                "waiting for the first full list of: {}",
+                kinds.join(", ")
+            )),
         );
     }
 

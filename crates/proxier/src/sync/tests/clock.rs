@@ -100,12 +100,31 @@ fn it_waits_for_complete_lists_and_says_so() {
         stage.tell(events).await;
         sleep(Duration::from_secs(600)).await;
         assert_eq!(stage.fake.kernel().tried, 0);
-        assert!(stage.not_ready()["source"].contains("first full list"));
+        assert_eq!(
+            stage.not_ready()["source"],
+            "waiting for the first full list of: EndpointSlice"
+        );
 
         stage.tell([last]).await;
         sleep(Duration::from_secs(1)).await;
         assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
         assert_eq!(stage.not_ready(), BTreeMap::new());
+    });
+}
+
+#[test]
+fn the_list_that_completes_them_all_waits_for_no_period() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        let mut events = lists(web(&["10.1.0.1"]));
+        let last = events.pop().unwrap();
+        stage.tell(events).await;
+        sleep(Duration::from_millis(1)).await;
+        assert!(stage.not_ready().contains_key("source"));
+
+        stage.tell([last]).await;
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
     });
 }
 
