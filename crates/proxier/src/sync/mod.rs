@@ -49,10 +49,16 @@ pub struct Syncer<D> {
     drain: Drain,
     /// When draining is to be looked at again, in milliseconds.
     drain_due: Option<u64>,
-    host: Vec<HostAddress>,
+    /// None before they could be read once.
+    host: Option<Vec<HostAddress>>,
     gateways: BTreeSet<IpAddr>,
     /// Addresses that sources say must never become VIPs here.
     protected: BTreeSet<IpAddr>,
+    /// Addresses that sources could not check.
+    unchecked: BTreeSet<IpAddr>,
+    /// VIPs that a previous run left, as far as they have stayed: that one had
+    /// checked them.
+    inherited: Option<BTreeSet<IpAddr>>,
     /// Fronts whose flows may lead to real servers that are gone.
     stale: BTreeSet<Front>,
     seed: u64,
@@ -77,9 +83,11 @@ impl<D: Dataplane> Syncer<D> {
             piece: audit::Piece::default(),
             drain: Drain::new(timeout),
             drain_due: None,
-            host: Vec::new(),
+            host: None,
             gateways: BTreeSet::new(),
             protected: BTreeSet::new(),
+            unchecked: BTreeSet::new(),
+            inherited: None,
             stale: BTreeSet::new(),
         }
     }
@@ -90,6 +98,10 @@ impl<D: Dataplane> Syncer<D> {
             Event::Protected(addresses) => {
                 self.protected = addresses;
                 self.protect();
+            }
+            Event::Unchecked(addresses) => {
+                self.unchecked = addresses;
+                self.uncheck();
             }
             other => self.cluster.apply(other),
         }
@@ -103,9 +115,9 @@ impl<D: Dataplane> Syncer<D> {
     pub fn look_at_host(&mut self) -> anyhow::Result<bool> {
         let host = self.dataplane.host_addresses()?;
         let gateways = self.dataplane.gateways()?;
-        let changed = host != self.host || gateways != self.gateways;
+        let changed = self.host.as_ref() != Some(&host) || gateways != self.gateways;
         if changed {
-            self.host.clone_from(&host);
+            self.host = Some(host.clone());
             self.gateways = gateways;
             self.cluster.apply(Event::HostAddresses(host));
             self.protect();
@@ -116,6 +128,34 @@ impl<D: Dataplane> Syncer<D> {
     fn protect(&mut self) {
         let all = self.protected.union(&self.gateways).copied().collect();
         self.cluster.apply(Event::Protected(all));
+    }
+
+    /// What nobody could check does not become a VIP, but what is one stays one:
+    /// a list of Nodes that fails is no reason to cut clients off.
+    fn uncheck(&mut self) {
+        let inherited = self.inherited.take();
+        let left = inherited.map(|vips| match self.known() {
+            Some(known) => &vips & &known.vips,
+            None => vips,
+        });
+        let unchecked = match &left {
+            Some(vips) => &self.unchecked - vips,
+            None => self.unchecked.clone(),
+        };
+        self.inherited = left;
+        self.cluster.apply(Event::Unchecked(unchecked));
+    }
+
+    /// Nothing is decided before the host has been looked at, and its VIPs.
+    fn look_first(&mut self, observed: &Observed) -> anyhow::Result<()> {
+        if self.host.is_none() {
+            self.look_at_host().context("read this host's addresses")?;
+        }
+        if self.inherited.is_none() {
+            self.inherited = Some(observed.state.vips.clone());
+            self.uncheck();
+        }
+        Ok(())
     }
 
     /// What the kernel holds as far as is known.
@@ -176,6 +216,7 @@ impl<D: Dataplane> Syncer<D> {
     /// As [`Self::sync`].
     pub fn audit(&mut self, now: u64, trigger: Trigger) -> anyhow::Result<Round> {
         let (observed, sysctls) = self.observe()?;
+        self.look_first(&observed)?;
         let drift = match &self.known {
             Some(known) => self.drift(known.state(), &observed.state, sysctls),
             None => Drift::new(),
@@ -197,8 +238,9 @@ impl<D: Dataplane> Syncer<D> {
     /// # Errors
     /// When the kernel cannot be read.
     pub fn plan(&mut self) -> anyhow::Result<Plan> {
-        self.cluster.compile();
         let observed = self.dataplane.observe().context(READ)?;
+        self.look_first(&observed)?;
+        self.cluster.compile();
         self.look_at_drain(0, &observed);
         Ok(diff(
             self.cluster.desired(),

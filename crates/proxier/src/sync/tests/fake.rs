@@ -59,6 +59,10 @@ pub(super) struct Kernel {
     pub(super) sysctls_changed: usize,
     pub(super) forgotten: Vec<BTreeMap<Front, BTreeSet<RealServerKey>>>,
     pub(super) host: Vec<HostAddress>,
+    pub(super) host_fails: bool,
+    pub(super) gateways: BTreeSet<IpAddr>,
+    /// Connections cannot be counted.
+    pub(super) loads_fail: bool,
     /// Dangers met on the way, see [`Model::dangers`].
     pub(super) dangers: Vec<String>,
 }
@@ -85,6 +89,9 @@ impl Fake {
             sysctls_changed: 0,
             forgotten: Vec::new(),
             host: Vec::new(),
+            host_fails: false,
+            gateways: BTreeSet::new(),
+            loads_fail: false,
             dangers: Vec::new(),
         })))
     }
@@ -122,6 +129,8 @@ impl Fake {
         kernel.observe_fails = None;
         kernel.prepare_fails = false;
         kernel.conntrack_fails = false;
+        kernel.host_fails = false;
+        kernel.loads_fail = false;
     }
 
     /// Connections of a real server.
@@ -326,6 +335,7 @@ impl Dataplane for Fake {
         server: &VirtualServerKey,
     ) -> anyhow::Result<BTreeMap<RealServerKey, Load>> {
         let kernel = self.kernel();
+        anyhow::ensure!(!kernel.loads_fail, "connections cannot be counted");
         let servers = &kernel.model.state().virtual_servers;
         let reals = servers.get(server).into_iter();
         let load = |(real, state): (&RealServerKey, &RealServer)| {
@@ -342,10 +352,12 @@ impl Dataplane for Fake {
     }
 
     fn host_addresses(&mut self) -> anyhow::Result<Vec<HostAddress>> {
-        Ok(self.kernel().host.clone())
+        let kernel = self.kernel();
+        anyhow::ensure!(!kernel.host_fails, "addresses cannot be read");
+        Ok(kernel.host.clone())
     }
 
     fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
-        Ok(BTreeSet::new())
+        Ok(self.kernel().gateways.clone())
     }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod clock;
 mod fake;
 mod faults;
+mod first_lists;
 mod objects;
 
 use std::path::Path;

@@ -76,6 +76,6 @@ pub(super) fn lists(objects: impl IntoIterator<Item = Event>) -> Vec<Event> {
     begin.into_iter().chain(objects).chain(end).collect()
 }
 
-fn upsert(kind: Kind, object: Value) -> Event {
+pub(super) fn upsert(kind: Kind, object: Value) -> Event {
     Event::Upsert(Object::decode(kind, object).unwrap())
 }
