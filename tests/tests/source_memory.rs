@@ -18,6 +18,7 @@ use kube_ipvs::source::protected::{Timing, guard};
 use kube_ipvs::sync::Syncer;
 use kube_ipvs::sync::driver::{Driver, Times};
 use kube_ipvs::sync::reporter::Reporter;
+use kube_ipvs::tasks::Tasks;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::Plan;
@@ -164,8 +165,21 @@ fn run_program(kubeconfig: &str, kernel: &Maps, stopped: watch::Receiver<bool>) 
         let access = Access::through(kubeconfig).await;
         let (sender, events) = mpsc::channel(1024);
         let timing = Timing::default();
-        let (incoming, _guard) = guard(&access.client, "node-1", BTreeSet::new(), timing, sender);
-        let _tasks = spawn(&access.client, &hasty(), &incoming, &access.status);
+        let (incoming, _guard) = guard(
+            &Tasks::unwatched(),
+            &access.client,
+            "node-1",
+            BTreeSet::new(),
+            timing,
+            sender,
+        );
+        let _tasks = spawn(
+            &Tasks::unwatched(),
+            &access.client,
+            &hasty(),
+            &incoming,
+            &access.status,
+        );
         let options = Options {
             node_name: "node-1".to_owned(),
             ..Options::default()

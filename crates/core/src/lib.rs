@@ -10,6 +10,7 @@ pub mod cluster;
 mod compile;
 pub mod diff;
 pub mod drain;
+pub mod escape;
 pub mod event;
 #[cfg(test)]
 mod fixtures;

@@ -1,5 +1,6 @@
 //! The command line: which command, and what its arguments become.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use kube_ipvs_core::state::Family;
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
-use crate::{check, cleanup, explain, initialise, inspect};
+use crate::{check, cleanup, explain, initialise, inspect, streams, tasks};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -65,36 +66,55 @@ enum Output {
 /// Runs a command. Errors come out on standard error: exit code 1, or 2 for a
 /// command line that makes no sense.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(std::env::args_os().map(config::normalise));
-    let result = match cli.command {
+    tasks::exit_on_panic();
+    let result = match Cli::try_parse_from(std::env::args_os().map(config::normalise)) {
+        Ok(cli) => run(cli.command),
+        Err(answer) => no_command(&answer),
+    };
+    result.unwrap_or_else(|error: anyhow::Error| {
+        streams::complain(format_args!("kube-ipvs: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn no_command(answer: &clap::Error) -> anyhow::Result<ExitCode> {
+    let printed = answer
+        .print()
+        .and_then(|()| std::io::stdout().lock().flush());
+    if answer.use_stderr() {
+        // Who cannot be told sees the code.
+        return Ok(ExitCode::from(2));
+    }
+    streams::written(printed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Run(args) => start(&args),
         Command::Plan(args) => plan(&args),
         Command::Compile(args) => compile(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Explain(args) => explain::run(&args),
-        Command::Check(args) => Ok(check::run(&args)),
+        Command::Check(args) => check::run(&args),
         Command::Cleanup(args) => cleanup::run(&args),
-        Command::Completion(args) => {
-            clap_complete::generate(
-                args.shell,
-                &mut Cli::command(),
-                "kube-ipvs",
-                &mut std::io::stdout(),
-            );
-            Ok(ExitCode::SUCCESS)
-        }
-    };
-    result.unwrap_or_else(|error: anyhow::Error| {
-        eprintln!("kube-ipvs: {error:#}");
-        ExitCode::FAILURE
-    })
+        Command::Completion(args) => completion(args.shell),
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "kube-ipvs", &mut script);
+    streams::print(String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let settings = settings(args, config::logging::level)?;
     match &settings.action {
         Action::Version { raw } => {
-            println!("{}", config::version(*raw));
+            streams::print(format_args!("{}\n", config::version(*raw)))?;
             Ok(ExitCode::SUCCESS)
         }
         Action::WriteConfig(path) => write_config(&settings, path),
@@ -164,8 +184,8 @@ fn compile(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     cluster.compile();
     let output = kube_ipvs_core::output::Output::of(&cluster);
     match args.output {
-        Output::Text => print!("{output}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&output)?),
+        Output::Text => streams::print(&output)?,
+        Output::Json => streams::print_json(&output)?,
     }
     Ok(ExitCode::SUCCESS)
 }

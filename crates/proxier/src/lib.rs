@@ -4,6 +4,22 @@
 //! A library only so that tests can reach its parts; the interface is the
 //! command line.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "they panic when the stream is closed or full: write by `streams`"
+    )
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests have servers and threads of their own"
+    )
+)]
+
 pub mod adopt;
 pub mod check;
 pub mod cleanup;
@@ -18,4 +34,6 @@ pub mod inspect;
 pub mod metrics;
 pub mod run;
 pub mod source;
+mod streams;
 pub mod sync;
+pub mod tasks;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::{Access, ApiServer, Options, node, service_cidr};
 use kube_ipvs::source::kube::{Settings, SourceStatus, spawn};
+use kube_ipvs::tasks::{Task, Tasks};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Time for anything that should happen to happen.
@@ -39,7 +39,7 @@ pub struct Replica {
     pub changes: usize,
     running: BTreeMap<Kind, BTreeSet<ObjectRef>>,
     events: mpsc::Receiver<Event>,
-    _tasks: JoinSet<()>,
+    _tasks: Vec<Task>,
     access: Access,
 }
 
@@ -107,7 +107,13 @@ impl Replica {
     pub async fn through(text: &str, settings: Settings) -> Self {
         let access = Access::through(text).await;
         let (sender, events) = mpsc::channel(1024);
-        let tasks = spawn(&access.client, &settings, &sender, &access.status);
+        let tasks = spawn(
+            &Tasks::unwatched(),
+            &access.client,
+            &settings,
+            &sender,
+            &access.status,
+        );
         Self {
             status: access.status.clone(),
             objects: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube_ipvs::events::{Counts, Fact, Pace, Recorder};
+use kube_ipvs::tasks::Tasks;
 use kube_ipvs_core::names::Warning;
 use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, service};
 use tokio::time::{sleep, timeout};
@@ -36,7 +37,12 @@ fn hasty() -> Pace {
 }
 
 async fn recorder(server: &ApiServer, node_name: &str, pace: Pace) -> Recorder {
-    Recorder::spawn(&Access::to(server).await.client, node_name, pace)
+    Recorder::spawn(
+        &Tasks::unwatched(),
+        &Access::to(server).await.client,
+        node_name,
+        pace,
+    )
 }
 
 async fn until(recorder: &Recorder, what: &str, holds: impl Fn(Counts) -> bool) {

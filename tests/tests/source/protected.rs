@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use kube_ipvs::source::protected::{Guard, Timing, guard};
+use kube_ipvs::tasks::Tasks;
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{Object, Service};
 use kube_ipvs_tests::apiserver::replica::SOON;
@@ -72,7 +73,14 @@ impl Post {
         server.upsert(api_server_slice(&["198.51.100.1"], 6443));
         let access = Access::to(&server).await;
         let (sender, events) = mpsc::channel(64);
-        let (source, guard) = guard(&access.client, "node-1", BTreeSet::new(), timing, sender);
+        let (source, guard) = guard(
+            &Tasks::unwatched(),
+            &access.client,
+            "node-1",
+            BTreeSet::new(),
+            timing,
+            sender,
+        );
         Self {
             server,
             source,

@@ -8,6 +8,7 @@ use kube_ipvs::events::{Pace, Recorder};
 use kube_ipvs::run::own_node;
 use kube_ipvs::source::kube::spawn;
 use kube_ipvs::source::protected::{Timing, guard};
+use kube_ipvs::tasks::Tasks;
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_tests::apiserver::replica::{SOON, hasty, server_with};
 use kube_ipvs_tests::apiserver::{Access, Fault, Options, role, service};
@@ -45,8 +46,21 @@ async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
         ..Timing::default()
     };
     let (sender, mut events) = mpsc::channel(1024);
-    let (incoming, _guard) = guard(&access.client, "node-1", BTreeSet::new(), timing, sender);
-    let _tasks = spawn(&access.client, &hasty(), &incoming, &access.status);
+    let (incoming, _guard) = guard(
+        &Tasks::unwatched(),
+        &access.client,
+        "node-1",
+        BTreeSet::new(),
+        timing,
+        sender,
+    );
+    let _tasks = spawn(
+        &Tasks::unwatched(),
+        &access.client,
+        &hasty(),
+        &incoming,
+        &access.status,
+    );
     until("the claim is checked", || {
         let service = ObjectRef {
             kind: Kind::Service,
@@ -75,7 +89,12 @@ async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
     })
     .await;
 
-    let recorder = Recorder::spawn(&access.client, "node-1", Pace::default());
+    let recorder = Recorder::spawn(
+        &Tasks::unwatched(),
+        &access.client,
+        "node-1",
+        Pace::default(),
+    );
     recorder.record(warning("203.0.113.80 is a Node's"));
     until("an Event is written", || recorder.counts().written == 1).await;
     role::calls(&server.requests())

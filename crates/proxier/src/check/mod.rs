@@ -19,12 +19,12 @@ mod scratch;
 mod sizes;
 mod sysctl;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use crate::streams;
 pub use finding::{Finding, Verdict};
 use finding::{json, table};
 use host::Host;
@@ -68,21 +68,21 @@ pub enum Output {
 }
 
 /// Runs all checks and prints them; exit code 1 when one failed.
-pub fn run(args: &CheckArgs) -> ExitCode {
+///
+/// # Errors
+/// They cannot be written.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let findings = preflight(args);
-    let text = match args.output {
-        Output::Table => table(&findings),
-        Output::Json => json(&findings),
-    };
-    // A reader that went away (`| head`) has seen enough.
-    _ = std::io::stdout().write_all(text.as_bytes());
-    match findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Fail)
-    {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    match args.output {
+        Output::Table => streams::print(table(&findings))?,
+        Output::Json => streams::print_json_text(json(&findings))?,
     }
+    let failed = |finding: &Finding| finding.verdict == Verdict::Fail;
+    Ok(if findings.iter().any(failed) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// All checks of this node, in the network namespace of this thread. Blocks: a

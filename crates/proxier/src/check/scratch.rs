@@ -1,7 +1,9 @@
 //! A network namespace for trying things: made for one thread, gone with it.
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use nix::sched::{CloneFlags, unshare};
+
+use crate::tasks::Tasks;
 
 /// Runs `try_it` in an empty network namespace of its own.
 ///
@@ -11,13 +13,10 @@ use nix::sched::{CloneFlags, unshare};
 pub(super) fn scratch<T: Send + 'static>(
     try_it: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
-    let thread = std::thread::Builder::new().name("scratch".into());
-    let thread = thread
-        .spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            Ok(try_it())
-        })
-        .context("start a thread")?;
+    let thread = Tasks::thread("scratch namespace", move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        Ok(try_it())
+    })?;
     thread
         .join()
         .map_err(|_| anyhow!("a check panicked"))?

@@ -11,13 +11,13 @@
 mod report;
 mod steps;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
 use crate::dataplane::lock::StateLock;
+use crate::streams;
 pub use report::{Action, Entry, Report};
 
 /// Flags of `kube-ipvs cleanup`.
@@ -69,7 +69,8 @@ pub enum Output {
 /// ours is left, the second time too; 1 when something could not be removed.
 ///
 /// # Errors
-/// A `kube-ipvs` runs on this node with the same state directory.
+/// A `kube-ipvs` runs on this node with the same state directory, or the report
+/// cannot be written.
 pub fn run(args: &CleanupArgs) -> anyhow::Result<ExitCode> {
     let lock = lock(args)?;
     let mut report = clean(args);
@@ -78,12 +79,10 @@ pub fn run(args: &CleanupArgs) -> anyhow::Result<ExitCode> {
     {
         report.add(Action::Failed, "lock", format!("{error:#}"));
     }
-    let text = match args.output {
-        Output::Text => report.to_string(),
-        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
-    };
-    // A reader that went away (`| head`) has seen enough.
-    _ = std::io::stdout().write_all(text.as_bytes());
+    match args.output {
+        Output::Text => streams::print(&report)?,
+        Output::Json => streams::print_json(&report)?,
+    }
     Ok(match report.failed() {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::body::{About, Fact};
 use super::limiter::Limiter;
 use crate::source::kube::{As, Failure, Requests, Resource, answer};
+use crate::tasks::Tasks;
 
 /// Facts that wait.
 const QUEUE: usize = 256;
@@ -83,7 +84,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts the task that writes.
-    pub fn spawn(client: &Client, node_name: &str, pace: Pace) -> Self {
+    pub fn spawn(tasks: &Tasks, client: &Client, node_name: &str, pace: Pace) -> Self {
         let (facts, waiting) = mpsc::channel(QUEUE);
         let counters = Arc::new(Counters::default());
         let writer = Writer {
@@ -94,7 +95,7 @@ impl Recorder {
             written: HashMap::new(),
             counters: counters.clone(),
         };
-        tokio::spawn(writer.run(waiting));
+        tasks.spawn_job("Events", writer.run(waiting)).detach();
         Self { facts, counters }
     }
 

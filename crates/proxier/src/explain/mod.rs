@@ -16,6 +16,7 @@ use kube_ipvs_vip::{Binder, Binding};
 use crate::dataplane::Dataplane;
 use crate::dataplane::linux::{Linux, Setup};
 use crate::dataplane::record::RecordFile;
+use crate::streams;
 use target::Target;
 pub use verdict::{Explanation, Seen, explain};
 
@@ -60,8 +61,8 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     );
     let all: Vec<Explanation> = fronts.iter().map(|front| explain(front, &seen)).collect();
     match args.output {
-        Output::Text => all.iter().for_each(|explanation| print!("{explanation}")),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&all)?),
+        Output::Text => all.iter().try_for_each(streams::print)?,
+        Output::Json => streams::print_json(&all)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,12 +24,12 @@ use kube_ipvs_core::{Cluster, HealthCheck, NodePortAddresses, names::ServiceName
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::Health;
 use super::server::{Reach, listen};
+use crate::tasks::Tasks;
 
 /// Where health-check node ports are open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,17 +116,17 @@ impl Drop for Server {
 /// All health-check node ports of this node.
 #[derive(Debug)]
 pub struct HealthCheckPorts {
-    runtime: Handle,
+    tasks: Tasks,
     health: Health,
     servers: BTreeMap<SocketAddr, Server>,
     warned: BTreeSet<SocketAddr>,
 }
 
 impl HealthCheckPorts {
-    /// None open; the servers run on `runtime`.
-    pub fn new(runtime: Handle, health: Health) -> Self {
+    /// None open.
+    pub fn new(tasks: Tasks, health: Health) -> Self {
         Self {
-            runtime,
+            tasks,
             health,
             servers: BTreeMap::new(),
             warned: BTreeSet::new(),
@@ -184,7 +184,7 @@ impl HealthCheckPorts {
     }
 
     fn start(&self, address: SocketAddr, check: &HealthCheck) -> io::Result<Server> {
-        let _entered = self.runtime.enter();
+        let _entered = self.tasks.runtime().enter();
         let listener = listen(address, Reach::OwnFamily)?;
         let socket = listener.as_fd().try_clone_to_owned()?;
         let check: Answer = Arc::new(Mutex::new(check.clone()));
@@ -192,11 +192,14 @@ impl HealthCheckPorts {
         let router = Router::new()
             .fallback(answer)
             .with_state((check.clone(), self.health.clone()));
-        self.runtime.spawn(async move {
-            axum::serve(Closable(listener), router)
-                .with_graceful_shutdown(async move { _ = stopped.await })
-                .await
-        });
+        let name = format!("health-check node port {address}");
+        let serving = async move {
+            let serving = axum::serve(Closable(listener), router);
+            let stopped = async move { _ = stopped.await };
+            // It ends when it is told to, and never fails.
+            _ = serving.with_graceful_shutdown(stopped).await;
+        };
+        self.tasks.spawn_job(name, serving).detach();
         Ok(Server {
             check,
             socket,
@@ -289,7 +292,7 @@ mod tests {
     fn ports(clock: &TestClock) -> (HealthCheckPorts, Health) {
         let health = health(clock);
         (
-            HealthCheckPorts::new(Handle::current(), health.clone()),
+            HealthCheckPorts::new(Tasks::unwatched(), health.clone()),
             health,
         )
     }

@@ -19,6 +19,7 @@ pub use args::{InspectArgs, Output};
 pub use render::{Form, ListOptions, render};
 pub use snapshot::Snapshot;
 
+use crate::streams;
 use names::{PortNames, ServiceNames};
 
 /// Lists what the arguments ask for on standard output.
@@ -33,24 +34,28 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         );
         let text = std::fs::read_to_string("/proc/net/ip_vs_conn")
             .context("read /proc/net/ip_vs_conn: is the module ip_vs loaded?")?;
-        print!("{}", connections::render(&text, args.persistent_conn));
+        streams::print(connections::render(&text, args.persistent_conn))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut client = ipvs_netlink::Client::open().map_err(crate::dataplane::linux::with_hint)?;
     if args.timeout {
         let timeouts = client.timeouts().context("read IPVS time-outs")?;
-        print!("{}", lines::timeouts(&timeouts));
+        streams::print(lines::timeouts(&timeouts))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.daemon {
         for daemon in client.daemons().context("read IPVS sync daemons")? {
-            print!("{}", lines::daemon(&daemon));
+            streams::print(lines::daemon(&daemon))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let snapshot = Snapshot::of(&mut client, args.service()?.as_ref())?;
     let services = ServiceNames::read(&args.state_dir)?;
-    print!("{}", text(args, &snapshot, &services)?);
+    let text = text(args, &snapshot, &services)?;
+    match args.output {
+        Some(Output::Json) => streams::print_json_text(&text)?,
+        _ => streams::print(text)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,5 @@
-//! `process_*`: what this process uses, read from `/proc/self` at each scrape.
+//! `process_*`: what this process uses, read from `/proc/self` at each scrape;
+//! and what it could not say.
 
 use std::fs;
 
@@ -59,7 +60,13 @@ impl Collector for Process {
                 soft as f64,
             )?;
         }
-        Ok(())
+        let lost = encoder.encode_descriptor(
+            "kube_ipvs_log_messages_lost",
+            "Log messages that standard error did not take",
+            None,
+            MetricType::Counter,
+        )?;
+        ConstCounter::new(crate::streams::lost()).encode(lost)
     }
 }
 

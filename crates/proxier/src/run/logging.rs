@@ -1,24 +1,23 @@
 //! Logs on standard error, for people or for machines.
 
-use std::io::IsTerminal;
-
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
+use crate::streams::{Form, Log};
 
 /// Starts logging at a level; `RUST_LOG` overrides it. Libraries stay at WARN.
 pub fn start_logging(format: LogFormat, level: Level) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,kube_ipvs={level}")));
+    // No colours: what looks like one comes out of an object, and is escaped.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_ansi(false)
+        .log_internal_errors(false);
     // A second start, as in tests, keeps the first.
     let _ = match format {
-        LogFormat::Human => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Human => builder.with_writer(Log(Form::Text)).try_init(),
+        LogFormat::Json => builder.json().with_writer(Log(Form::Json)).try_init(),
     };
 }

@@ -35,7 +35,8 @@ use crate::source::manifests::Manifests;
 use crate::sync::driver::{Driver, Times};
 use crate::sync::reporter::Reporter;
 use crate::sync::{Round, Syncer, Trigger};
-use crate::{adopt, check, initialise};
+use crate::tasks::{Endings, Tasks};
+use crate::{adopt, check, initialise, streams};
 
 pub use logging::start_logging;
 pub use node::own_node;
@@ -130,10 +131,11 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     if settings.service_metrics {
         metrics.show_traffic(traffic::traffic(program.state_dir.clone()));
     }
-    servers::start(&runtime, &program, &health)?;
+    let (tasks, endings) = Tasks::new(runtime.handle().clone());
+    let _servers = servers::start(&tasks, &program, &health);
     let (events, received) = mpsc::channel(EVENT_QUEUE);
-    let mut sources = sources::start(&runtime, &program, events, &health, &metrics)?;
-    let ports = HealthCheckPorts::new(runtime.handle().clone(), health.clone());
+    let mut sources = sources::start(&runtime, &tasks, &program, events, &health, &metrics)?;
+    let ports = HealthCheckPorts::new(tasks.clone(), health.clone());
     let mut reporter = Reporter::new(program.families(), metrics, health).with_health_checks(ports);
     if let Some(sink) = sources.sink.take() {
         reporter = reporter.with_sink(sink);
@@ -154,16 +156,15 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         // They may have begun without being told.
         _ = checks.try_send(());
     };
-    let kernel = std::thread::Builder::new()
-        .name("kernel".to_owned())
-        .spawn(move || keep(syncer, times, reporter, received, &link, settled, stopped))
-        .context("start the kernel's thread")?;
+    let kernel = Tasks::thread("kernel", move || {
+        keep(syncer, times, reporter, received, &link, settled, stopped)
+    })?;
     let file = program
         .config_file
         .as_deref()
         .map(watch_file::replaced)
         .transpose()?;
-    let finished = runtime.block_on(until_signal(&kernel, file));
+    let finished = runtime.block_on(until_signal(&kernel, file, endings));
     let _ = stop.send(true);
     let result = kernel
         .join()
@@ -212,11 +213,12 @@ fn keep(
     })
 }
 
-/// Waits for SIGTERM or SIGINT, for another configuration file, or for the loop
-/// to end by itself.
+/// Waits for SIGTERM or SIGINT, for another configuration file, for the loop to
+/// end by itself, or for any task to end at all.
 async fn until_signal(
     kernel: &std::thread::JoinHandle<anyhow::Result<()>>,
     file: Option<impl Future<Output = String>>,
+    mut endings: Endings,
 ) -> anyhow::Result<()> {
     let replaced = async {
         match file {
@@ -233,6 +235,7 @@ async fn until_signal(
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             why = &mut replaced => anyhow::bail!("{why}; ending, to be started anew"),
+            name = endings.next() => anyhow::bail!("the task {name} has ended; ending, to be started anew"),
             _ = tick.tick() => if kernel.is_finished() { return Ok(()) },
         }
     }
@@ -267,9 +270,9 @@ pub fn plan(program: &Program, json: bool) -> anyhow::Result<ExitCode> {
     let plan = syncer.plan()?;
     warn_of(syncer.cluster());
     if json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
+        streams::print_json(&plan)?;
     } else {
-        print!("{plan}");
+        streams::print(&plan)?;
     }
     Ok(if plan.is_empty() {
         ExitCode::SUCCESS
@@ -311,4 +314,26 @@ fn report(round: &Round) -> anyhow::Result<ExitCode> {
         refused.len()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_ends_the_run_and_is_named() {
+        let (tasks, endings) = Tasks::new(tokio::runtime::Handle::current());
+        let (_running, kept) = std::sync::mpsc::channel::<()>();
+        let kernel = Tasks::thread("kernel", move || {
+            _ = kept.recv();
+            Ok(())
+        });
+        let _ends = tasks.spawn("watch of services", async {});
+
+        let file = None::<std::future::Pending<String>>;
+        let end = until_signal(&kernel.expect("a thread"), file, endings).await;
+
+        let message = end.expect_err("it cannot go on").to_string();
+        assert!(message.contains("task watch of services"), "{message}");
+    }
 }

@@ -3,9 +3,8 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use anyhow::Context;
-
 use crate::check::{self, CheckArgs};
+use crate::tasks::Tasks;
 
 /// A kernel that has not come to rest by then has troubles that the checks may explain.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,14 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When there can be no thread.
 pub(super) fn after_the_first_sync(args: CheckArgs) -> anyhow::Result<SyncSender<()>> {
     let (settled, told) = sync_channel(1);
-    std::thread::Builder::new()
-        .name("preflight".to_owned())
-        .spawn(move || {
-            if is_time(&told, PATIENCE) {
-                check::log(&check::preflight(&args));
-            }
-        })
-        .context("start a thread for the checks")?;
+    Tasks::thread("preflight", move || {
+        if is_time(&told, PATIENCE) {
+            check::log(&check::preflight(&args));
+        }
+    })?;
     Ok(settled)
 }
 

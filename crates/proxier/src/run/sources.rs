@@ -11,16 +11,16 @@ use kube_ipvs_core::Event;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::{Program, Source};
 use crate::events::{Fact, Pace, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::source::kube::{self as api, KubeConfig, SourceStatus};
+use crate::source::kube::{self as api, SourceStatus};
 use crate::source::manifests::{self, Manifests, Reading};
 use crate::source::protected::{self, Checked, Guard, Timing};
 use crate::sync::reporter::WarningSink;
+use crate::tasks::{Task, Tasks};
 
 /// How often the state of the watches is written to `/readyz`.
 const STATUS_TICK: Duration = Duration::from_secs(1);
@@ -30,20 +30,20 @@ const STATUS_TICK: Duration = Duration::from_secs(1);
 pub(super) struct Sources {
     /// Where warnings for owners of Services go, if anywhere.
     pub(super) sink: Option<WarningSink>,
-    tasks: JoinSet<()>,
+    tasks: Vec<Task>,
     guard: Option<Guard>,
 }
 
 impl Sources {
     /// Ends them.
-    pub(super) fn stop(mut self) {
-        self.tasks.abort_all();
-        drop(self.guard.take());
+    pub(super) fn stop(self) {
+        drop((self.tasks, self.guard));
     }
 }
 
 pub(super) fn start(
     runtime: &Runtime,
+    tasks: &Tasks,
     program: &Program,
     events: Sender<Event>,
     health: &Health,
@@ -51,26 +51,27 @@ pub(super) fn start(
 ) -> anyhow::Result<Sources> {
     let _inside = runtime.enter();
     match &program.source {
-        Source::Manifests(path) => from_manifests(path, events, health),
+        Source::Manifests(path) => from_manifests(path, tasks, events, health),
         Source::Kubernetes(config) => {
             let status = Arc::new(SourceStatus::default());
             let client = runtime
                 .block_on(api::connect(config, &status))
                 .context("connect to the API server")?;
-            Ok(from_api(
-                &client, config, program, events, health, metrics, status,
-            ))
+            metrics.show_source(
+                config.server.as_deref().unwrap_or("kubernetes"),
+                status.clone(),
+            );
+            Ok(from_api(&client, tasks, program, events, health, status))
         }
     }
 }
 
 fn from_api(
     client: &Client,
-    config: &KubeConfig,
+    tasks: &Tasks,
     program: &Program,
     events: Sender<Event>,
     health: &Health,
-    metrics: &Metrics,
     status: Arc<SourceStatus>,
 ) -> Sources {
     let node = &program.options.node_name;
@@ -78,25 +79,23 @@ fn from_api(
         service_proxy_name: program.options.service_proxy_name.clone(),
         ..api::Settings::new(node)
     };
-    metrics.show_source(
-        config.server.as_deref().unwrap_or("kubernetes"),
-        status.clone(),
-    );
     // The loop adds gateways by itself.
     let always = BTreeSet::new();
-    let (incoming, guard) = protected::guard(client, node, always, Timing::default(), events);
-    let mut tasks = api::spawn(client, &settings, &incoming, &status);
-    tasks.spawn(tell_status(status, health.clone()));
-    tasks.spawn(tell_checks(guard.checked.clone(), health.clone()));
+    let (incoming, guard) =
+        protected::guard(tasks, client, node, always, Timing::default(), events);
+    let mut running = api::spawn(tasks, client, &settings, &incoming, &status);
+    running.push(tasks.spawn("state of the watches", tell_status(status, health.clone())));
+    let checks = tell_checks(guard.checked.clone(), health.clone());
+    running.push(tasks.spawn("state of protected addresses", checks));
     Sources {
-        sink: program.events.then(|| sink(client, node)),
-        tasks,
+        sink: program.events.then(|| sink(tasks, client, node)),
+        tasks: running,
         guard: Some(guard),
     }
 }
 
-fn sink(client: &Client, node: &str) -> WarningSink {
-    let recorder = Recorder::spawn(client, node, Pace::default());
+fn sink(tasks: &Tasks, client: &Client, node: &str) -> WarningSink {
+    let recorder = Recorder::spawn(tasks, client, node, Pace::default());
     Box::new(move |warning| {
         if let Some(fact) = Fact::of_warning(warning) {
             recorder.record(fact);
@@ -129,7 +128,12 @@ async fn tell_checks(mut checked: watch::Receiver<Checked>, health: Health) {
     }
 }
 
-fn from_manifests(path: &Path, events: Sender<Event>, health: &Health) -> anyhow::Result<Sources> {
+fn from_manifests(
+    path: &Path,
+    tasks: &Tasks,
+    events: Sender<Event>,
+    health: &Health,
+) -> anyhow::Result<Sources> {
     // Watched before it is read: what changes in between is seen by either.
     let mut changes = manifests::watch(path)?;
     let mut manifests = Manifests::at(path);
@@ -137,8 +141,7 @@ fn from_manifests(path: &Path, events: Sender<Event>, health: &Health) -> anyhow
     let health = health.clone();
     // Without an API server nobody deletes or taints this node.
     health.set_node(crate::health::Node::Eligible);
-    let mut sources = Sources::default();
-    sources.tasks.spawn(async move {
+    let reader = tasks.spawn("manifests", async move {
         let mut reading = first;
         loop {
             if !tell(reading, &events, &health).await || !changes.settled().await {
@@ -150,7 +153,10 @@ fn from_manifests(path: &Path, events: Sender<Event>, health: &Health) -> anyhow
             };
         }
     });
-    Ok(sources)
+    Ok(Sources {
+        tasks: vec![reader],
+        ..Sources::default()
+    })
 }
 
 /// Passes a reading on; false when nobody listens any more.

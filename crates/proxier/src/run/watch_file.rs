@@ -19,6 +19,9 @@ pub(super) fn replaced(path: &Path) -> anyhow::Result<impl Future<Output = Strin
                 return format!("configuration file {} changed", path.display());
             }
         }
-        std::future::pending().await
+        format!(
+            "configuration file {} cannot be watched any more",
+            path.display()
+        )
     })
 }

@@ -29,7 +29,8 @@ use std::time::Duration;
 use ::kube::Client;
 use kube_ipvs_core::event::Event;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+
+use crate::tasks::{Task, Tasks};
 
 pub use access::KubeConfig;
 pub use connect::connect;
@@ -83,22 +84,24 @@ impl Settings {
 }
 
 /// Starts a task for each kind. They end when the channel's receiver is
-/// dropped, or with the set.
+/// dropped, or when they are.
 pub fn spawn(
+    tasks: &Tasks,
     client: &Client,
     settings: &Settings,
     events: &mpsc::Sender<Event>,
     status: &Arc<SourceStatus>,
-) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
+) -> Vec<Task> {
+    let mut running = Vec::new();
     for resource in resources::watched(settings) {
+        let name = format!("watch of {}", resource.plural());
         let follower = follow::Follower::new(
             Requests::new(client.clone(), resource),
             settings.clone(),
             events.clone(),
             status.clone(),
         );
-        tasks.spawn(follower.run());
+        running.push(tasks.spawn(name, follower.run()));
     }
-    tasks
+    running
 }

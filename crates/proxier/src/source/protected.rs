@@ -20,11 +20,11 @@ use kube_ipvs_core::k8s::SERVICE_NAME_LABEL;
 use kube_ipvs_core::read;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::gate::Gate;
 use super::kube::{As, Failure, Requests, Resource};
+use crate::tasks::{Task, Tasks};
 
 /// Objects a page.
 const PAGE: u32 = 500;
@@ -74,7 +74,7 @@ pub struct Checked {
 pub struct Guard {
     /// How far the claims have been checked; changes after each list.
     pub checked: watch::Receiver<Checked>,
-    tasks: [JoinHandle<()>; 2],
+    _tasks: [Task; 2],
 }
 
 /// Stands between a source, which sends to the returned channel, and the loop,
@@ -87,6 +87,7 @@ pub struct Guard {
 /// kubeconfig, say. This node's own addresses are the host's and not protected here. Both tasks
 /// end with the loop's end of the channel, or when the guard is dropped.
 pub fn guard(
+    tasks: &Tasks,
     client: &Client,
     node_name: &str,
     always: BTreeSet<IpAddr>,
@@ -112,14 +113,15 @@ pub fn guard(
         listed: None,
     };
     let passage = pass(Gate::new(always), incoming, events, claims, checked.clone());
-    let tasks = [tokio::spawn(passage), tokio::spawn(lister.run())];
-    (sender, Guard { checked, tasks })
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
+    let running = [
+        tasks.spawn("gate before claimed addresses", passage),
+        tasks.spawn("list of protected addresses", lister.run()),
+    ];
+    let guard = Guard {
+        checked,
+        _tasks: running,
+    };
+    (sender, guard)
 }
 
 /// Lets events through the gate until one of its ends is gone.
