@@ -48,7 +48,6 @@ impl Bid {
     /// the API server; externalIPs are whatever somebody wrote.
     fn rank(claim: &Claim) -> u8 {
         match (&claim.key, claim.kind) {
-            // By age alone: a mark says nothing of how it came about.
             (VirtualServerKey::Mark { .. }, _) => 0,
             (_, FrontKind::ClusterIp | FrontKind::InsideMark) => 0,
             (_, FrontKind::LoadBalancer) => 1,
@@ -75,7 +74,10 @@ impl Claims {
         compiled: &Compiled,
     ) -> BTreeSet<ServiceName> {
         let ranked = compiled.claims.iter();
-        let wanted: BTreeMap<_, _> = ranked.map(|claim| (claim.key, Bid::rank(claim))).collect();
+        let ranked = ranked.map(|claim| (claim.key, Bid::rank(claim)));
+        // By age alone: a mark says nothing of how it came about.
+        let marks = compiled.marks.iter().map(|key| (*key, 0));
+        let wanted: BTreeMap<_, _> = ranked.chain(marks).collect();
         let mut rivals = BTreeSet::new();
         if let Some(before) = footprint.claimant.take() {
             let same_age = before == *claimant;
@@ -101,6 +103,12 @@ impl Claims {
     /// Who holds a front or mark.
     pub(super) fn owner(&self, key: &VirtualServerKey) -> Option<&ServiceName> {
         self.owners.get(key).map(|owner| &owner.claimant.service)
+    }
+
+    /// Whether a Service that goes before has a mark.
+    pub(super) fn is_taken(&self, mark: VirtualServerKey, claimant: &Claimant) -> bool {
+        let owner = self.owners.get(&mark);
+        owner.is_some_and(|owner| owner.claimant < *claimant)
     }
 
     /// As what a front is claimed now.

@@ -27,7 +27,7 @@ use crate::names::{ServiceName, Warning};
 use crate::object::Object;
 use crate::options::Options;
 use crate::slices::Interner;
-use crate::state::KernelState;
+use crate::state::{KernelState, VirtualServerKey};
 
 /// What a health-check node port answers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,14 +145,18 @@ impl Cluster {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
+        let claimant = entry.claimant(name);
         let mut compiled = match &entry.service {
             Some(service) => {
                 let around = self.ground.surroundings(&self.options);
-                compile(name, service, entry.slices.values(), &around)
+                let taken = |mark, family| {
+                    let mark = VirtualServerKey::Mark { mark, family };
+                    self.claims.is_taken(mark, &claimant)
+                };
+                compile(name, service, entry.slices.values(), &around, &taken)
             }
             None => Default::default(),
         };
-        let claimant = entry.claimant(name);
         let footprint = &mut entry.footprint;
         let before = footprint.claims.clone();
         let mut rivals = self.claims.stake(&claimant, footprint, &compiled);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::addresses::Address;
 use super::endpoints::{self, Choice};
-use super::marks::Marks;
+use super::marks::{Marks, Urn};
 use super::policy::{self, Treatment};
 use super::ports::{Port, port_number};
 use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
@@ -25,6 +25,7 @@ pub(super) struct Compiler<'a> {
     out: Compiled,
     /// Fronts claimed so far, with the name of the port.
     seen: BTreeMap<Front, Arc<str>>,
+    urn: Urn<'a>,
     pub(super) warnings: Warnings,
 }
 
@@ -34,8 +35,10 @@ impl<'a> Compiler<'a> {
         shape: Shape,
         around: &'a Surroundings<'a>,
         warnings: Warnings,
+        taken: &'a dyn Fn(u32, Family) -> bool,
     ) -> Self {
         Self {
+            urn: Urn::new(taken),
             name,
             shape,
             around,
@@ -76,7 +79,7 @@ impl<'a> Compiler<'a> {
         let others = others.into_iter().map(at);
         let fronts = others.chain(node_ports).chain(external.into_iter().map(at));
         // The same marks for all fronts of the port: behind them are the same endpoints.
-        let marks = Marks::of(self.name, port, family, self.around);
+        let marks = Marks::of(self.name, port, family, self.around, &mut self.urn);
         let mut given = BTreeSet::new();
         for (address, number) in fronts {
             let front = Front {
@@ -87,6 +90,10 @@ impl<'a> Compiler<'a> {
             given.extend(self.front(port, front, &address, &choice, &marks));
         }
         for (set, mark) in given {
+            let claims = marks.claims(mark);
+            self.out
+                .marks
+                .extend(claims.map(|mark| VirtualServerKey::Mark { mark, family }));
             let servers = match marks.is_local(mark) {
                 true => &choice.local,
                 false => &choice.cluster,

@@ -82,6 +82,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Compiled {
     /// Fronts and marks.
     pub(crate) claims: Vec<Claim>,
+    /// Marks that it uses, and those that it would use if they were free.
+    pub(crate) marks: BTreeSet<VirtualServerKey>,
     /// Elements that other Services may ask for too.
     pub(crate) shared: BTreeSet<(NftSet, NftElement)>,
     /// Health-check node port: number, ready local endpoints, addresses.
@@ -130,19 +132,21 @@ pub(crate) struct Claim {
     pub(crate) marks: Vec<(NftSet, u32)>,
 }
 
-/// Compiles a Service with its slices.
+/// Compiles a Service with its slices. `taken` says whether a mark is that of a
+/// Service that goes before.
 pub(crate) fn compile<'a>(
     name: &ServiceName,
     service: &k8s::Service,
     slices: impl Iterator<Item = &'a Slice> + Clone,
     around: &Surroundings<'_>,
+    taken: &dyn Fn(u32, Family) -> bool,
 ) -> Compiled {
     let mut warnings = Warnings::about(format_args!("Service {name}"));
     if !is_ours(service, around.options) {
         return Compiled::default();
     }
     let shape = Shape::read(service, around, &mut warnings);
-    let mut compiler = Compiler::new(name, shape, around, warnings);
+    let mut compiler = Compiler::new(name, shape, around, warnings, taken);
     for port in &ports::read(service, &mut compiler.warnings) {
         for &family in &around.options.families {
             compiler.port(port, family, slices.clone());
