@@ -17,6 +17,7 @@ use std::net::IpAddr;
 
 use crate::plan::{Op, Plan, Settings};
 use crate::refused::{Change, Goal, Refused};
+use crate::restricted::{Moment, Moments};
 use crate::state::{
     KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey, VirtualServer,
     VirtualServerKey,
@@ -99,7 +100,10 @@ pub fn diff_touched(
         refused: &terms.refused,
     };
     let touched = goal.touched(touched);
-    let mut steps = Steps::default();
+    let mut steps = Steps {
+        sources: Moments::of(&touched, &goal),
+        ..Steps::default()
+    };
     for key in &touched.virtual_servers {
         if !goal.leaves_server(key) {
             let want = goal.server(key);
@@ -121,7 +125,7 @@ pub fn diff_touched(
             _ if want == have || goal.leaves(*set, element) => {}
             (true, _) if is_served(*set, element, &goal) => steps.closing.add(*set, *element),
             (true, _) => steps.add_element(*set, *element),
-            (false, _) => steps.remove_element(*set, *element, desired),
+            (false, _) => steps.remove_element(*set, *element),
         }
     }
     steps.into_plan(&terms.refused)
@@ -200,6 +204,8 @@ fn contains(nft: &NftState, set: NftSet, element: &NftElement) -> bool {
 /// The steps by phase.
 #[derive(Debug, Default)]
 struct Steps {
+    /// When the networks of an address change.
+    sources: Moments,
     closing: Transaction,
     servers_in: Vec<Op>,
     unbind: BTreeSet<IpAddr>,
@@ -300,27 +306,26 @@ impl Steps {
         let transaction = match set {
             // Open only when there is a virtual server behind it.
             NftSet::ServicePorts | NftSet::InsideMarks | NftSet::NodePortMarks => &mut self.opening,
+            NftSet::AllowedSources => match self.sources.addition(&element) {
+                Moment::First => &mut self.closing,
+                Moment::Last => &mut self.last,
+            },
             _ => &mut self.closing,
         };
         transaction.add(set, element);
     }
 
-    fn remove_element(&mut self, set: NftSet, element: NftElement, desired: &KernelState) {
-        let transaction = match (set, element) {
-            (
-                NftSet::ServicePorts
-                | NftSet::InsideMarks
-                | NftSet::NodePortMarks
-                | NftSet::Reject
-                | NftSet::DropOutside,
-                _,
-            ) => &mut self.opening,
-            // Changed in one with the networks that replace it.
-            (NftSet::AllowedSources, NftElement::Source(front, _))
-                if contains(&desired.nft, NftSet::Restricted, &NftElement::Front(front)) =>
-            {
-                &mut self.closing
-            }
+    fn remove_element(&mut self, set: NftSet, element: NftElement) {
+        let transaction = match set {
+            NftSet::ServicePorts
+            | NftSet::InsideMarks
+            | NftSet::NodePortMarks
+            | NftSet::Reject
+            | NftSet::DropOutside => &mut self.opening,
+            NftSet::AllowedSources => match self.sources.removal(&element) {
+                Moment::First => &mut self.closing,
+                Moment::Last => &mut self.last,
+            },
             _ => &mut self.last,
         };
         transaction.remove.entry(set).or_default().insert(element);

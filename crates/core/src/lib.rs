@@ -23,6 +23,7 @@ pub mod output;
 pub mod plan;
 pub mod read;
 pub mod refused;
+mod restricted;
 mod slices;
 pub mod state;
 pub mod text;

@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use crate::plan::{Op, Plan, Settings};
 use crate::state::{
-    Front, KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey, VirtualServer,
-    VirtualServerKey, mark_of,
+    Front, KernelState, NftElement, NftSet, NftState, Ports, RealServer, RealServerKey,
+    VirtualServer, VirtualServerKey, mark_of,
 };
 
 /// What the kernel would have said.
@@ -222,7 +222,7 @@ impl Model {
             return None;
         }
         let all = self.state.nft.get(&NftSet::AllowedSources);
-        let of = |e: &&NftElement| matches!(e, NftElement::Source(of, _) if *of == front);
+        let of = |e: &&NftElement| matches!(e, NftElement::Source(of, _) if of.contains(&front));
         Some(all.into_iter().flatten().filter(of).copied().collect())
     }
 
@@ -260,18 +260,26 @@ fn elements(state: &NftState) -> impl Iterator<Item = (NftSet, NftElement)> {
     sets.flat_map(|(set, all)| all.iter().map(move |element| (*set, *element)))
 }
 
-/// A map holds one value a key, and networks of one front do not overlap. The
-/// elements of one front stand side by side: no others are looked at.
+/// A map holds one value a key, and networks of one port do not overlap. The
+/// elements of one front or address stand side by side: no others are looked at.
 fn clashes(there: &BTreeSet<NftElement>, element: &NftElement) -> bool {
     match element {
         NftElement::Mark(front, _) => mark_of(there, *front).is_some(),
-        NftElement::Source(front, network) => {
-            let first = NftElement::Source(*front, IpNet::from(Ipv4Net::default()));
-            let mut of_front = there.range(first..).map_while(|other| match other {
-                NftElement::Source(of, other) if of == front => Some(other),
+        NftElement::Source(ports, network) => {
+            let from = Ports {
+                first: 0,
+                last: 0,
+                ..*ports
+            };
+            let first = NftElement::Source(from, IpNet::from(Ipv4Net::default()));
+            let mut beside = there.range(first..).map_while(|other| match other {
+                NftElement::Source(of, other) => Some((of, other))
+                    .filter(|_| (of.address, of.protocol) == (ports.address, ports.protocol)),
                 _ => None,
             });
-            of_front.any(|other| network.contains(other) || other.contains(network))
+            beside.any(|(of, other)| {
+                ports.meets(of) && (network.contains(other) || other.contains(network))
+            })
         }
         NftElement::Address(_) | NftElement::Front(_) => false,
     }
@@ -337,7 +345,7 @@ mod tests {
     #[test]
     fn a_transaction_that_is_refused_changes_nothing() {
         let front: Front = "10.96.0.10:80/TCP".parse().unwrap();
-        let source = |net: &str| NftElement::Source(front, net.parse().unwrap());
+        let source = |net: &str| NftElement::Source(front.into(), net.parse().unwrap());
         let one = |set, all: &[NftElement]| NftState::from([(set, all.iter().copied().collect())]);
         let add = |set, all: &[NftElement]| Op::Nft {
             add: one(set, all),

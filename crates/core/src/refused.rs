@@ -228,12 +228,15 @@ impl Refused {
     }
 }
 
-/// The networks that a front is open to. Costs as much as there are.
+/// The networks that a front is open to, and perhaps ports behind it. Costs as much as there are.
 fn sources_of(all: &BTreeSet<NftElement>, front: Front) -> impl Iterator<Item = NftElement> + '_ {
     // The least of a front's: no others are looked at.
-    let first = NftElement::Source(front, ipnet::IpNet::from(ipnet::Ipv4Net::default()));
+    let least = ipnet::IpNet::from(ipnet::Ipv4Net::default());
+    let first = NftElement::Source(front.into(), least);
     all.range(first..)
-        .take_while(move |element| matches!(element, NftElement::Source(of, _) if *of == front))
+        .take_while(
+            move |element| matches!(element, NftElement::Source(of, _) if of.front() == front),
+        )
         .copied()
 }
 
@@ -365,7 +368,7 @@ impl<'a> Goal<'a> {
     pub(crate) fn leaves(&self, set: NftSet, element: &NftElement) -> bool {
         match element {
             NftElement::Address(address) => self.refused.contains(&Change::Address(set, *address)),
-            NftElement::Source(front, _) => self.refused.contains(&Change::Front(*front)),
+            NftElement::Source(ports, _) => self.refused.contains(&Change::Front(ports.front())),
             NftElement::Front(front) if !matches!(set, NftSet::ServicePorts | NftSet::Reject) => {
                 self.refused.contains(&Change::Front(*front))
             }
@@ -512,8 +515,8 @@ pub fn together<'a>(parts: impl IntoIterator<Item = &'a (Change, Op)>) -> Op {
 fn part_of(set: NftSet, element: &NftElement) -> Change {
     match element {
         NftElement::Address(address) => Change::Address(set, *address),
-        NftElement::Front(front) | NftElement::Mark(front, _) | NftElement::Source(front, _) => {
-            Change::Front(*front)
-        }
+        NftElement::Front(front) | NftElement::Mark(front, _) => Change::Front(*front),
+        // The other ports stay restricted, so what is refused here opens none of them.
+        NftElement::Source(ports, _) => Change::Front(ports.front()),
     }
 }

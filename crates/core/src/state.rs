@@ -103,6 +103,71 @@ impl fmt::Display for Front {
     }
 }
 
+/// Neighbouring ports of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ports {
+    /// The VIP or node address.
+    pub address: IpAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The first port, host order.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+}
+
+impl Ports {
+    /// Whether a front is one of them.
+    pub fn contains(&self, front: &Front) -> bool {
+        (self.address, self.protocol) == (front.address, front.protocol)
+            && (self.first..=self.last).contains(&front.port)
+    }
+
+    /// The first of them.
+    pub fn front(&self) -> Front {
+        Front {
+            address: self.address,
+            port: self.first,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Whether a front may be in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        (self.address, self.protocol) == (other.address, other.protocol)
+            && self.first <= other.last
+            && other.first <= self.last
+    }
+}
+
+impl From<Front> for Ports {
+    fn from(front: Front) -> Self {
+        Self {
+            address: front.address,
+            protocol: front.protocol,
+            first: front.port,
+            last: front.port,
+        }
+    }
+}
+
+impl fmt::Display for Ports {
+    /// As `nft` writes it: `10.96.0.10 . tcp . 80`, `10.96.0.10 . tcp . 80-90`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} . {} . {}",
+            self.address,
+            self.protocol.nft_name(),
+            self.first
+        )?;
+        if self.first < self.last {
+            write!(f, "-{}", self.last)?;
+        }
+        Ok(())
+    }
+}
+
 /// What identifies a virtual server in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum VirtualServerKey {
@@ -262,7 +327,8 @@ pub enum NftSet {
     Hairpin,
     /// Fronts that only some sources may use.
     Restricted,
-    /// The sources that may: front and network.
+    /// The sources that may: ports and network. What lies between two ports of
+    /// such is not asked for, unless it is restricted.
     AllowedSources,
 }
 
@@ -312,8 +378,8 @@ pub enum NftElement {
     Front(Front),
     /// [`NftSet::MARKS`]: a front and its mark.
     Mark(Front, u32),
-    /// `AllowedSources`: a front and a network, host bits zero.
-    Source(Front, IpNet),
+    /// `AllowedSources`: ports and a network, host bits zero.
+    Source(Ports, IpNet),
 }
 
 impl NftElement {
@@ -321,9 +387,8 @@ impl NftElement {
     pub fn family(&self) -> Family {
         match self {
             Self::Address(address) => Family::of(*address),
-            Self::Front(front) | Self::Mark(front, _) | Self::Source(front, _) => {
-                Family::of(front.address)
-            }
+            Self::Front(front) | Self::Mark(front, _) => Family::of(front.address),
+            Self::Source(ports, _) => Family::of(ports.address),
         }
     }
 }
@@ -341,10 +406,7 @@ impl fmt::Display for NftElement {
                 front(f, x)?;
                 write!(f, " : {mark:#010x}")
             }
-            Self::Source(x, net) => {
-                front(f, x)?;
-                write!(f, " . {net}")
-            }
+            Self::Source(ports, net) => write!(f, "{ports} . {net}"),
         }
     }
 }

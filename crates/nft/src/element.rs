@@ -92,6 +92,13 @@ pub(crate) struct Front {
     pub(crate) port: u16,
 }
 
+/// Neighbouring ports of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ports {
+    pub(crate) front: Front,
+    pub(crate) last: u16,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Protocol {
     Tcp = 6,
@@ -125,7 +132,7 @@ pub(crate) enum Element {
     Address(IpAddr),
     Front(Front),
     Mark(Front, u32),
-    Source(Front, IpNet),
+    Source(Ports, IpNet),
 }
 
 impl Element {
@@ -153,7 +160,7 @@ impl Element {
         match self {
             Self::Address(address) => of(*address),
             Self::Front(front) | Self::Mark(front, _) => of(front.address),
-            Self::Source(front, net) => of(front.address) && of(net.addr()),
+            Self::Source(ports, net) => of(ports.front.address) && of(net.addr()),
         }
     }
 
@@ -166,7 +173,9 @@ impl Element {
             }
             Self::Address(address) => address.to_string(),
             Self::Front(front) | Self::Mark(front, _) => front.key(),
-            Self::Source(front, net) => format!("{} . {net}", front.key()),
+            Self::Source(ports, net) => {
+                format!("{}{} . {net}", ports.front.key(), ports.end())
+            }
         }
     }
 
@@ -175,6 +184,16 @@ impl Element {
         match self {
             Self::Mark(front, mark) => format!("{} : {mark:#010x}", front.key()),
             other => other.key(set),
+        }
+    }
+}
+
+impl Ports {
+    /// What stands behind the first port: `-90`, or nothing where it is the last.
+    fn end(&self) -> String {
+        match self.front.port < self.last {
+            true => format!("-{}", self.last),
+            false => String::new(),
         }
     }
 }
@@ -204,7 +223,7 @@ impl fmt::Display for Element {
             Self::Address(address) => address.fmt(f),
             Self::Front(front) => front.fmt(f),
             Self::Mark(front, mark) => write!(f, "{front} : {mark:#010x}"),
-            Self::Source(front, net) => write!(f, "{front} . {net}"),
+            Self::Source(ports, net) => write!(f, "{}{} . {net}", ports.front, ports.end()),
         }
     }
 }
@@ -214,7 +233,9 @@ fn expected(shape: Shape) -> &'static str {
         Shape::Address | Shape::Pair => "an address: 10.96.0.10",
         Shape::Front => "address, protocol and port: 10.96.0.10 . tcp . 80",
         Shape::Mark => "a front and its mark: 10.96.0.10 . tcp . 80 : 0x00000123",
-        Shape::Source => "a front and a network: 10.96.0.10 . tcp . 80 . 192.0.2.0/24",
+        Shape::Source => {
+            "ports and a network: 10.96.0.10 . tcp . 80 . 192.0.2.0/24, or 80-90 for the port"
+        }
     }
 }
 
@@ -228,12 +249,21 @@ fn parse(shape: Shape, text: &str) -> Option<Element> {
             Some(Element::Mark(parse_front(front)?, mark))
         }
         Shape::Source => {
-            let (front, net) = text.rsplit_once(" . ")?;
+            let (ports, net) = text.rsplit_once(" . ")?;
             let net: IpNet = net.parse().ok()?;
             (net.trunc() == net).then_some(())?;
-            Some(Element::Source(parse_front(front)?, net))
+            Some(Element::Source(parse_ports(ports)?, net))
         }
     }
+}
+
+fn parse_ports(text: &str) -> Option<Ports> {
+    let (front, last) = match text.rsplit_once('-') {
+        Some((front, last)) => (parse_front(front)?, Some(last.parse().ok()?)),
+        None => (parse_front(text)?, None),
+    };
+    let last = last.unwrap_or(front.port);
+    (front.port <= last).then_some(Ports { front, last })
 }
 
 fn parse_front(text: &str) -> Option<Front> {
@@ -314,8 +344,8 @@ fn check_marks(set: Set, sorted: &[Element], forbidden: u32) -> Result<(), Inval
 /// In sorted order a network stands right before those it contains.
 fn check_overlap(sorted: &[Element]) -> Result<(), Invalid> {
     for pair in sorted.windows(2) {
-        if let [Element::Source(front, wide), Element::Source(other, narrow)] = pair
-            && front == other
+        if let [Element::Source(ports, wide), Element::Source(other, narrow)] = pair
+            && ports == other
             && wide.contains(narrow)
         {
             return Err(Invalid::Overlap {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use serde_json::Value;
 
-use crate::element::{Element, Front, Protocol};
+use crate::element::{Element, Front, Ports, Protocol};
 use crate::fixed::{FINGERPRINT_CHAIN, Fixed, MARK_VALUES};
 use crate::json::{Listing, SetObject};
 use crate::set::Shape;
@@ -116,9 +116,9 @@ fn read(shape: Shape, value: &Value) -> Option<Vec<Element>> {
         }
         Shape::Source => {
             let (source, parts) = concat(value)?.split_last()?;
-            let front = front(parts)?;
+            let ports = ports(parts)?;
             let sources = networks(source)?.into_iter();
-            Some(sources.map(|net| Element::Source(front, net)).collect())
+            Some(sources.map(|net| Element::Source(ports, net)).collect())
         }
     }
 }
@@ -141,19 +141,34 @@ fn number(value: &Value) -> Option<u64> {
 }
 
 fn front(parts: &[Value]) -> Option<Front> {
+    let ports = ports(parts)?;
+    (ports.front.port == ports.last).then_some(ports.front)
+}
+
+/// A front, or `{"range": [80, 90]}` in the place of its port.
+fn ports(parts: &[Value]) -> Option<Ports> {
     let [address, protocol, port] = parts else {
         return None;
+    };
+    let number = |value: &Value| u16::try_from(value.as_u64()?).ok();
+    let (first, last) = match port.get("range").and_then(Value::as_array) {
+        Some(range) => match range.as_slice() {
+            [first, last] => (number(first)?, number(last)?),
+            _ => return None,
+        },
+        None => (number(port)?, number(port)?),
     };
     let protocol = match protocol {
         Value::String(name) => Protocol::from_name(name)?,
         // nft has no names without /etc/protocols.
         other => Protocol::from_number(other.as_u64()?)?,
     };
-    Some(Front {
+    let front = Front {
         address: address.as_str()?.parse().ok()?,
         protocol,
-        port: u16::try_from(port.as_u64()?).ok()?,
-    })
+        port: first,
+    };
+    Some(Ports { front, last })
 }
 
 /// `"192.0.2.1"`, `{"prefix": {"addr": .., "len": ..}}` or `{"range": [.., ..]}`.

@@ -113,7 +113,10 @@ fn change_removes_first_and_keeps_marks_in_use() {
         (Set::Vips, &["10.96.0.10", "10.96.0.12"]),
         (Set::InsideMarks, &["10.0.0.1 . tcp . 80 : 0x00000009"]),
         (Set::NodePortMarks, &["10.0.0.4 . tcp . 80 : 0x00000003"]),
-        (Set::AllowedSources, &["10.0.0.1 . tcp . 80 . 10.0.0.0/8"]),
+        (
+            Set::AllowedSources,
+            &["10.0.0.1 . tcp . 80-90 . 10.0.0.0/8"],
+        ),
         (Set::Reject, &["10.0.0.1 . sctp . 80"]),
     ]);
     let change = Change::between(&before, &after);

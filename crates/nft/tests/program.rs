@@ -194,6 +194,7 @@ fn elements_are_read_in_every_form_nft_prints() {
         {"set": {"name": "allowed-sources", "elem": [
             {"concat": ["10.96.0.10", "tcp", 80, "192.0.2.7"]},
             {"concat": ["10.96.0.10", "tcp", 80, {"prefix": {"addr": "10.0.0.0", "len": 8}}]},
+            {"concat": ["10.96.0.10", "tcp", {"range": [8000, 8063]}, "192.0.2.7"]},
             {"concat": ["10.96.0.10", "tcp", 80, {"range": ["172.16.0.0", "172.16.2.255"]}]}]}}"#,
     );
 
@@ -220,6 +221,7 @@ fn elements_are_read_in_every_form_nft_prints() {
             "10.96.0.10 . tcp . 80 . 172.16.0.0/23",
             "10.96.0.10 . tcp . 80 . 172.16.2.0/24",
             "10.96.0.10 . tcp . 80 . 192.0.2.7/32",
+            "10.96.0.10 . tcp . 8000-8063 . 192.0.2.7/32",
         ]
     );
 }
@@ -228,7 +230,7 @@ fn elements_are_read_in_every_form_nft_prints() {
 fn what_no_table_of_ours_holds_is_strange() {
     let observed = observe(
         r#"{"set": {"name": "vips", "elem": ["fd00::1", 7, null]}},
-        {"set": {"name": "rejected", "elem": [{"concat": ["10.96.0.10", "icmp", 80]}]}},
+        {"set": {"name": "rejected", "elem": [{"concat": ["10.96.0.10", "icmp", 80]}, {"concat": ["10.96.0.10", "tcp", {"range": [80, 81]}]}]}},
         {"set": {"name": "hairpin", "elem": [{"concat": ["10.244.1.2", "10.244.1.3"]}]}},
         {"set": {"name": "mark-values", "elem": [9]}},
         {"set": {"name": "somebody-else"}}"#,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::placement::Footprint;
+use super::sources::Restricting;
 use crate::compile::{Claim, Compiled, FrontKind};
 use crate::names::ServiceName;
 use crate::state::VirtualServerKey;
@@ -62,6 +63,7 @@ impl Bid {
 pub(super) struct Claims {
     owners: BTreeMap<VirtualServerKey, Bid>,
     waiting: BTreeMap<VirtualServerKey, BTreeSet<Bid>>,
+    restricting: Restricting,
 }
 
 impl Claims {
@@ -96,8 +98,18 @@ impl Claims {
             footprint.claimant = Some(claimant.clone());
         }
         footprint.claims = wanted.into_keys().collect();
+        let restricted = compiled.restricted_addresses();
+        let service = &claimant.service;
+        let before = &footprint.restricted;
+        rivals.extend(self.restricting.stake(service, before, &restricted));
+        footprint.restricted = restricted.into_iter().collect();
         rivals.remove(&claimant.service);
         rivals
+    }
+
+    /// Who restricts fronts where.
+    pub(super) fn restricting(&self) -> &Restricting {
+        &self.restricting
     }
 
     /// Who holds a front or mark.

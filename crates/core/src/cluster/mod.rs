@@ -7,6 +7,7 @@ mod lists;
 mod objects;
 mod placement;
 mod queries;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

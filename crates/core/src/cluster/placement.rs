@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::claims::{Claimant, Claims};
 use super::health_ports::Wish;
-use crate::compile::{Claim, Compiled, FrontKind, Health, TrafficPolicy};
+use super::sources;
+use crate::compile::{Claim, Compiled, FrontKind, Health, Ranges, TrafficPolicy};
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
 use crate::read::Quoted;
@@ -22,6 +23,8 @@ use crate::warnings::Warnings;
 pub(super) struct Footprint {
     pub(super) claimant: Option<Claimant>,
     pub(super) claims: Box<[VirtualServerKey]>,
+    /// Addresses with fronts that only some may use.
+    pub(super) restricted: Box<[IpAddr]>,
     elements: Box<[(NftSet, NftElement)]>,
     vips: Box<[IpAddr]>,
     pub(super) health: Option<Health>,
@@ -243,6 +246,8 @@ struct Grant {
     vips: BTreeSet<IpAddr>,
     health: Option<Health>,
     warnings: Warnings,
+    /// Fronts that only some may use.
+    restricted: BTreeSet<Front>,
 }
 
 impl Grant {
@@ -259,11 +264,13 @@ impl Grant {
                 _ => grant.win(name, claim, claims),
             }
         }
+        grant.restrict(&compiled.ranges, claims);
         grant
     }
 
     fn win(&mut self, name: &ServiceName, claim: Claim, claims: &Claims) {
         self.vips.extend(claim.bind);
+        self.restricted.extend(claim.restricted());
         self.elements.extend(elements(name, &claim, claims));
         let served = Served {
             service: name.clone(),
@@ -272,6 +279,19 @@ impl Grant {
             kind: claim.kind,
         };
         self.held.insert(claim.key, (served, claim.server));
+    }
+
+    /// Beyond the bound nobody is let in: to open what somebody wanted closed,
+    /// or to half of those it is for, would be worse.
+    fn restrict(&mut self, ranges: &Ranges, claims: &Claims) {
+        match sources::elements(&self.restricted, ranges, claims.restricting()) {
+            Ok(elements) => self.elements.extend(elements),
+            Err(count) => self.warnings.add(format!(
+                "loadBalancerSourceRanges: {count} networks, counted for each run of ports at each \
+                 address, are more than {}; nobody is let in at the load balancer's addresses",
+                sources::MOST
+            )),
+        }
     }
 
     fn lose(&mut self, claim: &Claim, owner: &ServiceName) {

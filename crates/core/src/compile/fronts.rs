@@ -151,8 +151,9 @@ impl<'a> Compiler<'a> {
             .sets()
             .map(|set| (set, NftElement::Front(front)))
             .collect();
-        if address.kind == FrontKind::LoadBalancer {
-            elements.extend(self.shape.ranges.elements(front, self.around.host));
+        let restricted = self.shape.ranges.restrict(front.address);
+        if address.kind == FrontKind::LoadBalancer && restricted {
+            elements.push((NftSet::Restricted, NftElement::Front(front)));
         }
         if address.bind {
             elements.push((NftSet::Vips, NftElement::Address(front.address)));
@@ -248,6 +249,7 @@ impl<'a> Compiler<'a> {
 
     pub(super) fn finish(mut self) -> Compiled {
         self.out.warnings = self.warnings;
+        self.out.ranges = self.shape.ranges;
         self.out
     }
 }

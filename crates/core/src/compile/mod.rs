@@ -17,8 +17,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use crate::k8s;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
@@ -28,6 +26,7 @@ use crate::warnings::{MOST, Warnings};
 
 pub(crate) use self::annotations::is_read;
 pub(crate) use self::ports::{port_number, protocol};
+pub(crate) use self::ranges::Ranges;
 
 use self::addresses::Addresses;
 use self::annotations::Tuning;
@@ -82,6 +81,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Compiled {
     /// Fronts and marks.
     pub(crate) claims: Vec<Claim>,
+    /// Who may use its restricted fronts.
+    pub(crate) ranges: Ranges,
     /// Marks that it uses, and those that it would use if they were free.
     pub(crate) marks: BTreeSet<VirtualServerKey>,
     /// Elements that other Services may ask for too.
@@ -94,6 +95,14 @@ pub(crate) struct Compiled {
     pub(crate) warnings: Warnings,
     /// And in its slices.
     pub(crate) slice_warnings: Vec<Warning>,
+}
+
+impl Compiled {
+    /// Addresses of fronts that only some may use.
+    pub(crate) fn restricted_addresses(&self) -> BTreeSet<IpAddr> {
+        let fronts = self.claims.iter().filter_map(Claim::restricted);
+        fronts.map(|front| front.address).collect()
+    }
 }
 
 /// Which of a Service's traffic policies.
@@ -130,6 +139,17 @@ pub(crate) struct Claim {
     /// Marks for its traffic, by the map that gives them, that for most of it
     /// last; each holds only when the mark is won too.
     pub(crate) marks: Vec<(NftSet, u32)>,
+}
+
+impl Claim {
+    /// Its front, if only some may use that.
+    pub(crate) fn restricted(&self) -> Option<Front> {
+        let mut elements = self.elements.iter();
+        elements.find_map(|(set, element)| match element {
+            NftElement::Front(front) if *set == NftSet::Restricted => Some(*front),
+            _ => None,
+        })
+    }
 }
 
 /// Compiles a Service with its slices. `taken` says whether a mark is that of a
@@ -189,7 +209,7 @@ struct Shape {
     affinity: Option<u32>,
     internal_local: bool,
     external_local: bool,
-    ranges: ranges::Ranges,
+    ranges: Ranges,
 }
 
 impl Shape {
@@ -209,12 +229,7 @@ impl Shape {
                 spec.external_traffic_policy.as_deref(),
                 warnings,
             ),
-            ranges: ranges::read(spec, warnings),
+            ranges: ranges::read(spec, around.host, warnings),
         }
     }
-}
-
-/// A network that may use a front.
-fn source(front: Front, net: IpNet) -> (NftSet, NftElement) {
-    (NftSet::AllowedSources, NftElement::Source(front, net))
 }

@@ -8,45 +8,50 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::Warnings;
 use crate::k8s::ServiceSpec;
 use crate::read::{self, Quoted};
-use crate::state::{Family, Front, NftElement, NftSet};
+use crate::state::Family;
 
 /// Networks that may, by family; `None` is everybody.
 #[derive(Debug, Default)]
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     v4: Option<Vec<IpNet>>,
     v6: Option<Vec<IpNet>>,
+    /// Families in which an address of this host is let in.
+    ours: BTreeSet<Family>,
 }
 
 impl Ranges {
-    /// Elements that hold a front to them. Where an address of this host is let
-    /// in, the front's own is too: a VIP that is bound as an address is the
-    /// source of what the host sends to it.
-    pub(super) fn elements(
-        &self,
-        front: Front,
-        host: &BTreeSet<IpAddr>,
-    ) -> Vec<(NftSet, NftElement)> {
-        let nets = match Family::of(front.address) {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        };
-        let Some(nets) = nets else {
-            return Vec::new();
-        };
-        let restricted = (NftSet::Restricted, NftElement::Front(front));
-        let ours = nets.iter().any(|net| host.iter().any(|a| net.contains(a)));
-        let own = ours.then(|| IpNet::from(front.address));
-        let nets: Vec<IpNet> = nets.iter().copied().chain(own).collect();
-        let sources = IpNet::aggregate(&nets).into_iter();
-        let sources = sources.map(|net| super::source(front, net));
-        std::iter::once(restricted).chain(sources).collect()
+    /// Whether an address is for some only.
+    pub(crate) fn restrict(&self, address: IpAddr) -> bool {
+        self.of_family(address).is_some()
+    }
+
+    /// How many networks an address is for, at most.
+    pub(crate) fn count(&self, address: IpAddr) -> usize {
+        self.of_family(address).map_or(0, |nets| nets.len() + 1)
+    }
+
+    /// The networks that an address is for. Where an address of this host is let
+    /// in, its own is too: a VIP that is bound as an address is the source of
+    /// what the host sends to it.
+    pub(crate) fn of(&self, address: IpAddr) -> Vec<IpNet> {
+        let nets = self.of_family(address).into_iter().flatten().copied();
+        let ours = self.ours.contains(&Family::of(address));
+        let own = ours.then(|| IpNet::from(address));
+        IpNet::aggregate(&nets.chain(own).collect())
+    }
+
+    fn of_family(&self, address: IpAddr) -> Option<&Vec<IpNet>> {
+        match Family::of(address) {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
     }
 }
 
 /// Reads the ranges. A family without any is open, as is one with `/0`; but when
 /// a range cannot be read, a family without another one is closed: opening what
 /// somebody wanted closed would be worse.
-pub(super) fn read(spec: &ServiceSpec, warnings: &mut Warnings) -> Ranges {
+pub(super) fn read(spec: &ServiceSpec, host: &BTreeSet<IpAddr>, warnings: &mut Warnings) -> Ranges {
     let (mut v4, mut v6): (Vec<Ipv4Net>, Vec<Ipv6Net>) = Default::default();
     let mut unread = false;
     for text in &spec.load_balancer_source_ranges {
@@ -67,7 +72,12 @@ pub(super) fn read(spec: &ServiceSpec, warnings: &mut Warnings) -> Ranges {
             IpNet::V6(net) => v6.push(net),
         }
     }
+    let ours = host.iter().filter(|address| match address {
+        IpAddr::V4(address) => v4.iter().any(|net| net.contains(address)),
+        IpAddr::V6(address) => v6.iter().any(|net| net.contains(address)),
+    });
     Ranges {
+        ours: ours.map(|address| Family::of(*address)).collect(),
         v4: closed(Ipv4Net::aggregate(&v4), unread, |net| net.prefix_len()),
         v6: closed(Ipv6Net::aggregate(&v6), unread, |net| net.prefix_len()),
     }

@@ -1,10 +1,17 @@
 //! What an object may cost: warnings, fronts, real servers, source ranges.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::Cluster;
 use crate::event::Kind;
 use crate::fixtures::*;
 use crate::k8s::{Service, ServiceCidr};
+use crate::model::Model;
 use crate::names::Warning;
 use crate::object::Object;
+use crate::state::{Front, NftElement, NftSet, VirtualServerKey};
 
 /// Warnings about a Service with a slice, both as bad as may be.
 fn warnings(service: Service) -> Vec<Warning> {
@@ -125,4 +132,178 @@ fn an_object_that_does_not_decode_is_told_of_in_a_line() {
 
     assert!(error.len() < 1100, "{}", error.len());
     assert!(error.contains("spec.ports: invalid type"), "{error}");
+}
+
+/// Ports that are no neighbours, and networks that do not join.
+fn restricted(ports: u16, networks: usize) -> Service {
+    let service = bare("web", &["10.96.0.1"]).load_balancer("203.0.113.5");
+    let service = (0..ports).fold(service, |s, n| {
+        s.port(&format!("p{n}"), "TCP", 1000 + 2 * i64::from(n))
+    });
+    service.with(|s| {
+        let networks = (0..networks).map(|n| format!("10.{}.{}.0/24", n / 128, n % 128 * 2));
+        s.spec.load_balancer_source_ranges = networks.collect();
+    })
+}
+
+/// Restricted fronts, elements for their sources, and warnings.
+fn counts(service: &Service) -> (usize, usize, Vec<String>) {
+    let mut cluster = cluster();
+    cluster
+        .add(service.clone())
+        .endpoints(service, [ep("10.244.1.7")]);
+    let nft = cluster.state().nft;
+    let count = |set| nft.get(&set).map_or(0, |all| all.len());
+    let warnings = cluster.warnings().into_iter().map(|w| w.message).collect();
+    let counts = (count(NftSet::Restricted), count(NftSet::AllowedSources));
+    (counts.0, counts.1, warnings)
+}
+
+#[test]
+fn the_ports_of_an_address_share_its_source_ranges() {
+    assert_eq!(counts(&restricted(100, 1000)), (100, 1000, vec![]));
+    assert_eq!(counts(&restricted(1000, 3000)), (1000, 3000, vec![]));
+}
+
+#[test]
+fn the_same_range_many_times_counts_once() {
+    let mut service = restricted(100, 1000);
+    let ranges = &mut service.spec.load_balancer_source_ranges;
+    *ranges = vec![ranges.clone(); 20].concat();
+    assert_eq!(counts(&service), (100, 1000, vec![]));
+}
+
+#[test]
+fn with_too_many_source_ranges_nobody_is_let_in() {
+    let (fronts, sources, warnings) = counts(&restricted(100, 4096));
+    assert_eq!((fronts, sources, warnings.len()), (100, 0, 1));
+    assert!(
+        warnings[0].starts_with("loadBalancerSourceRanges: 4097 networks")
+            && warnings[0].contains("more than 4096; nobody is let in"),
+        "{warnings:?}"
+    );
+    // Each address of the load balancer counts.
+    let two = restricted(100, 3000).load_balancer("203.0.113.6");
+    assert_eq!(counts(&two).1, 0);
+}
+
+/// Three Services that share the address of a load balancer port by port.
+fn sharing() -> [Service; 3] {
+    let at = |name: &str, ip: &str, ports: [i64; 2], net: &[&str]| {
+        let service = bare(name, &[ip]).load_balancer("203.0.113.5");
+        let service = service
+            .port("a", "TCP", ports[0])
+            .port("b", "TCP", ports[1]);
+        service.with(|s| {
+            s.spec.load_balancer_source_ranges = net.iter().map(ToString::to_string).collect();
+        })
+    };
+    [
+        at(
+            "one",
+            "10.96.0.1",
+            [80, 84],
+            &["10.0.0.0/8", "172.16.0.0/12"],
+        ),
+        at("two", "10.96.0.2", [81, 83], &["10.0.0.0/9"]),
+        at("open", "10.96.0.3", [82, 85], &[]),
+    ]
+}
+
+fn cluster_of(services: &[Service]) -> Cluster {
+    let mut cluster = cluster();
+    for service in services {
+        cluster
+            .add(service.clone())
+            .endpoints(service, [ep("10.244.1.7")]);
+    }
+    cluster.compile();
+    cluster
+}
+
+/// What the restricted fronts of some of the Services are open to.
+fn wanted(services: &[Service]) -> BTreeMap<Front, BTreeSet<IpNet>> {
+    let mut wanted = BTreeMap::new();
+    for service in services {
+        let ranges = &service.spec.load_balancer_source_ranges;
+        let nets: BTreeSet<IpNet> = ranges.iter().map(|net| net.parse().unwrap()).collect();
+        for port in service.spec.ports.iter().filter(|_| !nets.is_empty()) {
+            let front = format!("203.0.113.5:{}/TCP", port.port);
+            wanted.insert(front.parse().unwrap(), nets.clone());
+        }
+    }
+    wanted
+}
+
+fn open_to(model: &Model, front: Front) -> Option<BTreeSet<IpNet>> {
+    let sources = model.sources(front)?.into_iter();
+    let nets = sources.map(|source| match source {
+        NftElement::Source(_, net) => net,
+        other => panic!("{other}"),
+    });
+    Some(nets.collect())
+}
+
+#[test]
+fn services_that_share_an_address_are_never_open_to_each_others_sources() {
+    let some = |bits: usize| -> Vec<Service> {
+        let all = sharing().into_iter().enumerate();
+        all.filter(|(n, _)| bits & (1 << n) != 0)
+            .map(|(_, service)| service)
+            .collect()
+    };
+    for (from, to) in (0..8).flat_map(|from| (0..8).map(move |to| (from, to))) {
+        let (before, after) = (wanted(&some(from)), wanted(&some(to)));
+        let mut cluster = cluster_of(&some(from));
+        let mut model = Model::new(cluster.state());
+        let goal = {
+            let gone = some(from & !to);
+            gone.into_iter().for_each(|s| _ = cluster.remove(s));
+            for service in some(to & !from) {
+                cluster
+                    .add(service.clone())
+                    .endpoints(&service, [ep("10.244.1.7")]);
+            }
+            cluster.state()
+        };
+        // A change leads where a fresh start leads.
+        assert_eq!(goal.nft, cluster_of(&some(to)).state().nft, "{from} {to}");
+        for op in &plan(model.state(), &goal).ops {
+            model.step(op).unwrap();
+            for (front, nets) in before.iter().chain(&after) {
+                let stays = before.contains_key(front) && after.contains_key(front);
+                let open = open_to(&model, *front);
+                let key = VirtualServerKey::Front(*front);
+                let served = model.state().virtual_servers.contains_key(&key);
+                match open {
+                    Some(open) if stays => assert_eq!(open, *nets, "{from} {to}: {front}"),
+                    Some(open) => assert!(open.is_subset(nets), "{from} {to}: {front}"),
+                    None => assert!(!served && !stays, "{from} {to}: {front} is open to all"),
+                }
+            }
+        }
+        assert_eq!(model.state(), &goal);
+    }
+}
+
+#[test]
+fn what_others_restrict_at_an_address_counts_against_nobody_who_has_few() {
+    let [one, two, _] = sharing();
+    let heavy = two.with(|s| {
+        let networks = (0..4000).map(|n| format!("10.{}.{}.0/24", n / 128, n % 128 * 2));
+        s.spec.load_balancer_source_ranges = networks.collect();
+    });
+    let mut cluster = cluster_of(&[one.clone(), heavy.clone()]);
+    let model = Model::new(cluster.state());
+
+    for (front, nets) in wanted(&[one]) {
+        assert_eq!(open_to(&model, front), Some(nets));
+    }
+    // Two runs of 4,000: its own fronts are closed, and it is told.
+    for front in wanted(std::slice::from_ref(&heavy)).into_keys() {
+        assert_eq!(open_to(&model, front), Some(BTreeSet::new()));
+    }
+    let told = cluster.warnings();
+    assert!(told.iter().all(|w| w.object == "Service default/two"));
+    assert_eq!(told.len(), 1);
 }

@@ -196,9 +196,8 @@ impl Seen {
     fn sets(&self, front: &Front) -> Vec<&'static str> {
         let names = |(set, elements): (&NftSet, &BTreeSet<NftElement>)| {
             let named = elements.iter().any(|element| match element {
-                NftElement::Front(of) | NftElement::Mark(of, _) | NftElement::Source(of, _) => {
-                    of == front
-                }
+                NftElement::Front(of) | NftElement::Mark(of, _) => of == front,
+                NftElement::Source(of, _) => of.contains(front),
                 NftElement::Address(_) => false,
             });
             named.then(|| convert::set(*set).kernel_name())
@@ -212,7 +211,7 @@ impl Seen {
         }
         let elements = self.state.nft.get(&NftSet::AllowedSources);
         let nets = elements.into_iter().flatten().filter_map(|x| match x {
-            NftElement::Source(of, net) if of == front => Some(net.to_string()),
+            NftElement::Source(of, net) if of.contains(front) => Some(net.to_string()),
             _ => None,
         });
         let nets: Vec<_> = nets.collect();
@@ -342,7 +341,7 @@ mod tests {
     fn a_front_is_told_with_all_its_layers() {
         let mut seen = seen(&[NftSet::ServicePorts, NftSet::Masquerade, NftSet::Restricted]);
         let net = "192.0.2.0/24".parse().expect("a network");
-        let source = NftElement::Source(front(), net);
+        let source = NftElement::Source(front().into(), net);
         seen.state
             .nft
             .insert(NftSet::AllowedSources, [source].into());

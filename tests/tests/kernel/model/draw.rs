@@ -103,7 +103,7 @@ impl Draw {
                 };
                 (
                     NftSet::AllowedSources,
-                    NftElement::Source(front, parsed(net)),
+                    NftElement::Source(front.into(), parsed(net)),
                 )
             }
         }

@@ -74,6 +74,14 @@ fn full(family: Family) -> Elements {
             Set::AllowedSources,
             format!("{} . {everything}", front("udp")),
         ),
+        (
+            Set::AllowedSources,
+            format!("{vip} . tcp . 54-65535 . {net}"),
+        ),
+        (
+            Set::AllowedSources,
+            format!("{vip} . sctp . 64-127 . {net}"),
+        ),
     ]);
     for set in Set::ALL {
         all.entry(set)

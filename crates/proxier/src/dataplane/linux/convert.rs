@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ipvs_netlink as ipvs;
 use kube_ipvs_core::plan::Settings;
 use kube_ipvs_core::state::{
-    Family, Flags, Front, NftElement, NftSet, NftState, Persistence, Protocol, RealServer,
+    Family, Flags, Front, NftElement, NftSet, NftState, Persistence, Ports, Protocol, RealServer,
     RealServerKey, VirtualServer, VirtualServerKey,
 };
 use kube_ipvs_nft as nft;
@@ -224,10 +224,22 @@ fn element(set: NftSet, text: &str) -> Option<NftElement> {
         }
         NftSet::AllowedSources => {
             let (at, net) = text.rsplit_once(" . ")?;
-            Some(NftElement::Source(front(at)?, net.parse().ok()?))
+            Some(NftElement::Source(ports(at)?, net.parse().ok()?))
         }
         _ => front(text).map(NftElement::Front),
     }
+}
+
+fn ports(text: &str) -> Option<Ports> {
+    let (start, last) = match text.rsplit_once('-') {
+        Some((start, last)) => (start, Some(last.parse().ok()?)),
+        None => (text, None),
+    };
+    let ports = Ports::from(front(start)?);
+    Some(Ports {
+        last: last.unwrap_or(ports.first),
+        ..ports
+    })
 }
 
 fn front(text: &str) -> Option<Front> {
@@ -279,7 +291,16 @@ mod tests {
             ),
             (
                 NftSet::AllowedSources,
-                BTreeSet::from([NftElement::Source(at, "192.0.2.0/24".parse().unwrap())]),
+                BTreeSet::from([
+                    NftElement::Source(at.into(), "192.0.2.0/24".parse().unwrap()),
+                    NftElement::Source(
+                        Ports {
+                            last: 90,
+                            ..at.into()
+                        },
+                        "198.51.100.0/24".parse().unwrap(),
+                    ),
+                ]),
             ),
         ]);
         let mut read = NftState::new();
