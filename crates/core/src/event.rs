@@ -86,8 +86,10 @@ pub enum Event {
     ListCompleted(Kind),
     /// All addresses of this host, ours on the dummy link left out.
     HostAddresses(Vec<HostAddress>),
-    /// Addresses that must never become VIPs here: of other Nodes, API server
-    /// endpoints, gateways.
+    /// Default gateways of this host: they never become VIPs here.
+    Gateways(BTreeSet<IpAddr>),
+    /// Addresses of other Nodes and API server endpoints: they do not become
+    /// VIPs here, but for a ClusterIP, which nobody's object can take away.
     Protected(BTreeSet<IpAddr>),
     /// Addresses that Services claim and nobody could hold against those of other
     /// Nodes: they do not become VIPs here until somebody has.

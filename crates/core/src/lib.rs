@@ -30,7 +30,7 @@ pub mod text;
 mod warnings;
 
 pub use cluster::{Cluster, HealthCheck};
-pub use compile::{FrontKind, TrafficPolicy};
+pub use compile::{FrontKind, TrafficPolicy, Withheld};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, ObjectRef};

@@ -25,6 +25,8 @@ pub struct Options {
     pub node_port_servers: NodePortServers,
     /// The node's own addresses, when the operator gave them; otherwise the Node object's.
     pub node_addresses: Vec<IpAddr>,
+    /// Networks of the cluster's pods, as far as the operator named them.
+    pub pod_networks: Vec<IpNet>,
     /// Networks from which `externalIPs` are honoured; empty ignores all of them.
     pub allow_external_ips: Vec<IpNet>,
     /// Masquerade everything sent to a cluster address.
@@ -74,6 +76,7 @@ impl Default for Options {
             node_port_addresses: NodePortAddresses::All,
             node_port_servers: NodePortServers::Auto,
             node_addresses: Vec::new(),
+            pod_networks: Vec::new(),
             allow_external_ips: Vec::new(),
             masquerade_all: false,
             detect_local: false,

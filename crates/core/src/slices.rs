@@ -51,6 +51,8 @@ pub(crate) struct Endpoint {
     pub(crate) terminating: bool,
     /// On this node.
     pub(crate) local: bool,
+    /// On some node that is named, as those of pods are.
+    pub(crate) on_node: bool,
     pub(crate) node_hint: NodeHint,
     /// Zones that should use it.
     pub(crate) zones: Box<[Arc<str>]>,
@@ -186,6 +188,7 @@ fn read_endpoint(
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
+        on_node: endpoint.node_name.as_deref().is_some_and(|n| !n.is_empty()),
         local: endpoint.node_name.as_deref() == Some(node) && !node.is_empty(),
         node_hint,
         zones: hints

@@ -18,8 +18,8 @@ mod traffic;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kube_ipvs_core::TrafficPolicy;
 use kube_ipvs_core::state::Family;
+use kube_ipvs_core::{TrafficPolicy, Withheld};
 use prometheus_client::registry::Registry;
 
 use crate::source::kube::SourceStatus;
@@ -173,6 +173,12 @@ impl Metrics {
         let mut labels = ip_family(family);
         labels.insert(0, ("traffic_policy", policy.into()));
         set(&self.inner.series.no_local_endpoints, labels, n as f64);
+    }
+
+    /// How many addresses of Services are not served, being somebody else's.
+    pub fn withheld_addresses(&self, reason: Withheld, n: usize) {
+        let labels = vec![("reason", reason.name().into())];
+        set(&self.inner.series.withheld, labels, n as f64);
     }
 
     /// A health path was answered with a status code.
@@ -421,6 +427,17 @@ mod tests {
         assert!(text.contains("# TYPE kubeproxy_proxy_healthz_total counter\n"));
         assert!(text.contains("kubeproxy_proxy_healthz_total{code=\"503\"} 1\n"));
         assert!(text.contains("kubeproxy_sync_proxy_rules_endpoint_changes_total 2\n"));
+    }
+
+    #[test]
+    fn withheld_addresses_are_told_by_whose_they_are() {
+        let metrics = Metrics::new();
+
+        metrics.withheld_addresses(Withheld::ServiceCidr, 2);
+
+        let text = metrics.render(Instant::now());
+        let line = "kube_ipvs_withheld_addresses{reason=\"service-cidr\"} 2\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

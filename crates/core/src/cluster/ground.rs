@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
+use super::networks::{Lifelines, ServiceCidrs, without_cluster_addresses};
+use super::territory::Territory;
 use crate::compile::Surroundings;
 use crate::event::HostAddress;
 use crate::k8s::{Node, Service, ZONE_LABEL};
@@ -16,11 +20,14 @@ use crate::state::Family;
 pub(super) struct Ground {
     /// As a source told; none before it did.
     told_host: Option<BTreeSet<IpAddr>>,
+    host_networks: BTreeSet<IpNet>,
+    gateways: BTreeSet<IpAddr>,
     told_protected: BTreeSet<IpAddr>,
     told_unchecked: BTreeSet<IpAddr>,
     api_servers: BTreeSet<IpAddr>,
     node: Option<Box<Node>>,
     other_nodes: BTreeMap<String, BTreeSet<IpAddr>>,
+    service_cidrs: ServiceCidrs,
     derived: Derived,
 }
 
@@ -31,6 +38,9 @@ struct Derived {
     node_ports: Vec<IpAddr>,
     protected: BTreeSet<IpAddr>,
     unchecked: BTreeSet<IpAddr>,
+    gateways: BTreeSet<IpAddr>,
+    service_networks: BTreeSet<IpNet>,
+    pod_networks: BTreeSet<IpNet>,
     zone: Option<String>,
     warnings: Vec<Warning>,
 }
@@ -40,13 +50,30 @@ struct Derived {
 pub(super) struct Change {
     /// Addresses that became, or ceased to be, this host's, protected or unchecked.
     addresses: BTreeSet<IpAddr>,
+    /// Networks that became, or ceased to be, the Services' or the pods'.
+    networks: BTreeSet<IpNet>,
     node_ports: bool,
     zone: bool,
 }
 
 impl Change {
     pub(super) fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && !self.node_ports && !self.zone
+        self.addresses.is_empty() && self.networks.is_empty() && !self.node_ports && !self.zone
+    }
+
+    /// Addresses that became, or ceased to be, somebody else's.
+    pub(super) fn addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.addresses
+    }
+
+    /// Whether a Service with this endpoint must be compiled again.
+    pub(super) fn concerns_endpoint(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether networks changed.
+    pub(super) fn moves_networks(&self) -> bool {
+        !self.networks.is_empty()
     }
 
     /// Whether a Service must be compiled again.
@@ -56,11 +83,11 @@ impl Change {
         if self.zone || (self.node_ports && ports.any(|p| p.node_port.is_some_and(|n| n != 0))) {
             return true;
         }
-        if self.addresses.is_empty() {
+        if self.addresses.is_empty() && self.networks.is_empty() {
             return false;
         }
         // Whether this host is let in depends on its addresses.
-        if !spec.load_balancer_source_ranges.is_empty() {
+        if !self.addresses.is_empty() && !spec.load_balancer_source_ranges.is_empty() {
             return true;
         }
         let ingress = &service.status.load_balancer.ingress;
@@ -73,7 +100,9 @@ impl Change {
             .chain(balanced);
         texts.any(|text| {
             let read = read::address(text);
-            read.is_some_and(|read| self.addresses.contains(&read.value))
+            read.is_some_and(|read| {
+                self.addresses.contains(&read.value) || self.concerns_endpoint(read.value)
+            })
         })
     }
 }
@@ -82,19 +111,32 @@ impl Ground {
     pub(super) fn new(options: &Options) -> Self {
         let mut ground = Self {
             told_host: None,
+            host_networks: BTreeSet::new(),
+            gateways: BTreeSet::new(),
             told_protected: BTreeSet::new(),
             told_unchecked: BTreeSet::new(),
             api_servers: BTreeSet::new(),
             node: None,
             other_nodes: BTreeMap::new(),
+            service_cidrs: ServiceCidrs::new(),
             derived: Derived::default(),
         };
         ground.derive(options);
         ground
     }
 
-    pub(super) fn surroundings<'a>(&'a self, options: &'a Options) -> Surroundings<'a> {
+    pub(super) fn surroundings<'a>(
+        &'a self,
+        options: &'a Options,
+        territory: &'a Territory,
+        vips: &'a BTreeSet<IpAddr>,
+    ) -> Surroundings<'a> {
         Surroundings {
+            gateways: &self.derived.gateways,
+            service_networks: &self.derived.service_networks,
+            pod_networks: &self.derived.pod_networks,
+            territory,
+            vips,
             options,
             host: &self.derived.host,
             node_ports: &self.derived.node_ports,
@@ -128,8 +170,42 @@ impl Ground {
 
     pub(super) fn host_addresses(&mut self, told: &[HostAddress], options: &Options) -> Change {
         let told = told.iter().filter(|host| host.link != options.link);
-        self.told_host = Some(told.map(|host| host.address).collect());
+        self.told_host = Some(told.clone().map(|host| host.address).collect());
+        let networks = told.filter(|at| {
+            let shared = at.prefix < Family::of(at.address).host_prefix();
+            shared && unusable(at.address).is_none()
+        });
+        self.host_networks = networks
+            .filter_map(|at| IpNet::new(at.address, at.prefix).ok())
+            .collect();
         self.derive(options)
+    }
+
+    pub(super) fn gateways(&mut self, gateways: BTreeSet<IpAddr>, options: &Options) -> Change {
+        self.gateways = gateways;
+        self.derive(options)
+    }
+
+    pub(super) fn service_cidr(
+        &mut self,
+        name: &str,
+        read: Option<(BTreeSet<IpNet>, Vec<Warning>)>,
+        options: &Options,
+    ) -> Change {
+        match read {
+            Some(read) => self.service_cidrs.insert(name.to_owned(), read),
+            None => self.service_cidrs.remove(name),
+        };
+        self.derive(options)
+    }
+
+    pub(super) fn service_cidr_names(&self) -> impl Iterator<Item = &str> {
+        self.service_cidrs.keys().map(String::as_str)
+    }
+
+    /// Networks of cluster addresses that make sense on this node.
+    pub(super) fn service_networks(&self) -> &BTreeSet<IpNet> {
+        &self.derived.service_networks
     }
 
     pub(super) fn protect(&mut self, addresses: BTreeSet<IpAddr>, options: &Options) -> Change {
@@ -170,6 +246,11 @@ impl Ground {
         self.derive(options)
     }
 
+    fn pod_networks(&self, options: &Options) -> BTreeSet<IpNet> {
+        let ours = self.node.iter().flat_map(|node| pod_cidrs(node));
+        options.pod_networks.iter().copied().chain(ours).collect()
+    }
+
     fn derive(&mut self, options: &Options) -> Change {
         let own: Vec<IpAddr> = match options.node_addresses.as_slice() {
             [] => self
@@ -188,14 +269,29 @@ impl Ground {
         protected.extend(&self.api_servers);
         protected.extend(self.other_nodes.values().flatten());
         protected.extend(&own);
+        protected.extend(&self.gateways);
         let (node_ports, mut warnings) = node_ports(&host, &own, options);
         warnings.extend(self.node.iter().flat_map(|node| oddities(node)));
+        let pods = self.pod_networks(options);
+        let lifelines = Lifelines {
+            own: &own,
+            host: &self.host_networks,
+            gateways: &self.gateways,
+            pods: &pods,
+        };
+        let (service_networks, odd) = lifelines.service_networks(&self.service_cidrs);
+        warnings.extend(odd);
+        warnings.extend(without_cluster_addresses(&mut protected, &service_networks));
+        let pod_networks = lifelines.pods_alone();
         let labels = self.node.as_ref().map(|node| &node.metadata.labels);
         let derived = Derived {
             host,
             node_ports,
             protected,
             unchecked: self.told_unchecked.clone(),
+            gateways: self.gateways.clone(),
+            service_networks,
+            pod_networks,
             zone: labels.and_then(|labels| labels.get(ZONE_LABEL).cloned()),
             warnings,
         };
@@ -204,12 +300,22 @@ impl Ground {
         let mut moved: BTreeSet<IpAddr> = &before.host ^ &now.host;
         moved.extend(&before.protected ^ &now.protected);
         moved.extend(&before.unchecked ^ &now.unchecked);
+        moved.extend(&before.gateways ^ &now.gateways);
+        let mut networks = &before.service_networks ^ &now.service_networks;
+        networks.extend(&before.pod_networks ^ &now.pod_networks);
         Change {
             addresses: moved,
+            networks,
             node_ports: before.node_ports != now.node_ports,
             zone: before.zone != now.zone,
         }
     }
+}
+
+/// The networks of a Node's pods.
+fn pod_cidrs(node: &Node) -> impl Iterator<Item = IpNet> {
+    let all = node.spec.pod_cidrs.iter();
+    all.filter_map(|text| Some(read::network(text)?.value))
 }
 
 /// What is odd about the way a Node's addresses are written.

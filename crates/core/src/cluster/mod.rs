@@ -4,16 +4,16 @@ mod claims;
 mod ground;
 mod health_ports;
 mod lists;
+mod networks;
 mod objects;
 mod placement;
 mod queries;
 mod sources;
+mod territory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-use ipnet::IpNet;
 
 use self::claims::Claims;
 use self::ground::{Change, Ground};
@@ -21,10 +21,11 @@ use self::health_ports::{HealthPorts, moved};
 use self::lists::Lists;
 use self::objects::Entry;
 use self::placement::Placement;
+pub(crate) use self::territory::Territory;
 use crate::compile::compile;
 use crate::diff::Touched;
 use crate::event::{Event, Kind, ObjectRef};
-use crate::names::{ServiceName, Warning};
+use crate::names::ServiceName;
 use crate::object::Object;
 use crate::options::Options;
 use crate::slices::Interner;
@@ -51,7 +52,7 @@ pub struct Cluster {
     entries: BTreeMap<ServiceName, Entry>,
     /// Which Service a slice belongs to, since a deletion does not say.
     slice_owners: BTreeMap<ServiceName, ServiceName>,
-    service_cidrs: BTreeMap<String, (BTreeSet<IpNet>, Vec<Warning>)>,
+    territory: Territory,
     ground: Ground,
     lists: Lists,
     names: Interner,
@@ -68,12 +69,12 @@ impl Cluster {
     /// An empty cluster.
     pub fn new(options: Options) -> Self {
         Self {
+            territory: Territory::default(),
             ground: Ground::new(&options),
             lists: Lists::new(options.wait_for_node),
             options,
             entries: BTreeMap::new(),
             slice_owners: BTreeMap::new(),
-            service_cidrs: BTreeMap::new(),
             names: Interner::default(),
             dirty: BTreeSet::new(),
             notable: BTreeSet::new(),
@@ -94,6 +95,10 @@ impl Cluster {
             Event::ListCompleted(kind) => self.list_completed(kind),
             Event::HostAddresses(addresses) => {
                 let change = self.ground.host_addresses(&addresses, &self.options);
+                self.ground_changed(&change);
+            }
+            Event::Gateways(addresses) => {
+                let change = self.ground.gateways(addresses, &self.options);
                 self.ground_changed(&change);
             }
             Event::Protected(addresses) => {
@@ -149,7 +154,10 @@ impl Cluster {
         let claimant = entry.claimant(name);
         let mut compiled = match &entry.service {
             Some(service) => {
-                let around = self.ground.surroundings(&self.options);
+                let vips = &self.placement.desired().vips;
+                let around = self
+                    .ground
+                    .surroundings(&self.options, &self.territory, vips);
                 let taken = |mark, family| {
                     let mark = VirtualServerKey::Mark { mark, family };
                     self.claims.is_taken(mark, &claimant)
@@ -168,8 +176,9 @@ impl Cluster {
         let node_ports = self.ground.node_ports();
         self.health_ports
             .decide(name, &mut compiled, node_ports, &self.claims);
-        self.placement
-            .place(name, &mut entry.footprint, compiled, &self.claims, touched);
+        let vips =
+            self.placement
+                .place(name, &mut entry.footprint, compiled, &self.claims, touched);
         if entry.footprint.is_notable() {
             self.notable.insert(name.clone());
         } else {
@@ -179,6 +188,7 @@ impl Cluster {
             self.entries.remove(name);
         }
         self.dirty.extend(rivals);
+        self.mark_endpoints(&vips);
     }
 
     /// What the kernel should hold, as of the last [`Self::compile`].
@@ -192,8 +202,9 @@ impl Cluster {
             Object::Service(service) => self.upsert_service(*service),
             Object::EndpointSlice(slice) => self.upsert_slice(&slice),
             Object::ServiceCidr(cidr) => {
-                let name = cidr.metadata.name.clone();
-                self.service_cidrs.insert(name, objects::networks(&cidr));
+                let (name, read) = (&cidr.metadata.name, objects::networks(&cidr));
+                let change = self.ground.service_cidr(name, Some(read), &self.options);
+                self.ground_changed(&change);
             }
             Object::Node(node) => {
                 let change = self.ground.node_changed(*node, &self.options);
@@ -208,13 +219,17 @@ impl Cluster {
         match object.kind {
             Kind::Service => {
                 if let Some(entry) = self.entries.get_mut(&name) {
-                    entry.service = None;
+                    let before = entry.service.take();
+                    let moved = self.territory.service(&name, before.as_ref(), None);
                     self.dirty.insert(name);
+                    self.mark_around(&moved);
                 }
             }
             Kind::EndpointSlice => self.remove_slice(&name),
             Kind::ServiceCidr => {
-                self.service_cidrs.remove(&object.name);
+                let name = &object.name;
+                let change = self.ground.service_cidr(name, None, &self.options);
+                self.ground_changed(&change);
             }
             Kind::Node => {
                 let change = self.ground.node_gone(&object.name, &self.options);
@@ -242,10 +257,8 @@ impl Cluster {
                     .collect()
             }
             Kind::ServiceCidr => {
-                let cidrs = self.service_cidrs.keys();
-                cidrs
-                    .map(|name| ("".into(), name.as_str().into()))
-                    .collect()
+                let cidrs = self.ground.service_cidr_names();
+                cidrs.map(|name| ("".into(), name.into())).collect()
             }
             Kind::Node => {
                 let nodes = self.ground.node_names();
@@ -272,6 +285,31 @@ impl Cluster {
         let concerned = self.entries.iter().filter(|(_, entry)| {
             let service = entry.service.as_ref();
             service.is_some_and(|service| change.concerns(service))
+                || (change.moves_networks()
+                    && entry.addresses().any(|at| change.concerns_endpoint(at)))
+        });
+        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
+        self.mark_endpoints(change.addresses());
+    }
+
+    /// Marks the Services that ask for one of these addresses from outside or
+    /// have an endpoint there: whose it is has changed.
+    fn mark_around(&mut self, addresses: &BTreeSet<IpAddr>) {
+        self.dirty.extend(self.territory.outside(addresses));
+        self.mark_endpoints(addresses);
+    }
+
+    /// Marks the Services with an endpoint at one of these addresses. Only where
+    /// there is one are all looked through: it is a mistake to begin with.
+    fn mark_endpoints(&mut self, addresses: &BTreeSet<IpAddr>) {
+        let is_endpoint = |at: &&IpAddr| self.territory.is_endpoint(**at, None);
+        let addresses: BTreeSet<IpAddr> = addresses.iter().filter(is_endpoint).copied().collect();
+        if addresses.is_empty() {
+            return;
+        }
+        let concerned = self.entries.iter().filter(|(_, entry)| {
+            let mut endpoints = entry.addresses();
+            endpoints.any(|at| addresses.contains(&at))
         });
         self.dirty.extend(concerned.map(|(name, _)| name.clone()));
     }

@@ -1,6 +1,7 @@
 //! Services and their slices, as they are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -30,6 +31,12 @@ impl Entry {
         self.service.is_none() && self.slices.is_empty() && self.footprint.is_empty()
     }
 
+    /// The addresses of all its endpoints.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let endpoints = self.slices.values().flat_map(|slice| &slice.endpoints);
+        endpoints.map(|endpoint| endpoint.address)
+    }
+
     pub(super) fn claimant(&self, name: &ServiceName) -> Claimant {
         let service = self.service.as_ref();
         let created = service.and_then(|service| service.metadata.creation_timestamp);
@@ -57,8 +64,13 @@ impl Cluster {
             .retain(|key, _| key == HEADLESS_LABEL || key == SERVICE_PROXY_NAME_LABEL);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
+            let before = entry.service.take();
+            let moved = self
+                .territory
+                .service(&name, before.as_ref(), Some(&service));
             entry.service = Some(service);
             self.dirty.insert(name);
+            self.mark_around(&moved);
         }
     }
 
@@ -83,7 +95,12 @@ impl Cluster {
         if entry.slices.get(&name.name) == Some(&slice) {
             return;
         }
+        let before = entry.slices.remove(&name.name);
+        let moved = self
+            .territory
+            .slice(&name.namespace, before.as_ref(), Some(&slice));
         entry.slices.insert(name.name.clone(), slice);
+        self.dirty.extend(self.territory.outside(&moved));
         self.slice_owners.insert(name, service.clone());
         self.slices_changed(service);
     }
@@ -93,7 +110,9 @@ impl Cluster {
             return;
         };
         if let Some(entry) = self.entries.get_mut(&service) {
-            entry.slices.remove(&name.name);
+            let before = entry.slices.remove(&name.name);
+            let moved = self.territory.slice(&name.namespace, before.as_ref(), None);
+            self.dirty.extend(self.territory.outside(&moved));
         }
         self.slices_changed(service);
     }

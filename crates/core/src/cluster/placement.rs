@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::claims::{Claimant, Claims};
 use super::health_ports::Wish;
 use super::sources;
-use crate::compile::{Claim, Compiled, FrontKind, Health, Ranges, TrafficPolicy};
+use crate::compile::{Claim, Compiled, FrontKind, Health, Ranges, TrafficPolicy, Withheld};
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
 use crate::read::Quoted;
@@ -31,6 +31,7 @@ pub(super) struct Footprint {
     /// The health-check node port it asks for, whoever answers there.
     pub(super) health_wish: Option<Wish>,
     without_local: Box<[(TrafficPolicy, Family)]>,
+    withheld: Box<[Withheld]>,
     pub(super) warnings: Box<[Warning]>,
     /// Fronts and marks it holds.
     held: Box<[VirtualServerKey]>,
@@ -81,9 +82,15 @@ pub(super) struct Placement {
     draining: BTreeSet<(VirtualServerKey, RealServerKey)>,
     /// Services by the `Local` policy that has no endpoint here.
     without_local: BTreeMap<(TrafficPolicy, Family), u32>,
+    /// Addresses of Services that are not served, by reason.
+    withheld: BTreeMap<Withheld, u32>,
 }
 
 impl Placement {
+    pub(super) fn withheld(&self, reason: Withheld) -> u32 {
+        self.withheld.get(&reason).copied().unwrap_or_default()
+    }
+
     pub(super) fn desired(&self) -> &KernelState {
         &self.desired
     }
@@ -105,7 +112,8 @@ impl Placement {
         self.served.iter()
     }
 
-    /// Replaces what a Service was given by what it is given now.
+    /// Replaces what a Service was given by what it is given now. Returns the
+    /// VIPs that came or went.
     pub(super) fn place(
         &mut self,
         name: &ServiceName,
@@ -113,7 +121,7 @@ impl Placement {
         mut compiled: Compiled,
         claims: &Claims,
         touched: &mut Touched,
-    ) {
+    ) -> BTreeSet<IpAddr> {
         let without_local = std::mem::take(&mut compiled.without_local);
         let mut slice_warnings = std::mem::take(&mut compiled.slice_warnings);
         let mut grant = Grant::of(name, compiled, claims);
@@ -131,7 +139,8 @@ impl Placement {
             self.set_server(key, server, touched);
         }
         self.swap_elements(&footprint.elements, &grant.elements, touched);
-        self.swap_vips(&footprint.vips, &grant.vips, touched);
+        let moved = self.swap_vips(&footprint.vips, &grant.vips);
+        touched.vips.extend(&moved);
         for lacking in &footprint.without_local {
             one_less(&mut self.without_local, lacking);
         }
@@ -146,6 +155,14 @@ impl Placement {
         let mut warnings = grant.warnings.finish();
         warnings.append(&mut slice_warnings);
         footprint.warnings = warnings.into();
+        for reason in &footprint.withheld {
+            one_less(&mut self.withheld, reason);
+        }
+        for reason in &grant.withheld {
+            *self.withheld.entry(*reason).or_default() += 1;
+        }
+        footprint.withheld = grant.withheld.into();
+        moved
     }
 
     fn set_server(
@@ -207,11 +224,12 @@ impl Placement {
         }
     }
 
-    fn swap_vips(&mut self, before: &[IpAddr], after: &BTreeSet<IpAddr>, touched: &mut Touched) {
+    fn swap_vips(&mut self, before: &[IpAddr], after: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let mut moved = BTreeSet::new();
         for vip in before.iter().filter(|vip| !after.contains(vip)) {
             if !one_less(&mut self.more_vips, vip) {
                 self.desired.vips.remove(vip);
-                touched.vips.insert(*vip);
+                moved.insert(*vip);
             }
         }
         for vip in after
@@ -219,10 +237,11 @@ impl Placement {
             .filter(|vip| before.binary_search(vip).is_err())
         {
             match self.desired.vips.insert(*vip) {
-                true => _ = touched.vips.insert(*vip),
+                true => _ = moved.insert(*vip),
                 false => *self.more_vips.entry(*vip).or_default() += 1,
             }
         }
+        moved
     }
 }
 
@@ -248,6 +267,7 @@ struct Grant {
     warnings: Warnings,
     /// Fronts that only some may use.
     restricted: BTreeSet<Front>,
+    withheld: Vec<Withheld>,
 }
 
 impl Grant {
@@ -256,6 +276,7 @@ impl Grant {
             elements: compiled.shared,
             health: compiled.health,
             warnings: compiled.warnings,
+            withheld: compiled.withheld,
             ..Self::default()
         };
         for claim in compiled.claims {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::objects::Entry;
 use super::{Cluster, HealthCheck};
-use crate::compile::{FrontKind, TrafficPolicy};
+use crate::compile::{FrontKind, TrafficPolicy, Withheld};
 use crate::k8s::{Node, Service};
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
@@ -22,11 +22,7 @@ impl Cluster {
     /// What is wrong with the objects, as of the last [`Self::compile`].
     pub fn warnings(&self) -> Vec<Warning> {
         let services = self.notable().flat_map(|(_, e)| &e.footprint.warnings);
-        let cidrs = self.service_cidrs.values().flat_map(|(_, w)| w);
-        let all: BTreeSet<&Warning> = services
-            .chain(cidrs)
-            .chain(self.ground.warnings())
-            .collect();
+        let all: BTreeSet<&Warning> = services.chain(self.ground.warnings()).collect();
         all.into_iter().cloned().collect()
     }
 
@@ -144,9 +140,14 @@ impl Cluster {
         self.ground.node_ports()
     }
 
-    /// Networks of cluster addresses, from ServiceCIDRs.
-    pub fn service_cidrs(&self) -> BTreeSet<IpNet> {
-        let all = self.service_cidrs.values().flat_map(|(nets, _)| nets);
-        all.copied().collect()
+    /// Networks of cluster addresses: those of ServiceCIDRs in which nothing
+    /// lies that this node lives by.
+    pub fn service_cidrs(&self) -> &BTreeSet<IpNet> {
+        self.ground.service_networks()
+    }
+
+    /// How many addresses of Services are not served here for this reason.
+    pub fn withheld(&self, reason: Withheld) -> u32 {
+        self.placement.withheld(reason)
     }
 }

@@ -1,9 +1,11 @@
 //! The addresses of a Service, and which of them may be bound here.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{FrontKind, Surroundings, Warnings};
+use super::{FrontKind, Surroundings, Warnings, Withheld};
 use crate::k8s::{LoadBalancerIngress, Service};
+use crate::names::ServiceName;
 use crate::read::{self, Quoted};
 use crate::slices::unusable;
 use crate::state::Family;
@@ -19,12 +21,16 @@ pub(super) struct Address {
 
 /// All of them; the same address may be there in two kinds.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(Vec<Address>);
+pub(super) struct Addresses {
+    found: Vec<Address>,
+    /// Why others are not among them.
+    pub(super) withheld: Vec<Withheld>,
+}
 
 impl Addresses {
     /// Those of a family.
     pub(super) fn of(&self, family: Family) -> Vec<Address> {
-        let all = self.0.iter();
+        let all = self.found.iter();
         all.filter(|a| Family::of(a.address) == family)
             .cloned()
             .collect()
@@ -32,12 +38,12 @@ impl Addresses {
 
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Address> {
-        self.0.iter()
+        self.found.iter()
     }
 
     /// Load-balancer addresses on our link.
     pub(super) fn balanced(&self) -> impl Iterator<Item = IpAddr> {
-        self.0
+        self.found
             .iter()
             .filter(|a| a.kind == FrontKind::LoadBalancer && a.bind)
             .map(|a| a.address)
@@ -48,15 +54,18 @@ impl Addresses {
 /// what an address counts that is there twice; a load balancer's may be
 /// restricted, so it goes before the external ones.
 pub(super) fn read(
+    name: &ServiceName,
     service: &Service,
     around: &Surroundings<'_>,
     warnings: &mut Warnings,
 ) -> Addresses {
     let spec = &service.spec;
     let mut reader = Reader {
+        namespace: &name.namespace,
         around,
         warnings,
         found: Vec::new(),
+        withheld: Vec::new(),
     };
     let cluster = match spec.cluster_ips.as_slice() {
         [] => spec.cluster_ip.as_slice(),
@@ -88,13 +97,18 @@ pub(super) fn read(
         reader.read("externalIPs", text, FrontKind::ExternalIp);
     }
     reader.only(&families);
-    Addresses(reader.found)
+    Addresses {
+        found: reader.found,
+        withheld: reader.withheld,
+    }
 }
 
 struct Reader<'a, 'w> {
+    namespace: &'a Arc<str>,
     around: &'a Surroundings<'a>,
     warnings: &'w mut Warnings,
     found: Vec<Address>,
+    withheld: Vec<Withheld>,
 }
 
 impl Reader<'_, '_> {
@@ -122,21 +136,17 @@ impl Reader<'_, '_> {
             ));
             return;
         }
+        let cluster = |a: &Address| a.address == address && a.kind == FrontKind::ClusterIp;
+        if self.found.iter().any(cluster) {
+            // As that it is served already.
+            return;
+        }
+        if let Some(reason) = Withheld::of(address, kind, self.namespace, self.around) {
+            self.warnings.add(format!("{field}: {address} {reason}"));
+            self.withheld.push(reason);
+            return;
+        }
         let own = self.around.host.contains(&address);
-        if !own && self.around.protected.contains(&address) {
-            self.warnings.add(format!(
-                "{field}: {address} belongs to another node, the API server or a gateway; \
-                 it is served there only"
-            ));
-            return;
-        }
-        if !own && self.around.unchecked.contains(&address) {
-            self.warnings.add(format!(
-                "{field}: {address} is not served yet: the addresses of other nodes could not be \
-                 listed, and it may be one of them"
-            ));
-            return;
-        }
         if own && kind == FrontKind::ClusterIp {
             self.warnings.add(format!(
                 "{field}: {address} is an address of this node; it is served, but not bound"

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::annotations::Tuning;
 use super::ports::Port;
+use super::{Surroundings, Warnings};
 use crate::slices::{Endpoint, NodeHint, Slice};
 use crate::state::{Family, Protocol, RealServer, RealServerKey};
 
@@ -38,9 +39,10 @@ impl Choice {
         port: &Port,
         family: Family,
         slices: impl Iterator<Item = &'s Slice>,
+        skipped: &BTreeSet<IpAddr>,
         zone: Option<&str>,
     ) -> Self {
-        let all = gather(port, family, slices);
+        let all = gather(port, family, slices, skipped);
         let all = all.into_iter();
         let (ready, rest): (Vec<Found<'_>>, Vec<_>) = all.partition(|(_, e)| e.ready);
         let leaving: Vec<_> = rest
@@ -118,6 +120,7 @@ fn gather<'s>(
     port: &Port,
     family: Family,
     slices: impl Iterator<Item = &'s Slice>,
+    skipped: &BTreeSet<IpAddr>,
 ) -> BTreeMap<RealServerKey, &'s Endpoint> {
     let mut found: BTreeMap<RealServerKey, &Endpoint> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.family == family) {
@@ -127,7 +130,8 @@ fn gather<'s>(
             .filter(|p| p.name == port.name && p.protocol == port.protocol)
             .map(|p| p.port);
         for number in numbers {
-            for endpoint in &slice.endpoints {
+            let endpoints = slice.endpoints.iter();
+            for endpoint in endpoints.filter(|e| !skipped.contains(&e.address)) {
                 let key = RealServerKey {
                     address: endpoint.address,
                     port: number,
@@ -181,12 +185,35 @@ impl<'z> Topology<'z> {
     }
 }
 
+/// The endpoints that are addresses of Services themselves: what is sent there
+/// would come back, or end at whatever listens on this host, past the guard.
+pub(super) fn skipped<'s>(
+    slices: impl Iterator<Item = &'s Slice>,
+    around: &Surroundings<'_>,
+    warnings: &mut Warnings,
+) -> BTreeSet<IpAddr> {
+    let endpoints = slices.flat_map(|slice| &slice.endpoints);
+    let addresses = endpoints.map(|endpoint| endpoint.address);
+    let skipped: BTreeSet<IpAddr> = addresses.filter(|at| around.is_of_services(*at)).collect();
+    for address in &skipped {
+        warnings.add(format!(
+            "endpoint {address} is an address of a Service; it is skipped"
+        ));
+    }
+    skipped
+}
+
 /// How many ready endpoints of a family are on this node, each address once.
-pub(super) fn ready_here<'s>(family: Family, slices: impl Iterator<Item = &'s Slice>) -> usize {
+pub(super) fn ready_here<'s>(
+    family: Family,
+    slices: impl Iterator<Item = &'s Slice>,
+    skipped: &BTreeSet<IpAddr>,
+) -> usize {
     let here: BTreeSet<IpAddr> = slices
         .filter(|slice| slice.family == family && !slice.ports.is_empty())
         .flat_map(|slice| &slice.endpoints)
         .filter(|endpoint| endpoint.local && endpoint.ready)
+        .filter(|endpoint| !skipped.contains(&endpoint.address))
         .map(|endpoint| endpoint.address)
         .collect();
     here.len()

@@ -59,7 +59,7 @@ impl<'a> Compiler<'a> {
         if addresses.is_empty() {
             return;
         }
-        let choice = Choice::of(port, family, slices, self.around.zone);
+        let choice = Choice::of(port, family, slices, &self.shape.skipped, self.around.zone);
         self.hairpin(&choice);
         let node_ports = self.around.node_ports.iter().copied();
         let node_ports = node_ports.filter(|address| Family::of(*address) == family);
@@ -239,7 +239,8 @@ impl<'a> Compiler<'a> {
         };
         let families = self.around.options.families.iter();
         let families = families.filter(|family| !self.shape.addresses.of(**family).is_empty());
-        let ready = families.map(|family| endpoints::ready_here(*family, slices.clone()));
+        let skipped = &self.shape.skipped;
+        let ready = families.map(|family| endpoints::ready_here(*family, slices.clone(), skipped));
         self.out.health = Some(Health {
             port,
             local_endpoints: ready.max().unwrap_or_default(),
@@ -250,6 +251,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn finish(mut self) -> Compiled {
         self.out.warnings = self.warnings;
         self.out.ranges = self.shape.ranges;
+        self.out.withheld = self.shape.addresses.withheld;
         self.out
     }
 }

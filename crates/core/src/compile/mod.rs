@@ -11,12 +11,16 @@ mod marks;
 mod policy;
 mod ports;
 mod ranges;
+mod withheld;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
+use crate::cluster::Territory;
 use crate::k8s;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
@@ -27,6 +31,7 @@ use crate::warnings::{MOST, Warnings};
 pub(crate) use self::annotations::is_read;
 pub(crate) use self::ports::{port_number, protocol};
 pub(crate) use self::ranges::Ranges;
+pub use self::withheld::Withheld;
 
 use self::addresses::Addresses;
 use self::annotations::Tuning;
@@ -72,8 +77,30 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) protected: &'a BTreeSet<IpAddr>,
     /// Addresses that may be such: nobody could look.
     pub(crate) unchecked: &'a BTreeSet<IpAddr>,
+    /// Gateways of this host.
+    pub(crate) gateways: &'a BTreeSet<IpAddr>,
+    /// Networks of ClusterIPs.
+    pub(crate) service_networks: &'a BTreeSet<IpNet>,
+    /// Networks of pods.
+    pub(crate) pod_networks: &'a BTreeSet<IpNet>,
+    /// Whose addresses are which.
+    pub(crate) territory: &'a Territory,
+    /// What is bound for other Services, and for this one so far.
+    pub(crate) vips: &'a BTreeSet<IpAddr>,
     /// Zone of this node.
     pub(crate) zone: Option<&'a str>,
+}
+
+impl Surroundings<'_> {
+    /// Whether traffic for an address would come back to IPVS, or end at
+    /// whatever listens on this host: no endpoint can be there.
+    fn is_of_services(&self, address: IpAddr) -> bool {
+        let within = |net: &IpNet| net.contains(&address);
+        !self.host.contains(&address)
+            && (self.service_networks.iter().any(within)
+                || self.vips.contains(&address)
+                || self.territory.is_cluster_ip(address))
+    }
 }
 
 /// What a Service asks for.
@@ -91,6 +118,8 @@ pub(crate) struct Compiled {
     pub(crate) health: Option<Health>,
     /// `Local` policies that no endpoint on this node can serve, though others could.
     pub(crate) without_local: BTreeSet<(TrafficPolicy, Family)>,
+    /// Why addresses of it are not served.
+    pub(crate) withheld: Vec<Withheld>,
     /// What makes no sense in it.
     pub(crate) warnings: Warnings,
     /// And in its slices.
@@ -165,7 +194,9 @@ pub(crate) fn compile<'a>(
     if !is_ours(service, around.options) {
         return Compiled::default();
     }
-    let shape = Shape::read(service, around, &mut warnings);
+    let shape = Shape::read(name, service, around, &mut warnings);
+    let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
+    let shape = Shape { skipped, ..shape };
     let mut compiler = Compiler::new(name, shape, around, warnings, taken);
     for port in &ports::read(service, &mut compiler.warnings) {
         for &family in &around.options.families {
@@ -210,13 +241,20 @@ struct Shape {
     internal_local: bool,
     external_local: bool,
     ranges: Ranges,
+    /// Endpoints that are addresses of Services.
+    skipped: BTreeSet<IpAddr>,
 }
 
 impl Shape {
-    fn read(service: &k8s::Service, around: &Surroundings<'_>, warnings: &mut Warnings) -> Self {
+    fn read(
+        name: &ServiceName,
+        service: &k8s::Service,
+        around: &Surroundings<'_>,
+        warnings: &mut Warnings,
+    ) -> Self {
         let spec = &service.spec;
         Self {
-            addresses: addresses::read(service, around, warnings),
+            addresses: addresses::read(name, service, around, warnings),
             tuning: annotations::read(service, around.options, warnings),
             affinity: policy::affinity(spec, warnings),
             internal_local: policy::is_local(
@@ -230,6 +268,7 @@ impl Shape {
                 warnings,
             ),
             ranges: ranges::read(spec, around.host, warnings),
+            skipped: BTreeSet::new(),
         }
     }
 }

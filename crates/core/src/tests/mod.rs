@@ -13,3 +13,4 @@ mod properties;
 mod ranges;
 mod reading;
 mod refusals;
+mod whose;

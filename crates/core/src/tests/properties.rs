@@ -14,8 +14,8 @@ use crate::k8s::Object;
 use crate::model::Model;
 use crate::options::{NodePortServers, Options};
 use crate::output::Output;
-use crate::state::{Front, Protocol};
-use crate::{Cluster, Event};
+use crate::state::{Front, Protocol, VirtualServerKey};
+use crate::{Cluster, Event, FrontKind};
 
 fn some_options() -> Options {
     let mut options = options();
@@ -71,11 +71,12 @@ fn some_service() -> impl Strategy<Value = Object> {
             "never",
         ]),
         maybe(vec!["mh", "lc", "fastest"]),
+        select(vec!["default", "default", "tenant"]),
         select(vec!["ClusterIP", "LoadBalancer", "ExternalName"]),
         maybe(vec![32000, 80, -1]),
     );
     (meta, spec).prop_map(|(meta, spec)| {
-        let (name, created, scheduler, kind, health) = meta;
+        let (name, created, scheduler, namespace, kind, health) = meta;
         let (cluster, balanced, external, ports, internal, outer, ranges) = spec;
         let ports = ports.into_iter().map(|(name, protocol, port, node_port)| {
             json!({"name": name, "protocol": protocol, "port": port, "nodePort": node_port})
@@ -83,7 +84,7 @@ fn some_service() -> impl Strategy<Value = Object> {
         let ingress = balanced.into_iter().map(|ip| json!({"ip": ip}));
         let notes = scheduler.map(|name| json!({"ipvs.kube-ipvs.dev/scheduler": name}));
         let json = json!({
-            "metadata": {"name": name, "namespace": "default",
+            "metadata": {"name": name, "namespace": namespace,
                          "creationTimestamp": created, "annotations": notes},
             "spec": {"type": kind, "clusterIPs": cluster, "externalIPs": external,
                      "ports": ports.collect::<Vec<_>>(), "healthCheckNodePort": health,
@@ -103,6 +104,9 @@ fn some_slice() -> impl Strategy<Value = Object> {
             "fd00:244::7",
             "x",
             "192.0.2.3",
+            "10.96.0.1",
+            "203.0.113.5",
+            "2001:db8::5",
         ]),
         maybe(vec!["node-1", "node-2"]),
         (
@@ -114,13 +118,16 @@ fn some_slice() -> impl Strategy<Value = Object> {
         maybe(vec!["node-1", "node-2"]),
     );
     let slice = (
-        select(vec!["s1", "s2", "s3", "s4"]),
+        (
+            select(vec!["s1", "s2", "s3", "s4"]),
+            select(vec!["default", "default", "tenant"]),
+        ),
         maybe(vec!["web", "dns", "db", "kubernetes"]),
         select(vec!["IPv4", "IPv4", "IPv6", "FQDN", "IPX"]),
         proptest::collection::vec(endpoint, 0..4),
         proptest::collection::vec((select(vec!["", "a", "b"]), select(vec![8080, 0])), 0..3),
     );
-    slice.prop_map(|(name, service, family, endpoints, ports)| {
+    slice.prop_map(|((name, namespace), service, family, endpoints, ports)| {
         let endpoints = endpoints
             .into_iter()
             .map(|(address, node, conditions, zone, for_node)| {
@@ -135,7 +142,7 @@ fn some_slice() -> impl Strategy<Value = Object> {
             .map(|(name, port)| json!({"name": name, "port": port}));
         let labels = service.map(|name| json!({"kubernetes.io/service-name": name}));
         let json = json!({
-            "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
             "addressType": family, "endpoints": endpoints.collect::<Vec<_>>(),
             "ports": ports.collect::<Vec<_>>()
         });
@@ -148,10 +155,31 @@ fn some_node() -> impl Strategy<Value = Object> {
         select(vec!["node-1", "node-2", "node-3"]),
         address(),
         maybe(vec!["a", "b"]),
+        maybe(vec!["203.0.113.0/29", "10.244.1.0/24", "0.0.0.0/0", "x"]),
     );
-    parts.prop_map(|(name, address, zone)| {
-        let node = node(name, address);
+    parts.prop_map(|(name, address, zone, pods)| {
+        let mut node = node(name, address);
+        node.spec.pod_cidrs = pods.into_iter().map(str::to_owned).collect();
         zone.map_or(node.clone(), |zone| node.zone(zone)).into()
+    })
+}
+
+fn some_service_cidr() -> impl Strategy<Value = Object> {
+    let net = select(vec![
+        "10.96.0.0/31",
+        "203.0.113.0/29",
+        "192.0.2.0/24",
+        "0.0.0.0/0",
+        "fd00::/64",
+        "x",
+    ]);
+    let parts = (
+        select(vec!["kubernetes", "more"]),
+        proptest::collection::vec(net, 0..3),
+    );
+    parts.prop_map(|(name, cidrs)| {
+        let json = json!({"metadata": {"name": name}, "spec": {"cidrs": cidrs}});
+        Object::decode(Kind::ServiceCidr, json).unwrap()
     })
 }
 
@@ -161,16 +189,26 @@ enum Change {
     Upsert(Object),
     Delete(ObjectRef),
     Host(Vec<&'static str>),
+    Gateways(Vec<&'static str>),
     Compile,
 }
 
 fn some_change() -> impl Strategy<Value = Change> {
-    let object = || prop_oneof![some_service(), some_slice(), some_node()];
+    let object = || {
+        prop_oneof![
+            4 => some_service(),
+            4 => some_slice(),
+            2 => some_node(),
+            1 => some_service_cidr(),
+        ]
+    };
     let host = vec!["192.0.2.1", "203.0.113.5", "127.0.0.1", "fe80::1"];
+    let gateways = vec!["192.0.2.3", "203.0.113.5"];
     prop_oneof![
         6 => object().prop_map(Change::Upsert),
         2 => object().prop_map(|object| Change::Delete(object.reference())),
         1 => proptest::sample::subsequence(host, 0..4).prop_map(Change::Host),
+        1 => proptest::sample::subsequence(gateways, 0..3).prop_map(Change::Gateways),
         2 => Just(Change::Compile),
     ]
 }
@@ -180,6 +218,12 @@ fn some_change() -> impl Strategy<Value = Change> {
 struct World {
     objects: BTreeMap<ObjectRef, Object>,
     host: Option<Vec<&'static str>>,
+    gateways: Vec<&'static str>,
+}
+
+fn gateways(cluster: &mut Cluster, gateways: &[&str]) {
+    let gateways = gateways.iter().map(|at| at.parse().unwrap());
+    cluster.apply(Event::Gateways(gateways.collect()));
 }
 
 impl World {
@@ -188,6 +232,7 @@ impl World {
             Change::Upsert(object) => _ = self.objects.insert(object.reference(), object.clone()),
             Change::Delete(object) => _ = self.objects.remove(object),
             Change::Host(host) => self.host = Some(host.clone()),
+            Change::Gateways(gateways) => self.gateways.clone_from(gateways),
             Change::Compile => {}
         }
     }
@@ -204,6 +249,7 @@ impl World {
         if let Some(host) = &self.host {
             cluster.host(host);
         }
+        gateways(&mut cluster, &self.gateways);
         cluster.compile();
         cluster
     }
@@ -231,6 +277,7 @@ proptest! {
                 Change::Upsert(object) => _ = cluster.add(object),
                 Change::Delete(object) => cluster.apply(Event::Delete(object)),
                 Change::Host(host) => _ = cluster.host(&host),
+                Change::Gateways(all) => gateways(&mut cluster, &all),
                 Change::Compile => {
                     let touched = cluster.compile();
                     let now = kernel.state().clone();
@@ -247,7 +294,7 @@ proptest! {
 
     #[test]
     fn when_all_is_gone_nothing_is_left(objects in proptest::collection::vec(
-        prop_oneof![some_service(), some_slice(), some_node()], 0..15
+        prop_oneof![some_service(), some_slice(), some_node(), some_service_cidr()], 0..15
     )) {
         let mut cluster = Cluster::new(some_options());
         for object in &objects {
@@ -304,6 +351,28 @@ fn is_sound(cluster: &Cluster) {
     for (key, server) in &state.virtual_servers {
         let taking = server.real_servers.values().any(|real| real.weight > 0);
         assert!(taking, "{key} has nobody for new connections");
+        for real in server.real_servers.keys() {
+            let ours = cluster.host_addresses().contains(&real.address);
+            let loops = state.vips.contains(&real.address)
+                || cluster
+                    .service_cidrs()
+                    .iter()
+                    .any(|net| net.contains(&real.address));
+            assert!(ours || !loops, "{key} -> {real} comes back");
+        }
+        if !matches!(
+            cluster.kind_of(key),
+            Some(FrontKind::LoadBalancer | FrontKind::ExternalIp)
+        ) {
+            continue;
+        }
+        if let VirtualServerKey::Front(front) = key {
+            let cluster_address = |net: &ipnet::IpNet| net.contains(&front.address);
+            assert!(
+                !cluster.service_cidrs().iter().any(cluster_address),
+                "{key}"
+            );
+        }
         assert!(cluster.service_of(key).is_some());
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use kube_ipvs_core::options::{NodePortAddresses, NodePortServers};
+use kube_ipvs_core::read;
 use kube_ipvs_core::state::{Family, Flags};
 
 use super::conntrack::Conntrack;
@@ -192,6 +193,7 @@ impl Settings {
             node_port_addresses: self.node_port_addresses.clone(),
             node_port_servers: self.node_port_servers,
             node_addresses,
+            pod_networks: self.pod_networks(),
             allow_external_ips: self.allow_external_ips.clone(),
             masquerade_all: self.masquerade_all,
             detect_local: self.detect_local != DetectLocal::Unknown,
@@ -203,6 +205,14 @@ impl Settings {
             wait_for_node: self.source == Source::Kubernetes,
             ..kube_ipvs_core::Options::default()
         }
+    }
+
+    /// The pods' networks that `--cluster-cidr` names, whatever tells local pods.
+    fn pod_networks(&self) -> Vec<IpNet> {
+        let texts = self.configuration.cluster_cidr.split(',');
+        texts
+            .filter_map(|text| Some(read::network(text)?.value))
+            .collect()
     }
 
     /// How the nft table knows local pods, given the Node's `podCIDRs`.

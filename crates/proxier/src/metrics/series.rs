@@ -45,6 +45,7 @@ pub(super) struct Series {
     pub(super) netlink: Histograms,
     pub(super) source_age: Gauges,
     pub(super) warnings: Gauges,
+    pub(super) withheld: Gauges,
     pub(super) not_ready: Gauges,
 }
 
@@ -147,6 +148,10 @@ impl Series {
             warnings: names.gauges(
                 "kube_ipvs_object_warnings",
                 "Objects that are served differently from what they ask for",
+            ),
+            withheld: names.gauges(
+                "kube_ipvs_withheld_addresses",
+                "Addresses that Services ask for and do not get here, by whose they are",
             ),
             not_ready: names.gauges(
                 "kube_ipvs_not_ready",

@@ -52,8 +52,6 @@ pub struct Syncer<D> {
     /// None before they could be read once.
     host: Option<Vec<HostAddress>>,
     gateways: BTreeSet<IpAddr>,
-    /// Addresses that sources say must never become VIPs here.
-    protected: BTreeSet<IpAddr>,
     /// Addresses that sources could not check.
     unchecked: BTreeSet<IpAddr>,
     /// VIPs that a previous run left, as far as they have stayed: that one had
@@ -85,7 +83,6 @@ impl<D: Dataplane> Syncer<D> {
             drain_due: None,
             host: None,
             gateways: BTreeSet::new(),
-            protected: BTreeSet::new(),
             unchecked: BTreeSet::new(),
             inherited: None,
             stale: BTreeSet::new(),
@@ -95,10 +92,6 @@ impl<D: Dataplane> Syncer<D> {
     /// Takes in what a source saw.
     pub fn event(&mut self, event: Event) {
         match event {
-            Event::Protected(addresses) => {
-                self.protected = addresses;
-                self.protect();
-            }
             Event::Unchecked(addresses) => {
                 self.unchecked = addresses;
                 self.uncheck();
@@ -118,16 +111,11 @@ impl<D: Dataplane> Syncer<D> {
         let changed = self.host.as_ref() != Some(&host) || gateways != self.gateways;
         if changed {
             self.host = Some(host.clone());
-            self.gateways = gateways;
+            self.gateways = gateways.clone();
             self.cluster.apply(Event::HostAddresses(host));
-            self.protect();
+            self.cluster.apply(Event::Gateways(gateways));
         }
         Ok(changed)
-    }
-
-    fn protect(&mut self) {
-        let all = self.protected.union(&self.gateways).copied().collect();
-        self.cluster.apply(Event::Protected(all));
     }
 
     /// What nobody could check does not become a VIP, but what is one stays one:

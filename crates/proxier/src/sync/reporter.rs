@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube_ipvs_core::k8s::{Node, Object};
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{Cluster, Event, Kind, TrafficPolicy, Warning};
+use kube_ipvs_core::{Cluster, Event, Kind, TrafficPolicy, Warning, Withheld};
 
 use super::report::counts;
 use super::{Round, Syncer, Trigger};
@@ -150,6 +150,10 @@ impl Reporter {
         self.warnings(syncer.cluster());
         self.health_checks(syncer.cluster());
         self.without_local(syncer.cluster());
+        for reason in Withheld::ALL {
+            let n = syncer.cluster().withheld(reason);
+            self.metrics.withheld_addresses(reason, n as usize);
+        }
         if round.trigger != Trigger::Change {
             self.tables(syncer);
         }
