@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,7 +13,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::RouteMessage;
-use rtnetlink::sys::SocketAddr;
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::sys::{AsyncSocket, SocketAddr};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::task::unconstrained;
 
@@ -21,6 +23,9 @@ use crate::host::local_address;
 use crate::link;
 use crate::socket::RouteSocket;
 use crate::{Error, Result};
+
+/// Room for notices that have not been read, in bytes; the kernel doubles it.
+const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Something changed. What is true now is learned by looking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +71,9 @@ pub fn watch(link_name: &str) -> Result<Watch> {
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
     ];
-    let (connection, handle, messages) = new_multicast_connection(&groups).map_err(Error::Open)?;
+    let (mut connection, handle, messages) =
+        new_multicast_connection(&groups).map_err(Error::Open)?;
+    enlarge(connection.socket_mut().socket_ref());
     // Looked up after the subscription, so that no change falls in between.
     let found = link::find(&mut RouteSocket::open()?, link_name)?;
     Ok(Watch {
@@ -82,6 +89,16 @@ pub fn watch(link_name: &str) -> Result<Watch> {
         },
         ready: VecDeque::new(),
     })
+}
+
+/// Gives the socket room for the notices of a start: some for each VIP, faster
+/// than they can be read. Refused, or too little, it is told of by
+/// [`Change::Lost`], so that neither is an error.
+fn enlarge(socket: &impl AsFd) {
+    // Beyond the host's limit where that is allowed.
+    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+    }
 }
 
 impl Stream for Watch {

@@ -164,6 +164,7 @@ impl<D: Dataplane> Driver<D> {
             Change::VipGone(vip) => self.syncer.expects(vip),
             Change::Link => true,
             Change::Lost => {
+                tracing::info!("notices of the kernel were lost: everything is looked at");
                 self.look_at_host();
                 true
             }
