@@ -4,10 +4,13 @@
 //! The kernel lets go of the lock when the process ends, however it ends.
 
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+use super::directory::{FILE, with_remedy};
+use super::record::prepare;
 
 /// File name below the state directory.
 pub const FILE_NAME: &str = "lock";
@@ -38,15 +41,14 @@ impl StateLock {
     /// # Errors
     /// The directory or the file cannot be made.
     pub fn try_acquire(directory: &Path) -> anyhow::Result<Option<Self>> {
-        fs::create_dir_all(directory)
-            .map_err(with_remedy)
-            .with_context(|| format!("make state directory {}", directory.display()))?;
+        prepare(directory)?;
         let path = directory.join(FILE_NAME);
         let operation = || format!("lock {}", path.display());
         loop {
             let file = File::options()
                 .create(true)
                 .append(true)
+                .mode(FILE)
                 .open(&path)
                 .map_err(with_remedy)
                 .with_context(operation)?;
@@ -99,16 +101,6 @@ fn is_still(file: &File, path: &Path) -> bool {
     (held.dev(), held.ino()) == (there.dev(), there.ino())
 }
 
-/// Who may not write there is mostly not root, and lacks more than that.
-fn with_remedy(error: std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
-            "{error}; run as root (CAP_NET_ADMIN is needed too), or choose another --state-dir"
-        ),
-        _ => error.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +117,18 @@ mod tests {
         drop(first);
         assert!(!StateLock::is_held(directory.path()).expect("readable"));
         StateLock::acquire(directory.path()).expect("the first is gone");
+    }
+
+    #[test]
+    fn nobody_else_can_open_the_lock() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path().join("state");
+
+        let _lock = StateLock::acquire(&at).expect("nobody holds it");
+
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
+        assert_eq!(mode(&at), 0o700);
+        assert_eq!(mode(&at.join(FILE_NAME)), 0o600);
     }
 
     #[test]

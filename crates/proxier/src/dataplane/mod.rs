@@ -1,6 +1,7 @@
 //! What carries a plan out: the kernel, or a stand-in for it.
 
 pub mod conntrack;
+mod directory;
 pub mod linux;
 pub mod lock;
 mod netfilter;

@@ -11,12 +11,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kube_ipvs_core::state::VirtualServerKey;
 use serde::{Deserialize, Serialize};
 
+use super::directory::{self, FILE};
+use super::lock;
 use super::sysctl::Changed;
 
 /// File name below the state directory.
@@ -221,7 +224,7 @@ impl RecordFile {
 
     fn replace(&self) -> anyhow::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory)?;
+        prepare(directory)?;
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer(file.as_file_mut(), &self.record)?;
         file.as_file_mut().write_all(b"\n")?;
@@ -238,10 +241,22 @@ impl RecordFile {
             text.push(b'\n');
         }
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.create(true).append(true).open(self.journal())?;
+        let mut file = options
+            .create(true)
+            .append(true)
+            .mode(FILE)
+            .open(self.journal())?;
         file.write_all(&text)?;
         Ok(())
     }
+}
+
+/// Makes the state directory, for us alone.
+///
+/// # Errors
+/// See [`directory::prepare`].
+pub(super) fn prepare(directory: &Path) -> anyhow::Result<()> {
+    directory::prepare(directory, &[lock::FILE_NAME, FILE_NAME, JOURNAL])
 }
 
 /// What a file says; none when there is no such file.
