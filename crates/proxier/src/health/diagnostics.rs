@@ -11,10 +11,14 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::probes::not_found;
 use super::{Health, Moment, zpages};
 use crate::metrics::CONTENT_TYPE;
+
+/// Whose turn it is to make a page of metrics.
+static RENDERING: Semaphore = Semaphore::const_new(1);
 
 /// `X-Content-Type-Options`.
 pub(super) const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
@@ -77,6 +81,8 @@ async fn plain(body: &'static str) -> Response {
 }
 
 async fn metrics(State(Server { health, .. }): State<Server>) -> Response {
+    // A page may be megabytes: one at a time. Nobody closes the semaphore.
+    let _turn = RENDERING.acquire().await;
     // A collector may dump the kernel's table: not on a thread that serves others.
     let page = tokio::task::spawn_blocking(move || {
         let not_ready = health.not_ready();

@@ -3,8 +3,10 @@
 //! [`Health`] is the handle that the loop writes to and the servers read from.
 //! The decisions stand in [`state`], the answers in [`probes`] (the health
 //! server), [`diagnostics`] (the metrics server) and [`node_ports`] (one small
-//! server for each `healthCheckNodePort`); [`server`] binds them.
+//! server for each `healthCheckNodePort`); [`server`] binds them, and
+//! [`connections`] bounds what they may cost.
 
+pub mod connections;
 pub mod diagnostics;
 pub mod node_ports;
 pub mod probes;

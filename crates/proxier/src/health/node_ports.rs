@@ -12,24 +12,19 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::serve::Listener;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, HealthCheck, NodePortAddresses, names::ServiceName};
-use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::Health;
+use super::connections::{Connections, Port, descriptors};
 use super::server::{Reach, listen};
-use crate::tasks::Tasks;
 
 /// Where health-check node ports are open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +56,11 @@ impl Addresses {
         let sockets = addresses.into_iter();
         sockets.map(|ip| SocketAddr::new(ip, check.port)).collect()
     }
+}
+
+/// A port takes two descriptors, and all ports together half of those there are.
+fn most_ports(descriptors: u64) -> usize {
+    usize::try_from(descriptors / 4).unwrap_or(usize::MAX)
 }
 
 fn wildcard(family: Family) -> IpAddr {
@@ -100,8 +100,8 @@ struct Server {
     check: Answer,
     /// The listening socket, to close it at a moment of our choosing.
     socket: OwnedFd,
-    /// Dropped to let the connections end.
-    _running: oneshot::Sender<()>,
+    address: SocketAddr,
+    connections: Connections,
 }
 
 impl Drop for Server {
@@ -110,13 +110,14 @@ impl Drop for Server {
         if let Err(error) = shutdown(self.socket.as_raw_fd(), Shutdown::Both) {
             debug!(%error, "close a health-check node port");
         }
+        self.connections.close(self.address);
     }
 }
 
 /// All health-check node ports of this node.
 #[derive(Debug)]
 pub struct HealthCheckPorts {
-    tasks: Tasks,
+    connections: Connections,
     health: Health,
     servers: BTreeMap<SocketAddr, Server>,
     warned: BTreeSet<SocketAddr>,
@@ -124,9 +125,9 @@ pub struct HealthCheckPorts {
 
 impl HealthCheckPorts {
     /// None open.
-    pub fn new(tasks: Tasks, health: Health) -> Self {
+    pub fn new(connections: Connections, health: Health) -> Self {
         Self {
-            tasks,
+            connections,
             health,
             servers: BTreeMap::new(),
             warned: BTreeSet::new(),
@@ -178,32 +179,36 @@ impl HealthCheckPorts {
             *server.check.lock().unwrap_or_else(PoisonError::into_inner) = check.clone();
             return Ok(());
         }
+        let room = most_ports(descriptors());
+        if self.servers.len() >= room {
+            return Err(io::Error::other(format!(
+                "{room} ports are open, as many as the limit of open files ({}) allows; raise it",
+                descriptors()
+            )));
+        }
         let server = self.start(address, check)?;
         self.servers.insert(address, server);
         Ok(())
     }
 
     fn start(&self, address: SocketAddr, check: &HealthCheck) -> io::Result<Server> {
-        let _entered = self.tasks.runtime().enter();
+        let _entered = self.connections.tasks().runtime().enter();
         let listener = listen(address, Reach::OwnFamily)?;
         let socket = listener.as_fd().try_clone_to_owned()?;
         let check: Answer = Arc::new(Mutex::new(check.clone()));
-        let (running, stopped) = oneshot::channel::<()>();
         let router = Router::new()
             .fallback(answer)
             .with_state((check.clone(), self.health.clone()));
         let name = format!("health-check node port {address}");
-        let serving = async move {
-            let serving = axum::serve(Closable(listener), router);
-            let stopped = async move { _ = stopped.await };
-            // It ends when it is told to, and never fails.
-            _ = serving.with_graceful_shutdown(stopped).await;
-        };
-        self.tasks.spawn_job(name, serving).detach();
+        let connections = self.connections.clone();
+        // It ends when the socket is shut down.
+        let serving = async move { connections.serve(listener, Port { address, router }).await };
+        self.connections.tasks().spawn_job(name, serving).detach();
         Ok(Server {
             check,
             socket,
-            _running: running,
+            address,
+            connections: self.connections.clone(),
         })
     }
 
@@ -214,34 +219,6 @@ impl HealthCheckPorts {
             }
         }
         self.warned = unopened.iter().map(|failure| failure.address).collect();
-    }
-}
-
-/// A listener that may be shut down from outside, and is then silent.
-struct Closable(TcpListener);
-
-impl Listener for Closable {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        loop {
-            match self.0.accept().await {
-                Ok(accepted) => return accepted,
-                Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
-                    std::future::pending::<()>().await;
-                }
-                // Out of descriptors, or a client that was gone: another moment helps.
-                Err(error) => {
-                    debug!(%error, "accept on a health-check node port");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
     }
 }
 
@@ -277,8 +254,11 @@ fn body(check: &HealthCheck, healthy: bool) -> String {
 mod tests {
     use kube_ipvs_core::{Event, HostAddress, Options};
 
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
     use crate::health::testing::{TestClock, get, health, request};
+    use crate::tasks::Tasks;
 
     fn check(name: &str, port: u16, local_endpoints: usize) -> HealthCheck {
         HealthCheck {
@@ -292,7 +272,7 @@ mod tests {
     fn ports(clock: &TestClock) -> (HealthCheckPorts, Health) {
         let health = health(clock);
         (
-            HealthCheckPorts::new(Tasks::unwatched(), health.clone()),
+            HealthCheckPorts::new(Connections::at_most(Tasks::unwatched(), 64), health.clone()),
             health,
         )
     }

@@ -11,6 +11,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::{info, warn};
 
+use super::connections::{Connections, Port};
+
 /// How often a port that cannot be bound is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted.
@@ -30,6 +32,7 @@ pub(super) enum Reach {
 /// A port that is taken is tried again every 5 s, or is an error at once with
 /// `hard_fail` (`bindAddressHardFail`). `what` names the server in messages.
 pub async fn serve(
+    connections: Connections,
     what: &str,
     address: SocketAddr,
     hard_fail: bool,
@@ -38,9 +41,8 @@ pub async fn serve(
     let retry = (!hard_fail).then_some(RETRY);
     let listener = bound(what, address, retry).await?;
     info!(%address, "{what} listens");
-    axum::serve(listener, router)
-        .await
-        .with_context(|| format!("serve {what} on {address}"))
+    connections.serve(listener, Port { address, router }).await;
+    anyhow::bail!("serve {what} on {address}: its socket was shut down")
 }
 
 async fn bound(
@@ -107,6 +109,7 @@ mod tests {
 
     use super::*;
     use crate::health::testing;
+    use crate::tasks::Tasks;
 
     fn local(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
@@ -149,7 +152,8 @@ mod tests {
         let taken = listen(local(0), Reach::OwnFamily).expect("bind");
         let address = taken.local_addr().expect("an address");
 
-        let error = serve("metrics server", address, true, Router::new())
+        let connections = Connections::at_most(Tasks::unwatched(), 8);
+        let error = serve(connections, "metrics server", address, true, Router::new())
             .await
             .expect_err("the port is taken");
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Options};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -27,6 +28,7 @@ use crate::dataplane::linux::{Linux, Setup};
 use crate::dataplane::lock::StateLock;
 use crate::dataplane::record::RecordFile;
 use crate::health::Health;
+use crate::health::connections::Connections;
 use crate::health::diagnostics::Pages;
 use crate::health::node_ports::HealthCheckPorts;
 use crate::metrics::Metrics;
@@ -114,6 +116,7 @@ impl Program {
 pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let _lock = StateLock::acquire(&program.state_dir)?;
     set_oom_score(settings.oom_score_adj);
+    raise_descriptors();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -132,10 +135,11 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         metrics.show_traffic(traffic::traffic(program.state_dir.clone()));
     }
     let (tasks, endings) = Tasks::new(runtime.handle().clone());
-    let _servers = servers::start(&tasks, &program, &health);
+    let connections = Connections::new(tasks.clone());
+    let _servers = servers::start(&tasks, &connections, &program, &health);
     let (events, received) = mpsc::channel(EVENT_QUEUE);
     let mut sources = sources::start(&runtime, &tasks, &program, events, &health, &metrics)?;
-    let ports = HealthCheckPorts::new(tasks.clone(), health.clone());
+    let ports = HealthCheckPorts::new(connections, health.clone());
     let mut reporter = Reporter::new(program.families(), metrics, health).with_health_checks(ports);
     if let Some(sink) = sources.sink.take() {
         reporter = reporter.with_sink(sink);
@@ -181,6 +185,16 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
 fn set_oom_score(score: i32) {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
         tracing::info!(%error, score, "the kernel keeps its out-of-memory score");
+    }
+}
+
+/// As many descriptors as the hard limit allows: Go programs do the same, and
+/// the soft one is low for the sake of programs that use `select`.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::info!(%error, "the limit of open files stays as it is");
     }
 }
 
