@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube_ipvs::dataplane::record::RecordFile;
-use kube_ipvs::dataplane::{ApplyReport, Dataplane, Observed, Prepared, Refusal};
+use kube_ipvs::dataplane::{ApplyReport, Dataplane, Nature, Observed, Prepared, Refusal};
 use kube_ipvs::health::Health;
 use kube_ipvs::metrics::Metrics;
 use kube_ipvs::source::kube::spawn;
@@ -73,11 +73,11 @@ impl Dataplane for Maps {
         let mut report = ApplyReport::default();
         match self.model().apply(plan) {
             Ok(()) => report.done = plan.ops.len(),
-            Err(refused) => report.refused.push(Refusal {
-                kind: "maps",
-                virtual_server: None,
-                error: format!("{refused:?}"),
-            }),
+            Err(refused) => report.refused.push(Refusal::general(
+                "maps",
+                Nature::Own,
+                format!("{refused:?}"),
+            )),
         }
         report
     }

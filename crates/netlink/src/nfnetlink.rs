@@ -6,8 +6,7 @@
 
 use nix::errno::Errno;
 
-use crate::connection::Connection;
-use crate::hear::{Ending, Event};
+use crate::connection::{Connection, Ending, Event};
 use crate::outgoing::{Outgoing, Request};
 use crate::{Error, Refusal, Writer};
 

@@ -87,6 +87,16 @@ impl NftError {
             if [MISSING, EXISTS, NOT_EMPTY].iter().any(|text| message.ends_with(text)))
     }
 
+    /// It was refused for what stands in it: without a part of it, it might go
+    /// through. Otherwise no text would: no right, no memory, no program.
+    pub fn is_of_content(&self) -> bool {
+        match self {
+            Self::Refused { message, .. } => !WHOLE.iter().any(|text| message.contains(text)),
+            Self::Invalid(_) => true,
+            _ => false,
+        }
+    }
+
     /// The thing asked for does not exist.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Refused { message, .. } if message.ends_with(MISSING))
@@ -98,6 +108,20 @@ const MISSING: &str = "No such file or directory";
 const EXISTS: &str = "File exists";
 /// How some kernels name two networks that overlap.
 const NOT_EMPTY: &str = "Directory not empty";
+
+/// What no text goes through with.
+const WHOLE: [&str; 10] = [
+    "Operation not permitted",
+    "Permission denied",
+    "you must be root",
+    "Cannot allocate memory",
+    "No buffer space available",
+    "Too many open files",
+    "Message too long",
+    "Protocol not supported",
+    "cache initialization failed",
+    "failed without a word",
+];
 
 /// What to do about it, for the refusals that have one usual cause.
 fn hint(message: &str) -> &'static str {
@@ -191,5 +215,15 @@ mod tests {
         ] {
             assert_eq!(refused("x", stderr, "one\n").to_string(), "x: boo");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_of_the_content_or_of_everything() {
+        let says = |message: &str| refused("x", &format!("Error: {message}"), "");
+        assert!(says("Could not process rule: Invalid argument").is_of_content());
+        assert!(says("Could not process rule: Numerical result out of range").is_of_content());
+        assert!(!says("Could not process rule: Operation not permitted").is_of_content());
+        assert!(!says("Could not process rule: Cannot allocate memory").is_of_content());
+        assert!(!refused("x", "", "").is_of_content());
     }
 }

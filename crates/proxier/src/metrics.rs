@@ -15,6 +15,7 @@ mod source;
 mod text;
 mod traffic;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -248,6 +249,15 @@ impl Metrics {
             vec![("kind", kind.to_owned())],
             1,
         );
+    }
+
+    /// What the kernel refuses at the moment, by kind.
+    pub fn refused(&self, counts: &BTreeMap<&'static str, usize>) {
+        let gauge = &self.inner.series.refused;
+        gauge.clear();
+        for (kind, count) in counts {
+            set(gauge, vec![("kind", (*kind).to_owned())], *count as f64);
+        }
     }
 
     /// Somebody else changed the kernel: the audit found `n` differences of a kind.

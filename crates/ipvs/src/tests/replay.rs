@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use netlink_exchange::{Received, Transport};
+use crate::transport::Transport;
 
 /// Datagrams of a capture, in order.
 pub(super) struct Replay {
@@ -45,21 +45,18 @@ impl Transport for Replay {
         Ok(bytes.len())
     }
 
-    fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<Received> {
+    fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         into.clear();
         match self.datagrams.pop_front() {
             Some(('<', bytes)) => {
                 into.extend_from_slice(&bytes);
-                Ok(Received {
-                    length: bytes.len(),
-                    sender: 0,
-                })
+                Ok(bytes.len())
             }
             other => panic!("the kernel said nothing more; the capture has {other:?}"),
         }
     }
 
-    fn receive_now(&mut self, _: &mut Vec<u8>) -> io::Result<Received> {
+    fn receive_now(&mut self, _: &mut Vec<u8>) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 

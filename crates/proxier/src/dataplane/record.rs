@@ -9,7 +9,7 @@
 //! that it does not cost as much as the record is long. When the journal is
 //! longer than that, the file is written anew and the journal begins again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -206,6 +206,15 @@ impl RecordFile {
         self.pending.clear();
         self.dirty = false;
         Ok(())
+    }
+
+    /// Virtual servers that were taken in and stand in no file yet.
+    pub fn unwritten(&self) -> BTreeSet<VirtualServerKey> {
+        let added = self.pending.iter().filter_map(|change| match change {
+            Change::Add(key, _) => Some(*key),
+            Change::Remove(_) => None,
+        });
+        added.collect()
     }
 
     /// Removes the files, and their directory when that is then empty.

@@ -116,6 +116,18 @@ impl Health {
         self.metrics.not_ready(not_ready.keys().map(String::as_str));
     }
 
+    /// Says what the kernel refuses of single Services; `/readyz?verbose` lists it.
+    pub fn set_refused(&self, refused: Vec<String>) {
+        self.state().set_refused(refused);
+    }
+
+    /// What the kernel refuses: the first ones, and how many there are.
+    pub fn refused(&self) -> (Vec<String>, usize) {
+        let state = self.state();
+        let (lines, count) = state.refused();
+        (lines.to_vec(), count)
+    }
+
     /// What the API says about this node.
     pub fn set_node(&self, node: Node) {
         self.state().set_node(node);

@@ -122,19 +122,41 @@ async fn readyz(State(health): State<Health>, uri: Uri) -> Response {
             .into_iter()
             .map(|(key, reason)| (key, Value::from(reason)))
             .collect();
-        let body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+        let (refused, count) = health.refused();
+        let mut body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+        if count > 0 {
+            body["refused"] = json!(refused);
+            body["refusedCount"] = json!(count);
+        }
         return (code, [NOSNIFF], axum::Json(body)).into_response();
     }
     let mut text: String = reasons
         .iter()
         .map(|(key, reason)| format!("[-]{key}: {reason}\n"))
         .collect();
+    if asks_for(&uri, "verbose") {
+        text.push_str(&refused(&health));
+    }
     text.push_str(match (reasons.is_empty(), asks_for(&uri, "verbose")) {
         (true, false) => "ok",
         (true, true) => "[+]first-sync\n[+]sync\nreadyz check passed\n",
         (false, _) => "readyz check failed\n",
     });
     (code, [NOSNIFF], text).into_response()
+}
+
+/// A line for each thing that the kernel refuses of a single Service.
+fn refused(health: &Health) -> String {
+    let (lines, count) = health.refused();
+    let more = count - lines.len();
+    let listed = lines
+        .into_iter()
+        .map(|line| format!("[!]refused: {line}\n"));
+    let mut text: String = listed.collect();
+    if more > 0 {
+        text.push_str(&format!("[!]refused: {more} more\n"));
+    }
+    text
 }
 
 fn asks_for(uri: &Uri, word: &str) -> bool {
@@ -285,6 +307,37 @@ mod tests {
 
         health.set_reason("nft", None);
         assert_eq!(get(to, "/readyz?verbose").await.code, 200);
+    }
+
+    #[tokio::test]
+    async fn what_single_services_are_refused_is_listed_and_no_reason() {
+        let clock = TestClock::new();
+        let health = synced(&clock);
+        let to = served(&health).await;
+        health.set_refused((0..103).map(|n| format!("thing {n}: EINVAL")).collect());
+
+        let answer = get(to, "/readyz?verbose").await;
+        assert_eq!(answer.code, 200);
+        assert!(
+            answer.body.starts_with("[!]refused: thing 0: EINVAL\n"),
+            "{}",
+            answer.body
+        );
+        assert!(
+            answer
+                .body
+                .contains("[!]refused: thing 99: EINVAL\n[!]refused: 3 more\n")
+        );
+        assert!(!answer.body.contains("thing 100"));
+        assert_eq!(get(to, "/readyz").await.body, "ok");
+        for path in ["/livez", "/healthz"] {
+            assert_eq!(get(to, path).await.code, 200, "{path}");
+        }
+        let json = get(to, "/readyz?format=json").await.body;
+        assert!(json.contains("\"refusedCount\":103"), "{json}");
+
+        health.set_refused(Vec::new());
+        assert!(!get(to, "/readyz?verbose").await.body.contains("refused"));
     }
 
     #[tokio::test]

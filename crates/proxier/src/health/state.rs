@@ -41,7 +41,13 @@ pub struct HealthState {
     syncs: BTreeMap<Family, Syncs>,
     node: Node,
     reasons: BTreeMap<String, String>,
+    /// The first of what the kernel refuses of single Services.
+    refused: Vec<String>,
+    refused_count: usize,
 }
+
+/// What is refused is listed up to this number, and counted.
+const MOST_REFUSED: usize = 100;
 
 /// One family, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +87,22 @@ impl HealthState {
                 .collect(),
             node: Node::Unknown,
             reasons: BTreeMap::new(),
+            refused: Vec::new(),
+            refused_count: 0,
         }
+    }
+
+    /// Sets what the kernel refuses of single Services. It belongs to their
+    /// owners and changes nothing of this node's health.
+    pub fn set_refused(&mut self, mut refused: Vec<String>) {
+        self.refused_count = refused.len();
+        refused.truncate(MOST_REFUSED);
+        self.refused = refused;
+    }
+
+    /// What is refused: the first ones, and how many there are.
+    pub fn refused(&self) -> (&[String], usize) {
+        (&self.refused, self.refused_count)
     }
 
     /// A sync was asked for; the oldest unanswered request counts.

@@ -41,6 +41,7 @@ pub(super) struct Series {
     pub(super) nft_elements: Gauges,
     pub(super) operations: Counters,
     pub(super) refusals: Counters,
+    pub(super) refused: Gauges,
     pub(super) drift: Counters,
     pub(super) netlink: Histograms,
     pub(super) source_age: Gauges,
@@ -131,6 +132,10 @@ impl Series {
             refusals: names.counters(
                 "kube_ipvs_refusals",
                 "Operations the kernel refused by kind",
+            ),
+            refused: names.gauges(
+                "kube_ipvs_refused",
+                "Things the kernel refuses at the moment, by kind",
             ),
             drift: names.counters(
                 "kube_ipvs_drift",

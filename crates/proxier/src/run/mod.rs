@@ -267,6 +267,9 @@ pub fn once(program: &Program) -> anyhow::Result<ExitCode> {
         .context("the manifests were not a full list")?;
     round.trigger = Trigger::Start;
     round.log();
+    for refusal in &round.report.refused {
+        tracing::warn!(kind = refusal.kind, "{refusal}");
+    }
     warn_of(syncer.cluster());
     if round.is_clean() {
         adopt::settle(syncer.dataplane(), program.adopt.is_some());

@@ -93,7 +93,7 @@ impl<D: Dataplane> Syncer<D> {
         if found.touched.is_empty() && drift.is_empty() && next != Piece::default() {
             return Ok(None);
         }
-        let round = self.carry_out_touched(now, found.touched, Trigger::Audit)?;
+        let round = self.carry_out_touched(now, found.touched, Trigger::Audit);
         Ok(Some(Round { drift, ..round }))
     }
 

@@ -30,7 +30,8 @@ pub struct Times {
     pub sync_period: Duration,
 }
 
-/// What is done once, after the first round without a refusal.
+/// What is done once, after the first round that did not fail and left no VIP
+/// unbound.
 type Settled<D> = Box<dyn FnOnce(&mut D)>;
 
 /// Runs a syncer until it is told to stop.
@@ -43,7 +44,7 @@ pub struct Driver<D> {
     pending: bool,
     /// No round before this.
     not_before: Instant,
-    /// What was refused is tried again then. Apart from `pending`: a change
+    /// What failed as a whole is tried again then. Apart from `pending`: a change
     /// does not wait until something else works.
     retry: Option<Instant>,
     /// The next step of the rolling audit.
@@ -57,7 +58,7 @@ pub struct Driver<D> {
     started: bool,
     /// When table sizes are counted anew.
     count: Option<Instant>,
-    /// Waits for the first round without a refusal.
+    /// Waits for the first good round.
     settled: Option<Settled<D>>,
     /// The zero of the syncer's clock.
     born: Instant,
@@ -102,7 +103,11 @@ impl<D: Dataplane> Driver<D> {
         self.look_at_host();
         loop {
             let change = self.pending.then_some(self.not_before);
-            let round = change.into_iter().chain(self.retry).min();
+            let round = change
+                .into_iter()
+                .chain(self.retry)
+                .chain(self.again())
+                .min();
             let drain = self
                 .syncer
                 .drain_due()
@@ -127,6 +132,13 @@ impl<D: Dataplane> Driver<D> {
                 () = at(self.count) => self.count(),
             }
         }
+    }
+
+    /// When one of the things that the kernel refuses is tried again. After a
+    /// failure of everything that is tried first.
+    fn again(&self) -> Option<Instant> {
+        let due = self.syncer.retry_due().filter(|_| self.retry.is_none())?;
+        Some(self.born + Duration::from_millis(due))
     }
 
     /// Milliseconds on the syncer's clock.
@@ -264,7 +276,7 @@ impl<D: Dataplane> Driver<D> {
         let begun = Instant::now();
         let oldest = begun.checked_sub(self.times.sync_period);
         self.next_step = (self.next_step + self.pause()).max(oldest.unwrap_or(begun));
-        // What was refused is tried again in its own time, and looks at everything then.
+        // What failed is tried again in its own time, and looks at everything then.
         if !self.started || (self.retry.is_some() && self.syncer.known().is_none()) {
             return;
         }
@@ -298,14 +310,17 @@ impl<D: Dataplane> Driver<D> {
             let soon = Instant::now() + COUNT_DELAY;
             self.count.get_or_insert(soon);
         }
-        if round.is_clean() {
-            self.backoff.reset();
-            if let Some(work) = self.settled.take() {
-                work(self.syncer.dataplane());
-            }
-        } else {
+        if round.failures().next().is_some() || self.syncer.known().is_none() {
             let delay = self.backoff.failed();
             self.retry_in(delay);
+            return;
+        }
+        self.backoff.reset();
+        if self.syncer.refusals().vips() > 0 {
+            return;
+        }
+        if let Some(work) = self.settled.take() {
+            work(self.syncer.dataplane());
         }
     }
 

@@ -5,10 +5,13 @@
 
 mod audit;
 mod backoff;
+mod carry;
 pub mod driver;
 mod loads;
+pub mod refusals;
 pub mod report;
 pub mod reporter;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,11 +25,13 @@ use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
     Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServerKey,
 };
-use kube_ipvs_core::{Cluster, Event, HostAddress, ServiceName};
+use kube_ipvs_core::{Change, Cluster, Event, HostAddress, ServiceName};
 
 use crate::dataplane::record::RecordFile;
-use crate::dataplane::{ApplyReport, Cleaned, Dataplane, Observed, Refusal};
+use crate::dataplane::{ApplyReport, Cleaned, Dataplane, Nature, Observed, Refusal};
+use carry::Scope;
 use loads::Loads;
+use refusals::{Refusals, Subject};
 
 pub use backoff::Backoff;
 pub use report::{Drift, Round, Trigger};
@@ -60,6 +65,8 @@ pub struct Syncer<D> {
     /// Fronts whose flows may lead to real servers that are gone.
     stale: BTreeSet<Front>,
     seed: u64,
+    /// What the kernel refuses, and plans are made around.
+    refusals: Refusals,
 }
 
 impl<D: Dataplane> Syncer<D> {
@@ -86,6 +93,7 @@ impl<D: Dataplane> Syncer<D> {
             unchecked: BTreeSet::new(),
             inherited: None,
             stale: BTreeSet::new(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -193,8 +201,7 @@ impl<D: Dataplane> Syncer<D> {
             return self.audit(now, Trigger::Change).map(Some);
         }
         let touched = self.cluster.compile();
-        self.carry_out_touched(now, touched, Trigger::Change)
-            .map(Some)
+        Ok(Some(self.carry_out_touched(now, touched, Trigger::Change)))
     }
 
     /// Reads the whole kernel and repairs whatever differs from what it should
@@ -209,15 +216,15 @@ impl<D: Dataplane> Syncer<D> {
             Some(known) => self.drift(known.state(), &observed.state, sysctls),
             None => Drift::new(),
         };
-        let observed = self.serve_first(observed)?;
-        self.cluster.compile();
+        let observed = self.serve_first(now, observed)?;
+        let mut touched = self.cluster.compile();
         self.look_at_drain(now, &observed);
-        let terms = self.terms(self.owned());
-        let plan = diff(self.cluster.desired(), &observed.state, &terms);
         self.settle_record(&observed.state);
+        self.refusals
+            .release(now, self.cluster.desired(), &observed.state, &mut touched);
         self.known = Some(Model::new(observed.state));
         self.piece = audit::Piece::default();
-        let round = self.carry_out(plan, trigger)?;
+        let round = self.carry_out(now, Scope::Everything, trigger);
         Ok(Round { drift, ..round })
     }
 
@@ -245,8 +252,18 @@ impl<D: Dataplane> Syncer<D> {
         if self.known.is_none() {
             return Ok(None);
         }
-        let round = self.carry_out_touched(now, Touched::default(), Trigger::Change)?;
+        let round = self.carry_out_touched(now, Touched::default(), Trigger::Change);
         Ok((!round.plan.is_empty()).then_some(round))
+    }
+
+    /// What the kernel refuses at the moment.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// When [`Self::sync`] tries again what was refused, in milliseconds.
+    pub fn retry_due(&self) -> Option<u64> {
+        self.refusals.due()
     }
 
     /// When [`Self::drain`] is due, in milliseconds.
@@ -279,7 +296,6 @@ impl<D: Dataplane> Syncer<D> {
         if let Some(changed) = prepared.timeouts {
             self.record.add_timeouts(changed);
         }
-        self.record.flush()?;
         Ok(sysctls)
     }
 
@@ -299,7 +315,7 @@ impl<D: Dataplane> Syncer<D> {
 
     /// Carries out the Services that the rest of the node waits for, when they
     /// changed, before thousands of others are compiled (a cold start).
-    fn serve_first(&mut self, observed: Observed) -> anyhow::Result<Observed> {
+    fn serve_first(&mut self, now: u64, observed: Observed) -> anyhow::Result<Observed> {
         let mut touched = Touched::default();
         for (namespace, name) in FIRST {
             let name = ServiceName::new(namespace, name);
@@ -310,7 +326,9 @@ impl<D: Dataplane> Syncer<D> {
         if plan.is_empty() {
             return Ok(observed);
         }
-        self.carry_out(plan, Trigger::Start)?.log();
+        self.known = Some(Model::new(observed.state));
+        self.carry_out(now, Scope::Only(touched), Trigger::Start)
+            .log();
         Ok(self.observe()?.0)
     }
 
@@ -330,12 +348,7 @@ impl<D: Dataplane> Syncer<D> {
         self.drain_due = step.next;
     }
 
-    fn carry_out_touched(
-        &mut self,
-        now: u64,
-        mut touched: Touched,
-        trigger: Trigger,
-    ) -> anyhow::Result<Round> {
+    fn carry_out_touched(&mut self, now: u64, mut touched: Touched, trigger: Trigger) -> Round {
         let known = self.known.as_ref().expect("the callers made sure").state();
         let mut loads = Loads::of(&mut self.dataplane);
         let step = self.drain.step(now, &self.cluster, known, &touched, |key| {
@@ -343,9 +356,9 @@ impl<D: Dataplane> Syncer<D> {
         });
         self.drain_due = step.next;
         touched.extend(step.touched);
-        let terms = self.terms(self.owned_among(&touched.virtual_servers));
-        let plan = diff_touched(self.cluster.desired(), known, &touched, &terms);
-        self.carry_out(plan, trigger)
+        self.refusals
+            .release(now, self.cluster.desired(), known, &mut touched);
+        self.carry_out(now, Scope::Only(touched), trigger)
     }
 
     fn terms(&self, owned: Owned) -> Terms {
@@ -354,7 +367,7 @@ impl<D: Dataplane> Syncer<D> {
             drained: self.drain.drained().clone(),
             kept: self.drain.kept().clone(),
             seed: self.seed,
-            refused: Default::default(),
+            refused: self.refusals.refused().clone(),
         }
     }
 
@@ -379,34 +392,41 @@ impl<D: Dataplane> Syncer<D> {
         )
     }
 
-    fn carry_out(&mut self, plan: Plan, trigger: Trigger) -> anyhow::Result<Round> {
-        self.claim(&plan)?;
-        let mut report = if plan.is_empty() {
-            ApplyReport::default()
-        } else {
-            self.dataplane.apply(&plan)
-        };
-        self.learn(&plan, &report);
-        self.disclaim(&plan, &report)?;
-        self.forget_flows(&plan, &mut report);
-        Ok(Round {
-            trigger,
-            plan,
-            report,
-            drift: Drift::new(),
-        })
-    }
-
-    /// Records what is about to be made, and with which Service's name.
-    fn claim(&mut self, plan: &Plan) -> anyhow::Result<()> {
-        for op in &plan.ops {
+    /// Records what is about to be made, and with which Service's name; gives
+    /// what must not be made since it could not be recorded.
+    fn claim(&mut self, stage: &Plan) -> Vec<Refusal> {
+        for op in &stage.ops {
             let (Op::AddVirtualServer(key, _) | Op::EditVirtualServer(key, _)) = op else {
                 continue;
             };
             let found = matches!(op, Op::EditVirtualServer(..));
             self.own(key, found);
         }
-        self.record.flush()
+        let Err(error) = self.record.flush() else {
+            return Vec::new();
+        };
+        let unwritten = self.record.unwritten();
+        let unrecorded = stage.ops.iter().filter_map(|op| match op {
+            Op::AddVirtualServer(key, _) if unwritten.contains(key) => {
+                Some(Change::AddVirtualServer(*key))
+            }
+            _ => None,
+        });
+        let refusal = |change| Refusal {
+            kind: "record",
+            change: Some(change),
+            nature: Nature::Whole,
+            error: format!("{error:#}"),
+        };
+        unrecorded.map(refusal).collect()
+    }
+
+    /// Writes what is to be recorded; what could not be is tried again with the
+    /// next round.
+    fn flush_record(&mut self) -> Option<Refusal> {
+        let error = self.record.flush().err()?;
+        let error = format!("{error:#}");
+        Some(Refusal::general("record", Nature::Whole, error))
     }
 
     /// Puts a virtual server that a Service wants in the record. One that was
@@ -444,76 +464,69 @@ impl<D: Dataplane> Syncer<D> {
         gone.iter().for_each(|key| self.record.remove(key));
     }
 
-    /// Strikes out what is gone; what could not be removed stays ours, and so
-    /// does everything when nobody knows how far the kernel got.
-    fn disclaim(&mut self, plan: &Plan, report: &ApplyReport) -> anyhow::Result<()> {
-        if report
-            .refused
-            .iter()
-            .any(|refusal| refusal.kind == "netlink")
-        {
-            return Ok(());
-        }
-        let refused: BTreeSet<_> = report
-            .refused
-            .iter()
-            .filter_map(|refusal| refusal.virtual_server)
-            .collect();
-        for op in &plan.ops {
-            if let Op::RemoveVirtualServer(key) = op
-                && !refused.contains(key)
-            {
+    /// Strikes out what is gone; what could not be removed stays ours.
+    fn disclaim(&mut self, done: &Plan) {
+        for op in &done.ops {
+            if let Op::RemoveVirtualServer(key) = op {
                 self.record.remove(key);
             }
         }
-        self.record.flush()
     }
 
-    /// After a clean plan the kernel is where the plan led; after a refusal, or
-    /// when the model disagrees, the next round looks first.
-    fn learn(&mut self, plan: &Plan, report: &ApplyReport) {
-        let sound = report.refused.is_empty()
-            && self
-                .known
-                .as_mut()
-                .is_none_or(|model| model.apply(plan).is_ok());
-        if !sound {
+    /// The kernel is where this led; when the model disagrees, the next round
+    /// looks first.
+    fn learn(&mut self, done: &Plan) {
+        let agrees = |model: &mut Model| model.apply(done).is_ok();
+        if !self.known.as_mut().is_none_or(agrees) {
             self.known = None;
         }
     }
 
     /// Deletes connection tracking entries of UDP and SCTP fronts whose real
     /// servers changed, so that no client is kept at one that is gone. What
-    /// failed is tried again with the next round.
-    fn forget_flows(&mut self, plan: &Plan, report: &mut ApplyReport) {
+    /// failed is tried again later, and with the next such change.
+    fn forget_flows(&mut self, now: u64, plan: &Plan, report: &mut ApplyReport) {
         let stale = plan.ops.iter().flat_map(|op| self.stale_fronts(op));
-        let stale: Vec<_> = stale.filter(|f| f.protocol != Protocol::Tcp).collect();
+        let stale: BTreeSet<_> = stale.filter(|f| f.protocol != Protocol::Tcp).collect();
+        let is_new = |family| {
+            stale
+                .iter()
+                .any(|front| Family::of(front.address) == family)
+        };
+        let families = [Family::V4, Family::V6].into_iter();
+        let families = families
+            .filter(|family| is_new(*family) || !self.refusals.holds(&Subject::Flows(*family)));
+        let families: Vec<_> = families.collect();
         self.stale.extend(stale);
-        if self.stale.is_empty() {
+        for family in families {
+            self.forget_flows_of(now, family, report);
+        }
+    }
+
+    fn forget_flows_of(&mut self, now: u64, family: Family, report: &mut ApplyReport) {
+        let stale = self.stale.iter();
+        let stale = stale.filter(|front| Family::of(front.address) == family);
+        let fronts: BTreeMap<_, _> = stale.map(|front| (*front, self.left(front))).collect();
+        if fronts.is_empty() {
             return;
         }
-        for family in [Family::V4, Family::V6] {
-            let stale = self.stale.iter();
-            let stale = stale.filter(|front| Family::of(front.address) == family);
-            let fronts: BTreeMap<_, _> = stale.map(|front| (*front, self.left(front))).collect();
-            if fronts.is_empty() {
-                continue;
+        let begun = Instant::now();
+        match self.dataplane.forget_flows(&fronts) {
+            Ok(deleted) => {
+                self.stale.retain(|front| !fronts.contains_key(front));
+                self.refusals.over(&Subject::Flows(family));
+                report.conntrack.push(Cleaned {
+                    family,
+                    took: begun.elapsed(),
+                    deleted,
+                });
             }
-            let begun = Instant::now();
-            match self.dataplane.forget_flows(&fronts) {
-                Ok(deleted) => {
-                    self.stale.retain(|front| !fronts.contains_key(front));
-                    report.conntrack.push(Cleaned {
-                        family,
-                        took: begun.elapsed(),
-                        deleted,
-                    });
-                }
-                Err(error) => report.refused.push(Refusal {
-                    kind: "conntrack",
-                    virtual_server: None,
-                    error: format!("{error:#}"),
-                }),
+            Err(error) => {
+                let error = format!("{error:#}");
+                let refusal = Refusal::general("conntrack", Nature::Own, error);
+                self.refusals
+                    .hold(now, Subject::Flows(family), refusal.clone());
+                report.refused.push(refusal);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use kube_ipvs_core::plan::Plan;
 
-use crate::dataplane::ApplyReport;
+use crate::dataplane::{ApplyReport, Refusal};
 
 /// Why a round was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +52,16 @@ impl Round {
         self.report.refused.is_empty()
     }
 
-    /// Writes the round to the log: one INFO line, the plan at DEBUG, a WARN
-    /// for each refusal. A round without work is not worth a line.
+    /// What went wrong that is not one Service's: the kernel takes no change of
+    /// a kind, or nobody knows what it did.
+    pub fn failures(&self) -> impl Iterator<Item = &Refusal> {
+        let refused = self.report.refused.iter();
+        refused.filter(|refusal| refusal.nature.is_failure())
+    }
+
+    /// Writes the round to the log: one INFO line, and the plan at DEBUG. A
+    /// round without work is not worth a line. What was refused is told once,
+    /// by the reporter.
     pub fn log(&self) {
         if self.plan.is_empty() && self.is_clean() && self.drift.is_empty() {
             tracing::debug!(trigger = %self.trigger, "nothing to do");
@@ -61,9 +69,6 @@ impl Round {
         }
         for line in self.plan.lines() {
             tracing::debug!("{line}");
-        }
-        for refusal in &self.report.refused {
-            tracing::warn!(kind = refusal.kind, "{refusal}");
         }
         if !self.drift.is_empty() {
             tracing::warn!(drift = ?self.drift, "somebody else changed what is ours");

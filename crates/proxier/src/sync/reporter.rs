@@ -10,6 +10,7 @@ use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Kind, TrafficPolicy, Warning, Withheld};
 
 use super::report::counts;
+use super::told::{self, Told};
 use super::{Round, Syncer, Trigger};
 use crate::dataplane::{Cleaned, Dataplane};
 use crate::health::node_ports::{Addresses, HealthCheckPorts};
@@ -31,6 +32,7 @@ pub struct Reporter {
     health: Health,
     health_checks: Option<HealthCheckPorts>,
     warned: BTreeSet<Warning>,
+    told: Told,
     sink: Option<WarningSink>,
     /// The oldest change of an EndpointSlice that no round has carried out.
     triggered: Option<Timestamp>,
@@ -53,6 +55,7 @@ impl Reporter {
             health,
             health_checks: None,
             warned: BTreeSet::new(),
+            told: Told::default(),
             sink: None,
             triggered: None,
             pending: Pending::default(),
@@ -145,6 +148,7 @@ impl Reporter {
         self.taken();
         self.reason("source", None);
         self.readiness(round);
+        self.refusals(syncer);
         self.numbers(round, took);
         self.node(syncer.cluster().node());
         self.warnings(syncer.cluster());
@@ -159,25 +163,35 @@ impl Reporter {
         }
     }
 
-    fn readiness(&self, round: &Round) {
-        let refused = &round.report.refused;
+    /// What one Service is refused is no matter of the node's health.
+    fn readiness(&mut self, round: &Round) {
+        let failures: Vec<_> = round.failures().collect();
         self.reason(
             "sync",
-            refused.first().map(|first| match refused.len() {
+            failures.first().map(|first| match failures.len() {
                 1 => first.to_string(),
                 n => format!("{first} (and {} more)", n - 1),
             }),
         );
-        if round.is_clean() {
+        if failures.is_empty() {
             for family in &self.families {
                 self.health.updated(*family);
             }
         }
+        self.told.failures(failures.into_iter());
+    }
+
+    fn refusals<D: Dataplane>(&mut self, syncer: &Syncer<D>) {
+        let refusals = syncer.refusals();
+        self.told
+            .refusals(refusals, syncer.cluster(), self.sink.as_mut());
+        self.health.set_refused(told::show(refusals, &self.metrics));
     }
 
     fn numbers(&mut self, round: &Round, took: Duration) {
+        let good = round.failures().next().is_none();
         for family in &self.families {
-            self.metrics.sync_finished(*family, took, round.is_clean());
+            self.metrics.sync_finished(*family, took, good);
         }
         for refusal in &round.report.refused {
             self.metrics.refusal(refusal.kind);
@@ -205,8 +219,8 @@ impl Reporter {
         for (kind, n) in &round.drift {
             self.metrics.drift(kind, *n);
         }
-        // A change that was refused goes on waiting for its programming.
-        if let Some(time) = self.triggered.take_if(|_| round.is_clean()) {
+        // A change that failed goes on waiting for its programming.
+        if let Some(time) = self.triggered.take_if(|_| good) {
             let latency = Timestamp::now().duration_since(time);
             let latency = Duration::try_from(latency).unwrap_or_default();
             for family in &self.families {

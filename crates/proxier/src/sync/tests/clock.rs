@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -26,16 +27,18 @@ const TIMES: Times = Times {
 };
 
 /// What a test does while a driver runs.
-struct Stage {
-    fake: Fake,
+pub(super) struct Stage {
+    pub(super) fake: Fake,
     events: mpsc::Sender<Event>,
     changes: futures::channel::mpsc::UnboundedSender<Change>,
-    health: Health,
+    pub(super) health: Health,
     metrics: Metrics,
+    /// What owners of Services were told.
+    pub(super) warnings: Arc<Mutex<Vec<String>>>,
 }
 
 impl Stage {
-    async fn tell(&self, events: impl IntoIterator<Item = Event>) {
+    pub(super) async fn tell(&self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.events.send(event).await.unwrap();
         }
@@ -45,12 +48,12 @@ impl Stage {
         self.changes.unbounded_send(change).unwrap();
     }
 
-    fn not_ready(&self) -> BTreeMap<String, String> {
+    pub(super) fn not_ready(&self) -> BTreeMap<String, String> {
         self.health.not_ready()
     }
 
     /// A counter, over all its labels that contain `label`.
-    fn metric(&self, name: &str, label: &str) -> f64 {
+    pub(super) fn metric(&self, name: &str, label: &str) -> f64 {
         let text = self.metrics.render(std::time::Instant::now());
         let lines = text
             .lines()
@@ -62,7 +65,7 @@ impl Stage {
 }
 
 /// Runs a driver over `host` beside `play`, on a paused clock.
-fn stage<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage) -> F) {
+pub(super) fn stage<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -75,7 +78,10 @@ fn stage<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage) -> F) {
         let metrics = Metrics::new();
         let families = vec![Family::V4, Family::V6];
         let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
-        let reporter = Reporter::new(families, metrics.clone(), health.clone());
+        let warnings = Arc::new(Mutex::new(Vec::new()));
+        let told = warnings.clone();
+        let reporter = Reporter::new(families, metrics.clone(), health.clone())
+            .with_sink(Box::new(move |w| told.lock().unwrap().push(w.to_string())));
         let driver = Driver::new(host.start(), TIMES, reporter);
         let stage = Stage {
             fake: host.fake.clone(),
@@ -83,6 +89,7 @@ fn stage<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage) -> F) {
             changes,
             health,
             metrics,
+            warnings,
         };
         tokio::select! {
             () = driver.run(received, noticed.boxed(), stopped) => panic!("the driver ended"),
@@ -185,7 +192,7 @@ fn a_change_does_not_wait_behind_a_refusal() {
         stage.tell(lists(all)).await;
         // Long enough for the back-off to be at its longest.
         sleep(Duration::from_secs(301)).await;
-        assert!(stage.not_ready()["sync"].contains("ENOENT"));
+        assert!(stage.health.refused().0[0].contains("ENOENT"));
 
         stage.tell([endpoints("dns", "UDP", &["10.1.0.4"])]).await;
         sleep(Duration::from_millis(1100)).await;
@@ -193,7 +200,8 @@ fn a_change_does_not_wait_behind_a_refusal() {
 
         stage.fake.heal();
         sleep(Duration::from_secs(31)).await;
-        assert_eq!(stage.not_ready(), BTreeMap::new());
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
+        assert_eq!(stage.health.refused(), (Vec::new(), 0));
         assert_eq!(
             stage.metric("kube_ipvs_drift_total", ""),
             0.0,

@@ -6,19 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use kube_ipvs_core::HostAddress;
 use kube_ipvs_core::drain::{Key, Load};
-use kube_ipvs_core::model::Model;
+use kube_ipvs_core::model::{Model, Refused};
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
     Front, KernelState, NftState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use kube_ipvs_core::{Change, HostAddress};
 use nix::errno::Errno;
 
 use crate::dataplane::sysctl::Changed;
-use crate::dataplane::{
-    ApplyReport, Connections, Dataplane, Observed, Prepared, Refusal, keeping_guards,
-};
+use crate::dataplane::{ApplyReport, Connections, Dataplane, Nature, Observed, Prepared, Refusal};
 
 /// What an operation meets.
 pub(super) enum Fate {
@@ -161,71 +159,53 @@ impl Kernel {
         Ok(part)
     }
 
-    fn step(&mut self, op: &Op, report: &mut ApplyReport, met: &mut Met) -> bool {
+    /// One operation of a stage; false when nothing comes back any more.
+    fn step(&mut self, op: &Op, report: &mut ApplyReport) -> bool {
         let number = self.tried;
         self.tried += 1;
         match (self.hook)(number, op) {
             Fate::Killed => panic!("killed before {op:?}"),
             Fate::Lost => {
-                report.refused.push(refusal("netlink", None, "no answer"));
+                let lost = Refusal::general("netlink", Nature::Unknown, "no answer");
+                report.refused.push(lost);
                 return false;
             }
-            Fate::Refused(errno) => {
-                match op {
-                    Op::Nft { .. } => met.unguarded = true,
-                    Op::UnbindVips(vips) => met.bound.extend(vips),
-                    _ => {}
-                }
-                report.refused.push(refused(op, &errno.to_string()));
-            }
+            Fate::Refused(errno) => report.refused.extend(refused(op, errno)),
             Fate::Done => match self.model.step(op) {
                 Ok(()) => {
                     report.done += 1;
                     self.done.push(op.clone());
                     self.dangers.extend(self.model.dangers(&BTreeSet::new()));
                 }
-                Err(error) => report.refused.push(refused(op, &error.to_string())),
+                Err(error) => report.refused.extend(refused(op, errno_of(&error))),
             },
         }
         true
     }
 }
 
-/// What has gone wrong in a plan so far.
-#[derive(Default)]
-struct Met {
-    unguarded: bool,
-    bound: BTreeSet<IpAddr>,
+fn errno_of(error: &Refused) -> Errno {
+    match error {
+        Refused::Exists(_) => Errno::EEXIST,
+        Refused::NoService(_) => Errno::ESRCH,
+        Refused::NoEntry(_) => Errno::ENOENT,
+        Refused::Invalid(_) => Errno::EINVAL,
+        Refused::Range(_) => Errno::ERANGE,
+    }
 }
 
-/// As the real dataplane, opens nothing and closes nothing half when the table
-/// has refused a change.
-fn is_withheld(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::AddVirtualServer(..) | Op::RemoveVirtualServer(_) | Op::BindVips(_)
-    )
-}
-
-fn refused(op: &Op, error: &str) -> Refusal {
-    let (kind, key) = match op {
-        Op::Nft { .. } => ("nft", None),
-        Op::BindVips(_) | Op::UnbindVips(_) => ("vip", None),
-        Op::AddVirtualServer(key, _)
-        | Op::EditVirtualServer(key, _)
-        | Op::RemoveVirtualServer(key) => ("virtual_server", Some(*key)),
-        Op::AddRealServer(key, ..) | Op::EditRealServer(key, ..) | Op::RemoveRealServer(key, _) => {
-            ("real_server", Some(*key))
+/// As the real one says it.
+fn refused(op: &Op, errno: Errno) -> Vec<Refusal> {
+    let of = |change| Refusal::of(change, Nature::of(change, Some(errno)), errno.to_string());
+    match op {
+        Op::Nft { .. } => {
+            let whole = matches!(errno, Errno::EPERM | Errno::ENOMEM | Errno::ENOBUFS);
+            let nature = if whole { Nature::Whole } else { Nature::Own };
+            vec![Refusal::general("nft", nature, errno.to_string())]
         }
-    };
-    refusal(kind, key, error)
-}
-
-fn refusal(kind: &'static str, key: Option<VirtualServerKey>, error: &str) -> Refusal {
-    Refusal {
-        kind,
-        virtual_server: key,
-        error: error.to_owned(),
+        Op::BindVips(vips) => vips.iter().map(|vip| of(Change::Bind(*vip))).collect(),
+        Op::UnbindVips(vips) => vips.iter().map(|vip| of(Change::Unbind(*vip))).collect(),
+        op => Change::of(op).map(of).into_iter().collect(),
     }
 }
 
@@ -302,19 +282,28 @@ impl Dataplane for Fake {
 
     fn apply(&mut self, plan: &Plan) -> ApplyReport {
         let mut report = ApplyReport::default();
-        let mut met = Met::default();
-        for op in &plan.ops {
-            let op = match op {
-                Op::Nft { add, remove } => Op::Nft {
-                    add: add.clone(),
-                    remove: keeping_guards(remove, &met.bound),
-                },
-                other => other.clone(),
-            };
-            if met.unguarded && is_withheld(&op) {
-                report.refused.push(refused(&op, "withheld"));
-            } else if !self.kernel().step(&op, &mut report, &mut met) {
-                break;
+        let mut rest = plan.clone();
+        while report.refused.is_empty()
+            && let Some(stage) = rest.next_stage()
+        {
+            let mut unmade = BTreeSet::new();
+            for op in &stage.ops {
+                if let Op::AddRealServer(key, ..) = op
+                    && unmade.contains(key)
+                {
+                    continue;
+                }
+                let before = report.refused.len();
+                if !self.kernel().step(op, &mut report) {
+                    return report;
+                }
+                if let Op::AddVirtualServer(key, _) = op
+                    && report.refused[before..]
+                        .iter()
+                        .any(|r| r.nature != Nature::Exists)
+                {
+                    unmade.insert(*key);
+                }
             }
         }
         report

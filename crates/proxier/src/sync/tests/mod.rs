@@ -6,6 +6,7 @@ mod fake;
 mod faults;
 mod first_lists;
 mod objects;
+mod refused;
 
 use std::path::Path;
 use std::time::Duration;
@@ -389,6 +390,8 @@ fn udp_leaves_at_once_with_its_flows() {
 
     host.fake.heal();
     assert!(syncer.sync(0).unwrap().unwrap().is_clean());
+    assert!(host.fake.kernel().forgotten.is_empty(), "it waits");
+    assert!(syncer.sync(1_000).unwrap().unwrap().is_clean());
     let forgotten = host.fake.kernel().forgotten.clone();
     assert_eq!(forgotten.len(), 1, "tried again, once");
     let (front, left) = forgotten[0].first_key_value().unwrap();
