@@ -115,7 +115,13 @@ impl Config {
         self.accept_bit.map(|bit| 1 << bit)
     }
 
-    pub(crate) fn check(&self) -> Result<(), Invalid> {
+    /// Whether a table can be made so. For the door too: what passes here never
+    /// fails later.
+    ///
+    /// # Errors
+    /// What makes no sense: a mark has no such bit, one bit has two meanings, a
+    /// name could be misread.
+    pub fn check(&self) -> Result<(), Invalid> {
         for bit in [Some(self.masquerade_bit), self.accept_bit]
             .into_iter()
             .flatten()

@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         streams::complain(format_args!("kube-ipvs: {error:#}"));
-        ExitCode::FAILURE
+        code_of(&error)
     })
 }
 
@@ -108,6 +108,15 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     clap_complete::generate(shell, &mut Cli::command(), "kube-ipvs", &mut script);
     streams::print(String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// 2 where the command line is to blame, also for a value that only makes no
+/// sense beside another; else 1.
+fn code_of(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<config::Problems>() {
+        Some(problems) if problems.of_flags() => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -188,4 +197,27 @@ fn compile(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         Output::Json => streams::print_json(&output)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_flag_is_usage_and_a_wrong_file_is_not() {
+        let code = |bit: &str, file: Option<&str>| {
+            let cli = Cli::parse_from(["kube-ipvs", "run", "--accept-in-foreign-chains", bit]);
+            let Command::Run(args) = cli.command else {
+                unreachable!("run was asked for")
+            };
+            let file = file.map(|text| (std::path::Path::new("conf"), text));
+            let error = config::settings(&args, file).expect_err("bit 12 is taken");
+            code_of(&anyhow::Error::from(error).context("load"))
+        };
+        let file = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
+                    kind: KubeProxyConfiguration\niptables: {masqueradeBit: 12}";
+        assert_eq!(code("--masquerade-bit=12", None), ExitCode::from(2));
+        assert_eq!(code("--masquerade-bit=13", Some(file)), ExitCode::FAILURE);
+        assert_eq!(code_of(&anyhow::anyhow!("other")), ExitCode::FAILURE);
+    }
 }

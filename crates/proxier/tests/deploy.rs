@@ -218,6 +218,8 @@ fn the_configuration_is_where_the_flags_look_for_it() {
 fn run_args(container: &Container) -> RunArgs {
     let args = container.args.clone().unwrap_or_default();
     assert_eq!(args[0], "run");
+    // As the kubelet fills it in.
+    let args = args.iter().map(|arg| arg.replace("$(NODE_NAME)", "node-1"));
     let command = RunArgs::augment_args(Command::new("run"));
     let matches = command
         .try_get_matches_from(args)

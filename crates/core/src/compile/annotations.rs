@@ -53,9 +53,10 @@ pub(super) fn read(service: &Service, options: &Options, warnings: &mut Warnings
         warnings: std::cell::RefCell::new(warnings),
     };
     let scheduler = notes.scheduler();
+    // A scheduler that is named means the same on every node: flags are named with it.
     let mut flags = match &scheduler {
-        Some(name) if *name != options.scheduler => Flags::default(),
-        _ => options.flags,
+        Some(_) => Flags::default(),
+        None => options.flags,
     };
     let scheduler = scheduler.unwrap_or_else(|| options.scheduler.clone());
     let hashes = ["sh", "mh"].contains(&scheduler.as_str());

@@ -62,6 +62,11 @@ fn annotations_set_scheduler_and_flags() {
             "sh sh-fallback sh-port",
             1,
         ),
+        (
+            &[(scheduler, "sh"), (flags, "sh-port,no-sh-port")],
+            "sh sh-fallback",
+            0,
+        ),
         (&[(scheduler, "mh"), (flags, "quick")], "mh mh-fallback", 1),
         (&[(flags, "mh-port")], "rr", 1),
         (
@@ -96,8 +101,14 @@ fn the_operators_scheduler_and_flags_are_the_default() {
         words(web()),
         ("mh".to_owned(), vec!["mh-fallback", "mh-port"])
     );
-    let other = web().annotation(&format!("{OURS}/scheduler"), "rr");
-    assert_eq!(words(other), ("rr".to_owned(), vec![]));
+    let mh = |flags| ("mh".to_owned(), flags);
+    let noted = |name: &str, value| web().annotation(&format!("{OURS}/{name}"), value);
+    assert_eq!(words(noted("scheduler", "rr")), ("rr".to_owned(), vec![]));
+    // Two ways to hash by address alone; a scheduler that is named means the
+    // same on every node.
+    let alone = noted("scheduler-flags", "no-mh-port");
+    assert_eq!(words(alone), mh(vec!["mh-fallback"]));
+    assert_eq!(words(noted("scheduler", "mh")), mh(vec!["mh-fallback"]));
 }
 
 #[test]

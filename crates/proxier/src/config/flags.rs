@@ -55,7 +55,7 @@ pub struct RunArgs {
     /// Metrics of every Service and real server, with Kubernetes names
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub service_metrics: Option<bool>,
-    /// Scheduler flags of Services that name none: sh-port, sh-fallback, mh-port, mh-fallback
+    /// Scheduler flags of Services that name no scheduler: sh-port, sh-fallback, mh-port (mh has it without being told), no-mh-port, mh-fallback
     #[arg(long, value_name = "FLAGS", value_delimiter = ',')]
     pub ipvs_scheduler_flags: Vec<String>,
     /// Where the ownership record is kept [default: /run/kube-ipvs]
@@ -209,7 +209,7 @@ pub struct RunArgs {
         help_heading = "kube-proxy's flags"
     )]
     pub ipvs_min_sync_period: Option<GoDuration>,
-    /// Scheduler of Services that name none [default: rr]
+    /// Scheduler of Services that name none; mh with mh-port, as in kube-proxy [default: rr]
     #[arg(long, value_name = "NAME", help_heading = "kube-proxy's flags")]
     pub ipvs_scheduler: Option<String>,
     /// Set arp_ignore to 1 and arp_announce to 2
@@ -223,7 +223,7 @@ pub struct RunArgs {
         help_heading = "kube-proxy's flags"
     )]
     pub ipvs_sync_period: Option<GoDuration>,
-    /// IPVS timeout of idle TCP connections; 0 leaves it alone
+    /// IPVS timeout of idle TCP connections; 0 leaves the kernel's [default: 2h10m0s]
     #[arg(
         long,
         value_name = "DURATION",

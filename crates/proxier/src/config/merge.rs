@@ -88,20 +88,26 @@ fn without_file(args: &RunArgs, given: &Given, collector: &mut Collector) -> Mer
     configuration = overlay(&configuration, &fields, collector);
     let addresses = [
         (
+            "healthz-port",
             &mut configuration.healthz_bind_address,
             args.healthz_port,
             args.healthz_bind_address.is_some(),
             10256,
         ),
         (
+            "metrics-port",
             &mut configuration.metrics_bind_address,
             args.metrics_port,
             args.metrics_bind_address.is_some(),
             10249,
         ),
     ];
-    for (address, port, given, default) in addresses {
-        apply_port(address, port, given, default);
+    for (flag, address, port, given, default) in addresses {
+        match port.map(u16::try_from) {
+            Some(Err(_)) => collector.flag(flag, port.unwrap_or_default(), PORTS),
+            Some(Ok(port)) => apply_port(address, Some(port), given, default),
+            None => apply_port(address, None, given, default),
+        }
     }
     let warnings = given
         .iter()
@@ -113,15 +119,17 @@ fn without_file(args: &RunArgs, given: &Given, collector: &mut Collector) -> Mer
     }
 }
 
+const PORTS: &str = "allowed: a port from 1 to 65535, or 0 for none";
+
 /// The deprecated port flags: 0 disables, else they fill in a missing port.
-fn apply_port(address: &mut String, port: Option<i32>, address_given: bool, default: u16) {
+fn apply_port(address: &mut String, port: Option<u16>, address_given: bool, default: u16) {
     match port {
         Some(0) => address.clear(),
         Some(port) if !address_given => {
             let host = address.rsplit_once(':').map_or(address.as_str(), |x| x.0);
             *address = format!("{host}:{port}");
         }
-        Some(port) => with_port(address, u16::try_from(port).unwrap_or(default)),
+        Some(port) => with_port(address, port),
         None => with_port(address, default),
     }
 }
@@ -150,6 +158,7 @@ fn with_file(given: &Given, path: &Path, text: &str, collector: &mut Collector) 
         .into_iter()
         .filter(|(x, _)| !x.field.is_empty())
         .collect();
+    collector.flags = fields.iter().map(|(x, _)| x.field).collect();
     let configuration = overlay(&configuration, &fields, collector);
     Some(Merged {
         configuration,

@@ -4,10 +4,13 @@
 //! and types; `table` says of every setting what becomes of it, and
 //! `docs/flags.md` is made from it.
 
+#[cfg(test)]
+mod absurd;
 mod boolean;
 mod conntrack;
 mod decode;
 mod docs;
+mod door;
 mod duration;
 pub mod file;
 mod flags;

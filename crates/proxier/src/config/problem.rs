@@ -46,6 +46,13 @@ impl fmt::Display for Problem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
+impl Problems {
+    /// Whether the command line is to blame, and not only the file.
+    pub fn of_flags(&self) -> bool {
+        self.0.iter().any(|problem| problem.origin == Origin::Flags)
+    }
+}
+
 impl fmt::Display for Problems {
     /// One line each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,11 +64,24 @@ impl fmt::Display for Problems {
     }
 }
 
+/// A value in a message is no longer than this many characters.
+const SHOWN: usize = 100;
+
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Collects problems of one origin.
 #[derive(Debug)]
 pub(super) struct Collector {
     pub(super) origin: Origin,
     pub(super) problems: Vec<Problem>,
+    /// Fields that a flag gave, though there is a file.
+    pub(super) flags: Vec<&'static str>,
 }
 
 impl Collector {
@@ -69,11 +89,12 @@ impl Collector {
         Self {
             origin,
             problems: Vec::new(),
+            flags: Vec::new(),
         }
     }
 
     /// A field with a value that is not allowed. Named as the user gave it: a
-    /// flag stands for its field when there is no file.
+    /// flag stands for its field when there is no file, or when it won over it.
     pub(super) fn field(
         &mut self,
         field: &str,
@@ -81,6 +102,9 @@ impl Collector {
         reason: impl Into<String>,
     ) {
         let flag = table::by_field(field).map_or("", |x| x.flag);
+        if self.flags.contains(&field) {
+            return self.flag(flag, value, reason);
+        }
         let setting = match &self.origin {
             Origin::Flags if !flag.is_empty() => format!("--{flag}"),
             _ => field.to_owned(),
@@ -105,7 +129,7 @@ impl Collector {
         value: impl fmt::Display,
         reason: impl Into<String>,
     ) {
-        let value = value.to_string();
+        let value = cut(value.to_string());
         let reason = reason.into();
         self.problems.push(Problem {
             origin,

@@ -10,6 +10,7 @@ use kube_ipvs_core::read;
 use kube_ipvs_core::state::{Family, Flags};
 
 use super::conntrack::Conntrack;
+use super::door;
 use super::file::KubeProxyConfiguration;
 use super::flags::{LogFormat, VipBinding};
 
@@ -183,7 +184,7 @@ impl Settings {
     /// What decides compilation, for this node and these families.
     pub fn options(&self, node_name: String, families: Vec<Family>) -> kube_ipvs_core::Options {
         let mut node_addresses = self.node_addresses.clone();
-        if node_addresses.is_empty() && !self.bind_address.is_unspecified() {
+        if node_addresses.is_empty() && door::is_node_address(self.bind_address) {
             node_addresses.push(self.bind_address);
         }
         kube_ipvs_core::Options {
@@ -215,8 +216,23 @@ impl Settings {
             .collect()
     }
 
+    /// What decides the fixed part of a family's nft table, given the Node's `podCIDRs`.
+    pub fn table(&self, family: Family, pod_cidrs: &[IpNet]) -> kube_ipvs_nft::Config {
+        kube_ipvs_nft::Config {
+            masquerade_bit: self.masquerade_bit,
+            accept_bit: self
+                .accept_in_foreign_chains
+                .then_some(kube_ipvs_nft::DEFAULT_ACCEPT_BIT),
+            local_pods: self.local_pods(pod_cidrs),
+            ..kube_ipvs_nft::Config::new(match family {
+                Family::V4 => kube_ipvs_nft::Family::Ip,
+                Family::V6 => kube_ipvs_nft::Family::Ip6,
+            })
+        }
+    }
+
     /// How the nft table knows local pods, given the Node's `podCIDRs`.
-    pub fn local_pods(&self, pod_cidrs: &[IpNet]) -> kube_ipvs_nft::LocalPods {
+    fn local_pods(&self, pod_cidrs: &[IpNet]) -> kube_ipvs_nft::LocalPods {
         use kube_ipvs_nft::LocalPods;
         match &self.detect_local {
             DetectLocal::Unknown => LocalPods::None,

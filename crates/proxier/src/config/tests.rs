@@ -20,21 +20,21 @@ fn command() -> Command {
     RunArgs::augment_args(Command::new("run").disable_version_flag(true))
 }
 
-fn parse(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
+pub(super) fn parse(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
     let line = ["run"].iter().chain(arguments);
     let line = line.map(|x| super::normalise(x.into()));
     RunArgs::from_arg_matches(&command().try_get_matches_from(line)?)
 }
 
-fn flags(arguments: &[&str]) -> Result<Settings, Problems> {
+pub(super) fn flags(arguments: &[&str]) -> Result<Settings, Problems> {
     super::settings(&parse(arguments).expect("flags parse"), None)
 }
 
-fn file(text: &str) -> Result<Settings, Problems> {
+pub(super) fn file(text: &str) -> Result<Settings, Problems> {
     file_and(text, &[])
 }
 
-fn file_and(text: &str, arguments: &[&str]) -> Result<Settings, Problems> {
+pub(super) fn file_and(text: &str, arguments: &[&str]) -> Result<Settings, Problems> {
     let text = format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{text}"
     );
@@ -195,7 +195,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("vip-binding", "route"),
         ("vmodule", "proxier=4"),
         ("write-config-to", "/out"),
-        ("ipvs-scheduler-flags", "mh-port"),
+        ("ipvs-scheduler-flags", "no-mh-port"),
     ])
 }
 
@@ -831,7 +831,7 @@ fn bad_values_of_flags_are_refused_by_the_flags_name() {
         ("--feature-gates=X", "--feature-gates"),
         ("--feature-gates=X=perhaps", "--feature-gates"),
         ("--vmodule=x", "--vmodule"),
-        ("--healthz-port=70000", "--healthz-bind-address"),
+        ("--healthz-port=70000", "--healthz-port"),
         ("--ipvs-sync-period=0s", "--ipvs-sync-period"),
         ("--conntrack-min=-1", "--conntrack-min"),
         (

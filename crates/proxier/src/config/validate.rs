@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use kube_ipvs_core::options::{NodePortAddresses, SCHEDULERS};
-use kube_ipvs_core::state::Flags;
+use kube_ipvs_core::state::{Family, Flags};
 
 use super::conntrack::{Conntrack, seconds};
+use super::door;
 use super::duration::GoDuration;
 use super::file::KubeProxyConfiguration;
 use super::flags::{LogFormat, RunArgs};
@@ -20,6 +21,10 @@ use super::table::{self, Class};
 
 /// The longest IPVS timeout the kernel takes: 31 days.
 const LONGEST_IPVS_TIMEOUT: u64 = 2_678_400;
+
+/// All of the kernel is read in a sync period: in less than a second that would
+/// be all that is done.
+const SHORTEST_SYNC_PERIOD: Duration = Duration::from_secs(1);
 
 /// Checks and types a configuration. With problems in the collector the result
 /// is not to be used.
@@ -86,6 +91,15 @@ pub(super) fn settings(
         configuration: KubeProxyConfiguration::default(),
         warnings: Vec::new(),
     };
+    check.flags_of_ours(args);
+    check.table(&settings);
+    check.ports(&settings);
+    if matches!(settings.action, Action::WriteConfig(_)) && settings.ipvs_timeouts.tcp.is_none() {
+        warnings.push(
+            "--ipvs-tcp-timeout=0 cannot be written to a file, where 0s is the default; write 15m for the kernel's"
+                .to_owned(),
+        );
+    }
     settings.configuration = configuration;
     settings.warnings = warnings;
     settings
@@ -133,12 +147,13 @@ impl Check<'_> {
         if name.is_empty() {
             return None;
         }
-        let name = name.trim().to_lowercase();
-        if name.is_empty() {
+        let trimmed = name.trim().to_lowercase();
+        if !door::is_node_name(&trimmed) {
+            let allowed = "allowed: the name of a Node, which is a DNS name";
             self.collector
-                .field("hostnameOverride", "\" \"", "allowed: the name of a Node");
+                .field("hostnameOverride", format!("{name:?}"), allowed);
         }
-        Some(name)
+        Some(trimmed)
     }
 
     fn bind_address(&mut self) -> IpAddr {
@@ -160,6 +175,68 @@ impl Check<'_> {
             self.collector.field(field, format!("{text:?}"), allowed);
         }
         address
+    }
+
+    /// Two servers cannot have one socket.
+    fn ports(&mut self, settings: &Settings) {
+        let (health, metrics) = (settings.healthz_bind_address, settings.metrics_bind_address);
+        if let Some(address) = metrics.filter(|_| health == metrics) {
+            self.collector.field(
+                "metricsBindAddress",
+                address,
+                "allowed: another address or port than healthzBindAddress",
+            );
+        }
+    }
+
+    /// What stands in no file.
+    fn flags_of_ours(&mut self, args: &RunArgs) {
+        for address in &args.node_addresses {
+            if !door::is_node_address(*address) {
+                let allowed = "allowed: addresses at which others reach this node";
+                self.collector.flag("node-addresses", address, allowed);
+            }
+        }
+        if let Some(name) = &args.service_proxy_name
+            && !door::is_label_value(name)
+        {
+            let allowed = "allowed: the value of a label";
+            self.collector
+                .flag("service-proxy-name", format!("{name:?}"), allowed);
+        }
+        if let Some(url) = args.master.as_deref().filter(|url| !url.is_empty())
+            && !door::is_server(url)
+        {
+            let allowed = "allowed: https://HOST[:PORT] or http://HOST[:PORT]";
+            self.collector.flag("master", format!("{url:?}"), allowed);
+        }
+    }
+
+    /// What the nft table would refuse, by the names of the settings.
+    fn table(&mut self, settings: &Settings) {
+        use kube_ipvs_nft::Invalid;
+        let Err(invalid) = settings.table(Family::V4, &[]).check() else {
+            return;
+        };
+        let name = match &settings.detect_local {
+            DetectLocal::Bridge(_) => "detectLocal.bridgeInterface",
+            _ => "detectLocal.interfaceNamePrefix",
+        };
+        match &invalid {
+            Invalid::Interface(text) => self.collector.field(
+                name,
+                format!("{text:?}"),
+                "this detectLocalMode needs it; allowed: 1 to 15 visible ASCII characters, none of \" \\ * / : $",
+            ),
+            Invalid::SameBit(bit) => self.collector.field(
+                "iptables.masqueradeBit",
+                bit,
+                format!("allowed: any other, since --accept-in-foreign-chains uses bit {bit}"),
+            ),
+            // Named when it was read.
+            Invalid::Bit(_) => {}
+            other => self.collector.whole(other.to_string()),
+        }
     }
 
     fn source(&mut self, args: &RunArgs) -> Source {
@@ -230,6 +307,10 @@ impl Check<'_> {
             configuration.ipvs.sync_period,
         );
         let sync = self.positive("ipvs.syncPeriod", most);
+        if sync > Duration::ZERO && sync < SHORTEST_SYNC_PERIOD {
+            let reason = format!("allowed: {SHORTEST_SYNC_PERIOD:?} or more");
+            self.collector.field("ipvs.syncPeriod", most, reason);
+        }
         let min = self.not_negative("ipvs.minSyncPeriod", least);
         if most > GoDuration::default() && least > most {
             let reason = format!("allowed: at most ipvs.syncPeriod, which is {most}");
@@ -282,13 +363,16 @@ impl Check<'_> {
     }
 
     fn scheduler_flags(&mut self, args: &RunArgs, scheduler: &str) -> Flags {
-        let mut flags = Flags::default();
+        // kube-proxy knows Maglev with ports only.
+        let mut flags = Flags {
+            port: scheduler == "mh",
+            ..Flags::default()
+        };
         for word in args.ipvs_scheduler_flags.iter().filter(|x| !x.is_empty()) {
-            match word.split_once('-') {
-                Some((of, "port")) if of == scheduler && is_hashing(of) => flags.port = true,
-                Some((of, "fallback")) if of == scheduler && is_hashing(of) => {
-                    flags.fallback = true
-                }
+            match (scheduler, word.as_str()) {
+                ("sh", "sh-port") | ("mh", "mh-port") => flags.port = true,
+                ("sh", "no-sh-port") | ("mh", "no-mh-port") => flags.port = false,
+                ("sh", "sh-fallback") | ("mh", "mh-fallback") => flags.fallback = true,
                 _ => self.collector.flag(
                     "ipvs-scheduler-flags",
                     format!("{word:?}"),
@@ -309,14 +393,28 @@ impl Check<'_> {
     }
 
     fn ipvs_timeout(&mut self, field: &str, value: GoDuration) -> Option<u32> {
+        let whole = self.whole_seconds(field, value, LONGEST_IPVS_TIMEOUT, "31 days")?;
+        u32::try_from(whole).ok()
+    }
+
+    /// A time-out of the kernel; none is zero.
+    fn whole_seconds(
+        &mut self,
+        field: &str,
+        value: GoDuration,
+        longest: u64,
+        in_words: &str,
+    ) -> Option<u64> {
         self.not_negative(field, value);
+        if !door::is_whole_seconds(value) {
+            self.collector.field(field, value, "allowed: whole seconds");
+        }
         let whole = seconds(value)?;
-        if whole > LONGEST_IPVS_TIMEOUT {
-            let allowed =
-                format!("allowed: at most {LONGEST_IPVS_TIMEOUT}s (31 days), the kernel's limit");
+        if whole > longest {
+            let allowed = format!("allowed: at most {longest}s ({in_words}), the kernel's limit");
             self.collector.field(field, value, allowed);
         }
-        u32::try_from(whole).ok()
+        Some(whole)
     }
 
     fn conntrack(&mut self) -> Conntrack {
@@ -326,7 +424,7 @@ impl Check<'_> {
         let max_per_core = self.count("conntrack.maxPerCore", conntrack.max_per_core.unwrap_or(0));
         Conntrack {
             max_per_core: Some(max_per_core).filter(|x| *x > 0),
-            min: self.count("conntrack.min", conntrack.min.unwrap_or(0)),
+            min: self.entries(),
             tcp_established_timeout: self.timeout("conntrack.tcpEstablishedTimeout", established),
             tcp_close_wait_timeout: self.timeout("conntrack.tcpCloseWaitTimeout", close_wait),
             tcp_be_liberal: conntrack.tcp_be_liberal,
@@ -334,6 +432,17 @@ impl Check<'_> {
             udp_stream_timeout: self
                 .timeout("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout),
         }
+    }
+
+    fn entries(&mut self) -> u32 {
+        let field = "conntrack.min";
+        let least = self.count(field, self.configuration.conntrack.min.unwrap_or(0));
+        let most = door::MOST_CONNTRACK_ENTRIES;
+        if least > most {
+            self.collector
+                .field(field, least, format!("allowed: at most {most}"));
+        }
+        least
     }
 
     fn count(&mut self, field: &str, value: i32) -> u32 {
@@ -344,8 +453,7 @@ impl Check<'_> {
     }
 
     fn timeout(&mut self, field: &str, value: GoDuration) -> Option<u64> {
-        self.not_negative(field, value);
-        seconds(value)
+        self.whole_seconds(field, value, door::LONGEST_CONNTRACK_TIMEOUT, "248 days")
     }
 
     fn networks(&mut self, field: &str, texts: &[String]) -> Vec<IpNet> {
@@ -382,13 +490,10 @@ impl Check<'_> {
         match configuration.detect_local_mode.as_str() {
             "ClusterCIDR" => self.cluster_cidr(),
             "NodeCIDR" => DetectLocal::NodeCidrs,
-            "BridgeInterface" => DetectLocal::Bridge(
-                self.link("detectLocal.bridgeInterface", &details.bridge_interface),
-            ),
-            "InterfaceNamePrefix" => DetectLocal::InterfacePrefix(self.link(
-                "detectLocal.interfaceNamePrefix",
-                &details.interface_name_prefix,
-            )),
+            "BridgeInterface" => DetectLocal::Bridge(details.bridge_interface.clone()),
+            "InterfaceNamePrefix" => {
+                DetectLocal::InterfacePrefix(details.interface_name_prefix.clone())
+            }
             other => {
                 let allowed =
                     "allowed: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix";
@@ -397,16 +502,6 @@ impl Check<'_> {
                 DetectLocal::Unknown
             }
         }
-    }
-
-    fn link(&mut self, field: &str, name: &str) -> String {
-        let fits = |x: char| x.is_ascii_graphic() && !matches!(x, '/' | '"' | '*' | '\\');
-        if name.is_empty() || name.len() > 15 || !name.chars().all(fits) {
-            let allowed =
-                "this detectLocalMode needs it; allowed: 1 to 15 characters of a link's name";
-            self.collector.field(field, format!("{name:?}"), allowed);
-        }
-        name.to_owned()
     }
 
     fn cluster_cidr(&mut self) -> DetectLocal {
@@ -499,10 +594,12 @@ fn is_hashing(scheduler: &str) -> bool {
 
 fn flags_allowed(scheduler: &str) -> String {
     if is_hashing(scheduler) {
-        format!("allowed with scheduler {scheduler}: {scheduler}-port, {scheduler}-fallback")
+        format!(
+            "allowed with scheduler {scheduler}: {scheduler}-port, no-{scheduler}-port, {scheduler}-fallback"
+        )
     } else {
         format!(
-            "scheduler {scheduler} has no flags; allowed: sh-port, sh-fallback with sh, mh-port, mh-fallback with mh"
+            "scheduler {scheduler} has no flags; allowed: sh-port, no-sh-port, sh-fallback with sh, mh-port, no-mh-port, mh-fallback with mh"
         )
     }
 }

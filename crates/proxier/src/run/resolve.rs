@@ -24,10 +24,6 @@ use crate::sync::driver::Times;
 /// Name of the link that carries VIPs: others know it by this name.
 pub(crate) const LINK: &str = "kube-ipvs0";
 
-/// Idle TCP connections live two hours and ten minutes, longer than keep-alive
-/// needs to speak up; the kernel's 900 s are shorter.
-const TCP_TIMEOUT: u32 = 7800;
-
 /// The name of this node: as told, or the host's, in lower case.
 ///
 /// # Errors
@@ -124,7 +120,7 @@ pub(crate) fn initialise(settings: &Settings) -> Initialise {
 
 fn timeouts(settings: &Settings) -> ipvs_netlink::Timeouts {
     ipvs_netlink::Timeouts {
-        tcp: settings.ipvs_timeouts.tcp.unwrap_or(TCP_TIMEOUT),
+        tcp: settings.ipvs_timeouts.tcp.unwrap_or(0),
         tcp_fin: settings.ipvs_timeouts.tcp_fin.unwrap_or(0),
         udp: settings.ipvs_timeouts.udp.unwrap_or(0),
     }
@@ -157,18 +153,10 @@ fn tables(
     families: &[Family],
     pod_cidrs: &[IpNet],
 ) -> Vec<kube_ipvs_nft::Config> {
-    let table = |family: &Family| kube_ipvs_nft::Config {
-        masquerade_bit: settings.masquerade_bit,
-        accept_bit: settings
-            .accept_in_foreign_chains
-            .then_some(kube_ipvs_nft::DEFAULT_ACCEPT_BIT),
-        local_pods: settings.local_pods(pod_cidrs),
-        ..kube_ipvs_nft::Config::new(match family {
-            Family::V4 => kube_ipvs_nft::Family::Ip,
-            Family::V6 => kube_ipvs_nft::Family::Ip6,
-        })
-    };
-    families.iter().map(table).collect()
+    let families = families.iter();
+    families
+        .map(|family| settings.table(*family, pod_cidrs))
+        .collect()
 }
 
 fn sysctls(settings: &Settings, families: &[Family]) -> Vec<sysctl::Wanted> {
