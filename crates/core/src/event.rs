@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::k8s::Object;
+use crate::state::Protocol;
 
 /// The kinds of objects the cluster takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,6 +67,17 @@ pub struct HostAddress {
     pub link: String,
 }
 
+/// A socket of this host that takes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listener {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The unspecified address for all; that of IPv6 for both families.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
 /// One thing a source saw.
 ///
 /// A full list is bracketed by `ListStarted` and `ListCompleted`: objects of
@@ -88,6 +100,8 @@ pub enum Event {
     HostAddresses(Vec<HostAddress>),
     /// Default gateways of this host: they never become VIPs here.
     Gateways(BTreeSet<IpAddr>),
+    /// Sockets that take calls on one of [`Cluster::host_ports`](crate::Cluster::host_ports).
+    Listeners(BTreeSet<Listener>),
     /// Addresses of other Nodes and API server endpoints: they do not become
     /// VIPs here, but for a ClusterIP, which nobody's object can take away.
     Protected(BTreeSet<IpAddr>),

@@ -33,7 +33,7 @@ pub use cluster::{Cluster, HealthCheck};
 pub use compile::{FrontKind, TrafficPolicy, Withheld};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};
-pub use event::{Event, HostAddress, Kind, ObjectRef};
+pub use event::{Event, HostAddress, Kind, Listener, ObjectRef};
 pub use names::{ServiceName, ServicePortName, Warning};
 pub use object::{DecodeError, Object};
 pub use options::{NodePortAddresses, NodePortServers, Options};

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::state::{Family, Flags, VirtualServerKey};
 
@@ -23,6 +24,8 @@ pub struct Options {
     pub node_port_addresses: NodePortAddresses,
     /// What a NodePort is in IPVS.
     pub node_port_servers: NodePortServers,
+    /// Ports of this host that no Service gets on the host's own addresses.
+    pub reserved_ports: Vec<RangeInclusive<u16>>,
     /// The node's own addresses, when the operator gave them; otherwise the Node object's.
     pub node_addresses: Vec<IpAddr>,
     /// Networks of the cluster's pods, as far as the operator named them.
@@ -62,6 +65,13 @@ impl Options {
         }
     }
 
+    /// Whether no Service gets this port on the host's own addresses.
+    pub(crate) fn reserves(&self, port: u16) -> bool {
+        self.reserved_ports
+            .iter()
+            .any(|range| range.contains(&port))
+    }
+
     pub(crate) fn excludes_address(&self, address: IpAddr) -> bool {
         self.exclude.iter().any(|net| net.contains(&address))
     }
@@ -75,6 +85,7 @@ impl Default for Options {
             flags: Flags::default(),
             node_port_addresses: NodePortAddresses::All,
             node_port_servers: NodePortServers::Auto,
+            reserved_ports: Vec::new(),
             node_addresses: Vec::new(),
             pod_networks: Vec::new(),
             allow_external_ips: Vec::new(),

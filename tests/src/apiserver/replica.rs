@@ -261,7 +261,10 @@ impl Replica {
                 self.changes += 1;
             }
             Event::Protected(addresses) => self.protected = Some(addresses),
-            Event::Unchecked(_) | Event::HostAddresses(_) | Event::Gateways(_) => {
+            Event::Unchecked(_)
+            | Event::HostAddresses(_)
+            | Event::Gateways(_)
+            | Event::Listeners(_) => {
                 panic!("the API source itself checks nothing and knows no host")
             }
         }

@@ -8,13 +8,13 @@ use ipnet::IpNet;
 use super::networks::{Lifelines, ServiceCidrs, without_cluster_addresses};
 use super::territory::Territory;
 use crate::compile::Surroundings;
-use crate::event::HostAddress;
+use crate::event::{HostAddress, Listener};
 use crate::k8s::{Node, Service, ZONE_LABEL};
 use crate::names::Warning;
 use crate::options::{NodePortAddresses, Options};
 use crate::read::{self, Quoted};
 use crate::slices::unusable;
-use crate::state::Family;
+use crate::state::{Family, Protocol};
 
 #[derive(Debug)]
 pub(super) struct Ground {
@@ -24,6 +24,7 @@ pub(super) struct Ground {
     gateways: BTreeSet<IpAddr>,
     told_protected: BTreeSet<IpAddr>,
     told_unchecked: BTreeSet<IpAddr>,
+    listeners: BTreeSet<Listener>,
     api_servers: BTreeSet<IpAddr>,
     node: Option<Box<Node>>,
     other_nodes: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -115,6 +116,7 @@ impl Ground {
             gateways: BTreeSet::new(),
             told_protected: BTreeSet::new(),
             told_unchecked: BTreeSet::new(),
+            listeners: BTreeSet::new(),
             api_servers: BTreeSet::new(),
             node: None,
             other_nodes: BTreeMap::new(),
@@ -142,6 +144,7 @@ impl Ground {
             node_ports: &self.derived.node_ports,
             protected: &self.derived.protected,
             unchecked: &self.derived.unchecked,
+            listeners: &self.listeners,
             zone: self.derived.zone.as_deref(),
         }
     }
@@ -206,6 +209,13 @@ impl Ground {
     /// Networks of cluster addresses that make sense on this node.
     pub(super) fn service_networks(&self) -> &BTreeSet<IpNet> {
         &self.derived.service_networks
+    }
+
+    /// Says on which ports somebody began or ceased to listen.
+    pub(super) fn listeners(&mut self, told: BTreeSet<Listener>) -> BTreeSet<(Protocol, u16)> {
+        let before = std::mem::replace(&mut self.listeners, told);
+        let moved = before.symmetric_difference(&self.listeners);
+        moved.map(|x| (x.protocol, x.port)).collect()
     }
 
     pub(super) fn protect(&mut self, addresses: BTreeSet<IpAddr>, options: &Options) -> Change {

@@ -34,6 +34,11 @@ pub(super) struct HealthPorts {
 pub(super) type Wish = (u16, Claimant);
 
 impl HealthPorts {
+    /// Whether a Service wants this port.
+    pub(super) fn wants(&self, port: u16) -> bool {
+        self.wanted.contains_key(&port)
+    }
+
     /// Replaces the wish of a Service. Returns the others whose answer that changes.
     pub(super) fn stake(
         &mut self,

@@ -3,6 +3,7 @@
 mod claims;
 mod ground;
 mod health_ports;
+mod host_ports;
 mod lists;
 mod networks;
 mod objects;
@@ -18,18 +19,19 @@ use std::sync::Arc;
 use self::claims::Claims;
 use self::ground::{Change, Ground};
 use self::health_ports::{HealthPorts, moved};
+use self::host_ports::HostPorts;
 use self::lists::Lists;
 use self::objects::Entry;
 use self::placement::Placement;
 pub(crate) use self::territory::Territory;
 use crate::compile::compile;
 use crate::diff::Touched;
-use crate::event::{Event, Kind, ObjectRef};
+use crate::event::{Event, Kind, Listener, ObjectRef};
 use crate::names::ServiceName;
 use crate::object::Object;
 use crate::options::Options;
 use crate::slices::Interner;
-use crate::state::{KernelState, VirtualServerKey};
+use crate::state::{KernelState, Protocol, VirtualServerKey};
 
 /// What a health-check node port answers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +64,7 @@ pub struct Cluster {
     notable: BTreeSet<ServiceName>,
     claims: Claims,
     health_ports: HealthPorts,
+    host_ports: HostPorts,
     placement: Placement,
 }
 
@@ -80,6 +83,7 @@ impl Cluster {
             notable: BTreeSet::new(),
             claims: Claims::default(),
             health_ports: HealthPorts::default(),
+            host_ports: HostPorts::default(),
             placement: Placement::default(),
         }
     }
@@ -101,6 +105,7 @@ impl Cluster {
                 let change = self.ground.gateways(addresses, &self.options);
                 self.ground_changed(&change);
             }
+            Event::Listeners(listeners) => self.listeners(listeners),
             Event::Protected(addresses) => {
                 let change = self.ground.protect(addresses, &self.options);
                 self.ground_changed(&change);
@@ -169,6 +174,8 @@ impl Cluster {
         let footprint = &mut entry.footprint;
         let before = footprint.claims.clone();
         let mut rivals = self.claims.stake(&claimant, footprint, &compiled);
+        self.host_ports
+            .replace(&mut footprint.host_ports, &compiled.claims);
         let (wish, health) = (&mut footprint.health_wish, compiled.health.as_ref());
         rivals.extend(self.health_ports.stake(&claimant, wish, health));
         rivals.extend(self.health_ports.beside(moved(&before, &footprint.claims)));
@@ -275,6 +282,27 @@ impl Cluster {
                 self.delete(&object);
             }
         }
+    }
+
+    /// Our own listeners for health checks are no news: whose port is wanted
+    /// for one is warned of anyway.
+    fn listeners(&mut self, mut listeners: BTreeSet<Listener>) {
+        listeners.retain(|x| x.protocol != Protocol::Tcp || !self.health_ports.wants(x.port));
+        let moved = self.ground.listeners(listeners);
+        if moved.is_empty() {
+            return;
+        }
+        let concerned = self.entries.iter().filter(|(_, entry)| {
+            let mut ports = entry.footprint.host_ports.iter();
+            ports.any(|port| moved.contains(port))
+        });
+        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
+    }
+
+    /// Whether Services took ports of this host since this was last asked, so
+    /// that its listeners should be looked at.
+    pub fn take_new_host_ports(&mut self) -> bool {
+        self.host_ports.take_new()
     }
 
     /// Marks the Services that a change of the surroundings concerns.

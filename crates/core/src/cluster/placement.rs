@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::claims::{Claimant, Claims};
 use super::health_ports::Wish;
+use super::host_ports::HostPort;
 use super::sources;
 use crate::compile::{Claim, Compiled, FrontKind, Health, Ranges, TrafficPolicy, Withheld};
 use crate::diff::Touched;
@@ -28,6 +29,8 @@ pub(super) struct Footprint {
     elements: Box<[(NftSet, NftElement)]>,
     vips: Box<[IpAddr]>,
     pub(super) health: Option<Health>,
+    /// Ports it takes on this host's own addresses.
+    pub(super) host_ports: Box<[HostPort]>,
     /// The health-check node port it asks for, whoever answers there.
     pub(super) health_wish: Option<Wish>,
     without_local: Box<[(TrafficPolicy, Family)]>,

@@ -150,4 +150,9 @@ impl Cluster {
     pub fn withheld(&self, reason: Withheld) -> u32 {
         self.placement.withheld(reason)
     }
+
+    /// Ports that Services take on this host's own addresses.
+    pub fn host_ports(&self) -> BTreeSet<(Protocol, u16)> {
+        self.host_ports.taken()
+    }
 }

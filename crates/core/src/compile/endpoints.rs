@@ -7,7 +7,7 @@ use super::annotations::Tuning;
 use super::ports::Port;
 use super::{Surroundings, Warnings};
 use crate::slices::{Endpoint, NodeHint, Slice};
-use crate::state::{Family, Protocol, RealServer, RealServerKey};
+use crate::state::{Family, Front, Protocol, RealServer, RealServerKey};
 
 /// The real servers of a port: those for traffic of the whole cluster, and
 /// those for traffic that must stay on this node.
@@ -58,6 +58,16 @@ impl Choice {
             local: servers(here(&ready), here(&leaving)),
             cluster: servers(near, leaving),
         }
+    }
+
+    /// Whether an endpoint is where the front is: a program of this host that
+    /// is an endpoint of the Service loses nothing to it.
+    pub(super) fn has(&self, front: &Front) -> bool {
+        let key = RealServerKey {
+            address: front.address,
+            port: front.port,
+        };
+        self.cluster.chosen.contains_key(&key) || self.local.chosen.contains_key(&key)
     }
 
     /// Addresses on this node that may be asked to talk to themselves.

@@ -14,7 +14,7 @@ use crate::names::ServiceName;
 use crate::read::Quoted;
 use crate::slices::Slice;
 use crate::state::{
-    Family, Front, NftElement, NftSet, Persistence, VirtualServer, VirtualServerKey,
+    Family, Front, NftElement, NftSet, Persistence, Protocol, VirtualServer, VirtualServerKey,
 };
 
 /// Compiles one Service, claim by claim.
@@ -26,6 +26,8 @@ pub(super) struct Compiler<'a> {
     /// Fronts claimed so far, with the name of the port.
     seen: BTreeMap<Front, Arc<str>>,
     urn: Urn<'a>,
+    /// Ports of this host that were warned of.
+    told: BTreeSet<(Protocol, u16)>,
     pub(super) warnings: Warnings,
 }
 
@@ -44,6 +46,7 @@ impl<'a> Compiler<'a> {
             around,
             out: Compiled::default(),
             seen: BTreeMap::new(),
+            told: BTreeSet::new(),
             warnings,
         }
     }
@@ -123,6 +126,9 @@ impl<'a> Compiler<'a> {
             return Vec::new();
         }
         self.seen.insert(front, port.name.clone());
+        if !address.bind && !self.on_this_host(port, &front, choice) {
+            return Vec::new();
+        }
         let (policy, local) = match address.kind {
             FrontKind::ClusterIp => (TrafficPolicy::Internal, self.shape.internal_local),
             _ => (TrafficPolicy::External, self.shape.external_local),
@@ -136,6 +142,29 @@ impl<'a> Compiler<'a> {
         let claim = self.claim(port, front, address, choice, &treatment, marks.clone());
         self.out.claims.push(claim);
         marks
+    }
+
+    /// Whether a front at this host's own address may be served. Told once a
+    /// port, whatever number of addresses the host has.
+    fn on_this_host(&mut self, port: &Port, front: &Front, choice: &Choice) -> bool {
+        let reserved = self.around.options.reserves(front.port);
+        if !reserved && (!self.around.listens(front) || choice.has(front)) {
+            return true;
+        }
+        let place = (front.protocol, front.port);
+        if self.told.insert(place) {
+            let (protocol, number) = place;
+            let why = if reserved {
+                "is among --nodeport-reserved-ports; it is not served on this node's own addresses"
+            } else {
+                "is a port on which this node itself listens; IPVS takes what clients send there, \
+                 so choose another, or name it in --nodeport-reserved-ports"
+            };
+            let name = Quoted(&port.name);
+            self.warnings
+                .add(format!("port {name}: {number}/{protocol} {why}"));
+        }
+        !reserved
     }
 
     fn claim(
@@ -237,6 +266,12 @@ impl<'a> Compiler<'a> {
             ));
             return;
         };
+        if self.around.options.reserves(port) {
+            self.warnings.add(format!(
+                "healthCheckNodePort {port} is among --nodeport-reserved-ports; it is not answered"
+            ));
+            return;
+        }
         let families = self.around.options.families.iter();
         let families = families.filter(|family| !self.shape.addresses.of(**family).is_empty());
         let skipped = &self.shape.skipped;

@@ -15,12 +15,13 @@ mod withheld;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::cluster::Territory;
+use crate::event::Listener;
 use crate::k8s;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
@@ -87,6 +88,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) territory: &'a Territory,
     /// What is bound for other Services, and for this one so far.
     pub(crate) vips: &'a BTreeSet<IpAddr>,
+    /// Sockets of this host.
+    pub(crate) listeners: &'a BTreeSet<Listener>,
     /// Zone of this node.
     pub(crate) zone: Option<&'a str>,
 }
@@ -100,6 +103,22 @@ impl Surroundings<'_> {
             && (self.service_networks.iter().any(within)
                 || self.vips.contains(&address)
                 || self.territory.is_cluster_ip(address))
+    }
+
+    /// Whether a program of this host would take what is sent to a front.
+    fn listens(&self, front: &Front) -> bool {
+        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let any = any
+            .into_iter()
+            .filter(|any| any.is_ipv6() || front.address.is_ipv4());
+        let mut addresses = any.chain([front.address]);
+        addresses.any(|address| {
+            self.listeners.contains(&Listener {
+                protocol: front.protocol,
+                address,
+                port: front.port,
+            })
+        })
     }
 }
 

@@ -6,6 +6,7 @@ mod bounds;
 mod clashes;
 mod endpoints;
 mod health_checks;
+mod host_ports;
 mod kinds;
 mod law;
 mod matrix;

@@ -115,6 +115,10 @@ const REFUSED: &[(&str, &[&str])] = &[
         "nodeport-addresses",
         &["x", "10.0.0.1", "primary,10.0.0.0/8", "Primary"],
     ),
+    (
+        "nodeport-reserved-ports",
+        &["0", "65536", "22-", "9-8", "ssh", "22, 23", "22/tcp"],
+    ),
     ("nodeport-virtual-servers", &["x", ""]),
     ("oom-score-adj", &["-1001", "1001", "x"]),
     ("pod-bridge-interface", BAD_LINKS),
@@ -242,7 +246,7 @@ fn a_file_is_to_blame_for_what_stands_in_it_and_flags_for_theirs() {
     let both = super::tests::file_and(text, &["--drain-timeout=-1s"]).expect_err("bad");
     assert!(both.of_flags());
     // What wins over the file is to blame itself.
-    let winner = super::tests::file_and("hostnameOverride: n", &["--hostname-override=a b"]);
+    let winner = super::tests::file_and("hostnameOverride: node", &["--hostname-override=a b"]);
     let winner = winner.expect_err("bad");
     assert!(
         winner.of_flags() && winner.0[0].setting == "--hostname-override",

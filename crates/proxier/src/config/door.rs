@@ -2,6 +2,7 @@
 //! refused, cut or bent further in.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::duration::GoDuration;
 
@@ -33,6 +34,17 @@ pub(super) fn is_label_value(value: &str) -> bool {
         && value.chars().all(inner)
         && edge(value.chars().next())
         && edge(value.chars().last())
+}
+
+/// A port, or a range of them: `22`, `10250-10260`.
+pub(super) fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let port = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|port| digits && *port != 0)
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u16, u16) = (port(first)?, port(last)?);
+    (first <= last).then_some(first..=last)
 }
 
 /// Whether others can reach a node at this address.
@@ -122,6 +134,18 @@ mod tests {
             ("::ffff:192.0.2.1", false),
         ] {
             assert_eq!(is_node_address(text.parse().expect(text)), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_and_ranges() {
+        assert_eq!(ports("22"), Some(22..=22));
+        assert_eq!(ports("10250-10260"), Some(10250..=10260));
+        assert_eq!(ports("1-65535"), Some(1..=65535));
+        for bad in [
+            "", "0", "0-5", "+5", " 5", "65536", "5-4", "5-", "-5", "1-2-3", "a",
+        ] {
+            assert_eq!(ports(bad), None, "{bad}");
         }
     }
 

@@ -34,6 +34,9 @@ pub struct RunArgs {
     /// What a NodePort is in IPVS: a virtual server for each address of the host, one for their firewall mark, or the mark where a family has more than eight addresses [default: auto]
     #[arg(long, value_name = "HOW")]
     pub nodeport_virtual_servers: Option<NodePortVirtualServers>,
+    /// Ports, and ranges of them, that no Service gets on this host's own addresses, as node port or otherwise: 22,6443,10250-10260
+    #[arg(long, value_name = "PORTS", value_delimiter = ',')]
+    pub nodeport_reserved_ports: Vec<String>,
     /// How long a terminating endpoint may keep its connections [default: 15m]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub drain_timeout: Option<GoDuration>,

@@ -1,6 +1,7 @@
 //! What the program works with: flags and file, merged, checked and typed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -95,6 +96,8 @@ pub struct Settings {
     pub detect_local: DetectLocal,
     /// Which addresses take NodePorts.
     pub node_port_addresses: NodePortAddresses,
+    /// Ports that no Service gets on the host's own addresses.
+    pub reserved_ports: Vec<RangeInclusive<u16>>,
     /// What a NodePort is in IPVS.
     pub node_port_servers: NodePortServers,
     /// Networks from which externalIPs are honoured; empty ignores all.
@@ -193,6 +196,7 @@ impl Settings {
             flags: self.scheduler_flags,
             node_port_addresses: self.node_port_addresses.clone(),
             node_port_servers: self.node_port_servers,
+            reserved_ports: self.reserved_ports.clone(),
             node_addresses,
             pod_networks: self.pod_networks(),
             allow_external_ips: self.allow_external_ips.clone(),

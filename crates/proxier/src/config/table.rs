@@ -170,6 +170,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("log-format", Text, "human", "human or json; wins over logging-format"),
     ours("manifests", Text, "", "read objects from YAML instead of an API server: a directory, a file, or `-`"),
     ours("node-addresses", Texts, "", "addresses of this node, instead of those of its Node object"),
+    ours("nodeport-reserved-ports", Texts, "none", "ports, and ranges such as `10250-10260`, of any protocol, that no Service gets on the host's own addresses: not as nodePort, as healthCheckNodePort, or where a load-balancer address or an external one is the host's own; warned of. A port that the host listens on and that is not named here is served as by kube-proxy, with a warning"),
     ours("nodeport-virtual-servers", Text, "auto", "address: a NodePort is a virtual server for each address of the host that takes it; mark: one for all of them, by firewall mark; auto: by mark where a family has more than eight addresses"),
     ours("once", Bool, "false", "make one sync and exit"),
     ours("service-metrics", Bool, "false", "metrics of every Service and real server, with Kubernetes names"),

@@ -180,6 +180,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("metrics-port", "39"),
         ("node-addresses", "192.0.2.10"),
         ("nodeport-addresses", "192.0.2.0/24"),
+        ("nodeport-reserved-ports", "22,10250-10260"),
         ("nodeport-virtual-servers", "mark"),
         ("once", "true"),
         ("oom-score-adj", "-40"),

@@ -2,6 +2,7 @@
 //! Every problem is collected.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ pub(super) fn settings(
         masquerade_all: configuration.iptables.masquerade_all,
         detect_local: check.detect_local(),
         node_port_addresses: check.node_ports(),
+        reserved_ports: check.reserved_ports(args),
         node_port_servers: args.nodeport_virtual_servers.unwrap_or_default().into(),
         allow_external_ips,
         service_proxy_name: args.service_proxy_name.clone(),
@@ -482,6 +484,22 @@ impl Check<'_> {
             return NodePortAddresses::Primary;
         }
         NodePortAddresses::Cidrs(self.networks("nodePortAddresses", texts))
+    }
+
+    fn reserved_ports(&mut self, args: &RunArgs) -> Vec<RangeInclusive<u16>> {
+        let mut ranges = Vec::new();
+        let words = args.nodeport_reserved_ports.iter();
+        for word in words.filter(|word| !word.is_empty()) {
+            match door::ports(word) {
+                Some(range) => ranges.push(range),
+                None => self.collector.flag(
+                    "nodeport-reserved-ports",
+                    format!("{word:?}"),
+                    "allowed: ports from 1 to 65535, and ranges such as 10250-10260",
+                ),
+            }
+        }
+        ranges
     }
 
     fn detect_local(&mut self) -> DetectLocal {

@@ -3,6 +3,7 @@
 pub mod conntrack;
 mod directory;
 pub mod linux;
+mod listeners;
 pub mod lock;
 mod netfilter;
 pub mod record;
@@ -16,10 +17,10 @@ use std::time::Duration;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{
-    Family, Front, KernelState, NftState, RealServer, RealServerKey, VirtualServer,
+    Family, Front, KernelState, NftState, Protocol, RealServer, RealServerKey, VirtualServer,
     VirtualServerKey,
 };
-use kube_ipvs_core::{Change, HostAddress};
+use kube_ipvs_core::{Change, HostAddress, Listener};
 use nix::errno::Errno;
 
 /// Carries plans out and tells what is there. Synchronous: one thread owns the
@@ -109,6 +110,18 @@ pub trait Dataplane {
     /// # Errors
     /// When they could not be read whole.
     fn host_addresses(&mut self) -> anyhow::Result<Vec<HostAddress>>;
+
+    /// Sockets of this host that take calls on one of these ports.
+    ///
+    /// # Errors
+    /// When they could not be read whole.
+    fn listeners(
+        &mut self,
+        ports: &BTreeSet<(Protocol, u16)>,
+    ) -> anyhow::Result<BTreeSet<Listener>> {
+        _ = ports;
+        Ok(BTreeSet::new())
+    }
 
     /// Next hops of the default routes.
     ///

@@ -200,6 +200,7 @@ impl<D: Dataplane> Driver<D> {
                 if changed {
                     self.request();
                 }
+                self.look_at_listeners(true);
             }
             Err(error) => {
                 tracing::warn!(
@@ -210,6 +211,13 @@ impl<D: Dataplane> Driver<D> {
                     .reason("host-addresses", Some(format!("{error:#}")));
                 self.next_host = Instant::now() + self.backoff.failed();
             }
+        }
+    }
+
+    /// Looks whether the host listens where Services are served.
+    fn look_at_listeners(&mut self, due: bool) {
+        if self.syncer.look_at_listeners(due) {
+            self.request();
         }
     }
 
@@ -306,6 +314,7 @@ impl<D: Dataplane> Driver<D> {
         round.log();
         self.reporter
             .round(round, &mut self.syncer, begun.elapsed());
+        self.look_at_listeners(false);
         if round.trigger == Trigger::Change && !round.plan.is_empty() {
             let soon = Instant::now() + COUNT_DELAY;
             self.count.get_or_insert(soon);

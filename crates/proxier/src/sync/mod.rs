@@ -126,6 +126,24 @@ impl<D: Dataplane> Syncer<D> {
         Ok(changed)
     }
 
+    /// Tells the cluster what the host itself listens on, when Services took
+    /// ports of it since the last look or it is time for one; true when a
+    /// Service has something to hear of it. It only decides warnings, so what
+    /// cannot be read is no reason for anything else.
+    pub fn look_at_listeners(&mut self, due: bool) -> bool {
+        if !self.cluster.take_new_host_ports() && !due {
+            return false;
+        }
+        match self.dataplane.listeners(&self.cluster.host_ports()) {
+            Ok(listeners) => self.cluster.apply(Event::Listeners(listeners)),
+            Err(error) => tracing::debug!(
+                error = format!("{error:#}"),
+                "what this host listens on is not known"
+            ),
+        }
+        self.cluster.is_dirty()
+    }
+
     /// What nobody could check does not become a VIP, but what is one stays one:
     /// a list of Nodes that fails is no reason to cut clients off.
     fn uncheck(&mut self) {

@@ -16,12 +16,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use ipvs_netlink as ipvs;
-use kube_ipvs_core::HostAddress;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{
-    Family, Front, NftState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
+    Family, Front, NftState, Protocol, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use kube_ipvs_core::{HostAddress, Listener};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::conntrack::Conntrack;
@@ -242,6 +242,13 @@ impl Dataplane for Linux {
                 link: address.link,
             })
             .collect())
+    }
+
+    fn listeners(
+        &mut self,
+        ports: &BTreeSet<(Protocol, u16)>,
+    ) -> anyhow::Result<BTreeSet<Listener>> {
+        super::listeners::listeners(ports)
     }
 
     fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {

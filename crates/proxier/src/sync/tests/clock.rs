@@ -1,20 +1,21 @@
 //! The driver on a clock that only moves when everybody waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube_ipvs_core::Event;
 use kube_ipvs_core::plan::Op;
-use kube_ipvs_core::state::Family;
+use kube_ipvs_core::state::{Family, Protocol};
+use kube_ipvs_core::{Event, HostAddress, Listener};
 use kube_ipvs_vip::Change;
 use nix::errno::Errno;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::fake::{Fake, Fate};
+use super::objects::node_port;
 use super::{DNS, Host, WEB, dns, endpoints, gone, key, lists, web};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -433,5 +434,45 @@ fn what_nft_refuses_and_conntrack_forgets_is_counted() {
         sleep(Duration::from_secs(2)).await;
         let failed = "kubeproxy_sync_proxy_rules_nftables_sync_failures_total";
         assert!(stage.metric(failed, "IPv4") >= 1.0);
+    });
+}
+
+#[test]
+fn a_port_on_which_the_host_listens_is_warned_of_soon_and_not_looked_at_for_every_change() {
+    let host = Host::new();
+    host.fake.kernel().host = vec![HostAddress {
+        address: [192, 0, 2, 1].into(),
+        prefix: 24,
+        link: "eth0".to_owned(),
+    }];
+    stage(&host, |stage| async move {
+        let listens = |port| Listener {
+            protocol: Protocol::Tcp,
+            address: [0, 0, 0, 0].into(),
+            port,
+        };
+        stage.fake.kernel().listeners = BTreeSet::from([listens(22), listens(443)]);
+        let warned = || stage.metric("kube_ipvs_object_warnings", "");
+        stage.tell(lists([node_port("ssh", "10.96.0.3", 22)])).await;
+        sleep(Duration::from_secs(4)).await;
+        assert_eq!(warned(), 1.0);
+
+        let looks = stage.fake.kernel().listened;
+        for n in 0..10 {
+            let pods = [&*format!("10.1.0.{n}")];
+            stage.tell([endpoints("ssh", "TCP", &pods)]).await;
+            sleep(Duration::from_secs(2)).await;
+        }
+        assert!(
+            stage.fake.kernel().listened <= looks + 1,
+            "one pass of the audit"
+        );
+
+        stage.tell([node_port("web", "10.96.0.4", 443)]).await;
+        sleep(Duration::from_secs(4)).await;
+        assert_eq!(warned(), 2.0);
+        stage.fake.kernel().listeners.clear();
+        sleep(TIMES.sync_period + Duration::from_secs(4)).await;
+        assert_eq!(warned(), 0.0);
     });
 }

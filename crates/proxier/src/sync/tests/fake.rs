@@ -10,9 +10,10 @@ use kube_ipvs_core::drain::{Key, Load};
 use kube_ipvs_core::model::{Model, Refused};
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
-    Front, KernelState, NftState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
+    Front, KernelState, NftState, Protocol, RealServer, RealServerKey, VirtualServer,
+    VirtualServerKey,
 };
-use kube_ipvs_core::{Change, HostAddress};
+use kube_ipvs_core::{Change, HostAddress, Listener};
 use nix::errno::Errno;
 
 use crate::dataplane::sysctl::Changed;
@@ -61,6 +62,9 @@ pub(super) struct Kernel {
     pub(super) gateways: BTreeSet<IpAddr>,
     /// Connections cannot be counted.
     pub(super) loads_fail: bool,
+    /// What the host listens on, and how often somebody asked.
+    pub(super) listeners: BTreeSet<Listener>,
+    pub(super) listened: usize,
     /// Dangers met on the way, see [`Model::dangers`].
     pub(super) dangers: Vec<String>,
 }
@@ -90,6 +94,8 @@ impl Fake {
             host_fails: false,
             gateways: BTreeSet::new(),
             loads_fail: false,
+            listeners: BTreeSet::new(),
+            listened: 0,
             dangers: Vec::new(),
         })))
     }
@@ -344,6 +350,18 @@ impl Dataplane for Fake {
         let kernel = self.kernel();
         anyhow::ensure!(!kernel.host_fails, "addresses cannot be read");
         Ok(kernel.host.clone())
+    }
+
+    fn listeners(
+        &mut self,
+        ports: &BTreeSet<(Protocol, u16)>,
+    ) -> anyhow::Result<BTreeSet<Listener>> {
+        let mut kernel = self.kernel();
+        kernel.listened += 1;
+        let all = kernel.listeners.iter().copied();
+        Ok(all
+            .filter(|x| ports.contains(&(x.protocol, x.port)))
+            .collect())
     }
 
     fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {

@@ -16,6 +16,18 @@ pub(super) fn service(name: &str, vip: &str, protocol: &str) -> Event {
     upsert(Kind::Service, object)
 }
 
+/// Service `default/NAME` with one port 80/TCP that has a node port too.
+pub(super) fn node_port(name: &str, vip: &str, number: u16) -> Event {
+    let object = json!({
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "type": "NodePort", "clusterIP": vip, "clusterIPs": [vip],
+            "ports": [{"name": "", "protocol": "TCP", "port": 80, "nodePort": number}],
+        },
+    });
+    upsert(Kind::Service, object)
+}
+
 /// Its endpoints at port 8080: an address is ready, `-address` terminates.
 pub(super) fn endpoints(name: &str, protocol: &str, addresses: &[&str]) -> Event {
     let endpoint = |address: &&str| {

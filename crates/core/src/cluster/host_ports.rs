@@ -1,0 +1,56 @@
+//! The ports that Services take on this host's own addresses, so that somebody
+//! can look whether the host listens there itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile::Claim;
+use crate::state::{Protocol, VirtualServerKey};
+
+/// A port of this host.
+pub(super) type HostPort = (Protocol, u16);
+
+/// How many Services take each.
+#[derive(Debug, Default)]
+pub(super) struct HostPorts {
+    taken: BTreeMap<HostPort, u32>,
+    /// One came that nobody has looked at.
+    new: bool,
+}
+
+impl HostPorts {
+    /// Replaces the ports of a Service.
+    pub(super) fn replace(&mut self, before: &mut Box<[HostPort]>, claims: &[Claim]) {
+        let here = claims.iter().filter(|claim| claim.bind.is_none());
+        let after: BTreeSet<HostPort> = here
+            .filter_map(|claim| match claim.key {
+                VirtualServerKey::Front(front) => Some((front.protocol, front.port)),
+                VirtualServerKey::Mark { .. } => None,
+            })
+            .collect();
+        if before.iter().eq(&after) {
+            return;
+        }
+        for port in &after {
+            let count = self.taken.entry(*port).or_default();
+            self.new |= *count == 0;
+            *count += 1;
+        }
+        for port in before.iter() {
+            if let Some(count) = self.taken.get_mut(port) {
+                *count -= 1;
+                if *count == 0 {
+                    self.taken.remove(port);
+                }
+            }
+        }
+        *before = after.into_iter().collect();
+    }
+
+    pub(super) fn taken(&self) -> BTreeSet<HostPort> {
+        self.taken.keys().copied().collect()
+    }
+
+    pub(super) fn take_new(&mut self) -> bool {
+        std::mem::take(&mut self.new)
+    }
+}
