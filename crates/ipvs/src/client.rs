@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use netlink_exchange::Connection;
+use netlink_exchange::protocols::NETLINK_GENERIC;
 use netlink_packet_core::DecodeError;
 use netlink_packet_generic::constants::{
     CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY, GENL_ID_CTRL,
 };
 use nix::errno::Errno;
 
-use crate::connection::{Connection, Query};
 use crate::constants::*;
+use crate::query::{Query, list};
 use crate::request::write_id;
-use crate::transport::{KernelSocket, Transport};
-use crate::wire::{Writer, read_attributes, read_u16};
+use crate::wire::{read_attributes, read_u16};
 use crate::{
     Daemon, DaemonState, Destination, DestinationId, Error, Info, Operation, Request, Service,
     ServiceId, Timeouts,
@@ -69,12 +70,11 @@ impl Client {
     ///
     /// [`Error::NoIpvs`] if the kernel has no IPVS; [`Error::Socket`].
     pub fn open() -> Result<Self, Error> {
-        Self::over(Box::new(KernelSocket::open()?))
+        Self::over(Connection::open(NETLINK_GENERIC).map_err(unopened)?)
     }
 
-    pub(crate) fn over(transport: Box<dyn Transport + Send>) -> Result<Self, Error> {
-        let mut connection = Connection::new(transport);
-        connection.set_timeout(RECEIVE_TIMEOUT)?;
+    pub(crate) fn over(mut connection: Connection) -> Result<Self, Error> {
+        connection.set_timeout(RECEIVE_TIMEOUT).map_err(unopened)?;
         let family = find_family(&mut connection)?;
         Ok(Self { connection, family })
     }
@@ -85,7 +85,7 @@ impl Client {
     ///
     /// [`Error::Socket`].
     pub fn set_receive_timeout(&mut self, timeout: Duration) -> Result<(), Error> {
-        self.connection.set_timeout(timeout)
+        self.connection.set_timeout(timeout).map_err(unopened)
     }
 
     /// All services, in the kernel's order; equivalent to `ipvsadm -Ln --nosort`
@@ -354,8 +354,8 @@ impl Client {
     ) -> Result<T, Error> {
         let query = self.query(operation, command, false);
         let mut shown = None;
-        self.connection.ask(
-            &query,
+        query.ask(
+            &mut self.connection,
             |_| {},
             |command, attributes| {
                 if command == answer {
@@ -368,6 +368,11 @@ impl Client {
     }
 }
 
+/// There is no operation yet.
+fn unopened(error: netlink_exchange::Error) -> Error {
+    Error::of(&Operation::FindFamily, error)
+}
+
 /// Resolve the family's number. The kernel loads the module for this question.
 fn find_family(connection: &mut Connection) -> Result<u16, Error> {
     let query = Query {
@@ -378,8 +383,8 @@ fn find_family(connection: &mut Connection) -> Result<u16, Error> {
         dump: false,
     };
     let mut family = None;
-    let asked = connection.ask(
-        &query,
+    let asked = query.ask(
+        connection,
         |out| out.name(CTRL_ATTR_FAMILY_NAME, IPVS_GENL_NAME),
         |_, attributes| {
             read_attributes(attributes, |attribute| {
@@ -397,38 +402,6 @@ fn find_family(connection: &mut Connection) -> Result<u16, Error> {
         Err(error) => Err(error),
         Ok(()) => family.ok_or_else(|| no_answer(query.operation)),
     }
-}
-
-/// The content of the first nest of a kind.
-fn nested(attributes: &[u8], kind: u16) -> Result<Option<&[u8]>, DecodeError> {
-    let mut nest = None;
-    read_attributes(attributes, |attribute| {
-        if attribute.kind() == kind && nest.is_none() {
-            nest = Some(attribute.value());
-        }
-        Ok(())
-    })?;
-    Ok(nest)
-}
-
-/// Ask for all of a kind: they come one in a nest.
-fn list<T>(
-    connection: &mut Connection,
-    query: &Query,
-    (answer, kind): (u8, u16),
-    body: impl FnOnce(&mut Writer<'_>),
-    parse: impl Fn(&[u8]) -> Result<T, DecodeError>,
-) -> Result<Vec<T>, Error> {
-    let mut all = Vec::new();
-    connection.ask(query, body, |command, attributes| {
-        if command == answer
-            && let Some(nest) = nested(attributes, kind)?
-        {
-            all.push(parse(nest)?);
-        }
-        Ok(())
-    })?;
-    Ok(all)
 }
 
 /// The list, unless something is in it twice: then it was counted wrong, and

@@ -9,6 +9,7 @@ use crate::Family;
 use crate::constants::*;
 use crate::wire::{
     Writer, keep, read_address, read_attributes, read_name, read_u8, read_u16, read_u32,
+    write_other,
 };
 
 /// Which of the two a daemon is.
@@ -114,7 +115,7 @@ impl Daemon {
         if self.ttl != 0 {
             out.u8(IPVS_DAEMON_ATTR_MCAST_TTL, self.ttl);
         }
-        out.other(&self.other);
+        write_other(out, &self.other);
     }
 
     /// Read the content of a daemon nest.

@@ -9,6 +9,7 @@ use crate::constants::*;
 use crate::stats::StatsChoice;
 use crate::wire::{
     Writer, keep, read_address, read_attributes, read_be16, read_u8, read_u16, read_u32,
+    write_address, write_other,
 };
 use crate::{Family, ForwardingMethod, Stats, Tunnel, TunnelFlags};
 
@@ -32,7 +33,7 @@ impl DestinationId {
     }
 
     pub(crate) fn write(&self, out: &mut Writer<'_>) {
-        out.address(IPVS_DEST_ATTR_ADDR, self.address);
+        write_address(out, IPVS_DEST_ATTR_ADDR, self.address);
         out.be16(IPVS_DEST_ATTR_PORT, self.port);
     }
 
@@ -128,7 +129,7 @@ impl Destination {
         out.u32(IPVS_DEST_ATTR_U_THRESH, self.upper_threshold);
         out.u32(IPVS_DEST_ATTR_L_THRESH, self.lower_threshold);
         self.id.write_family(out);
-        out.other(&self.other);
+        write_other(out, &self.other);
     }
 
     /// Read the content of a destination nest. `service` is the family of its

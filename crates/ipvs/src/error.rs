@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use netlink_packet_core::DecodeError;
+use netlink_exchange::Direction;
 use nix::errno::Errno;
 
 use crate::Operation;
@@ -146,10 +146,37 @@ impl Error {
         }
     }
 
-    pub(crate) fn malformed(operation: &Operation, error: &DecodeError) -> Self {
-        Self::Malformed {
-            operation: operation.clone(),
-            reason: error.to_string(),
+    /// What went wrong with an exchange, and what for.
+    pub(crate) fn of(operation: &Operation, error: netlink_exchange::Error) -> Self {
+        use netlink_exchange::Error as Exchange;
+        let operation = operation.clone();
+        match error {
+            Exchange::Refused(refusal) => Self::Refused {
+                operation,
+                errno: refusal.errno,
+                message: refusal.details(),
+            },
+            Exchange::Open { action, source } => Self::Socket { action, source },
+            Exchange::Io { direction, source } => Self::Socket {
+                action: match direction {
+                    Direction::Send => "send to IPVS",
+                    Direction::Receive => "receive from IPVS",
+                },
+                source,
+            },
+            Exchange::Overrun => Self::Overrun,
+            Exchange::TimedOut { timeout } => Self::TimedOut { operation, timeout },
+            Exchange::Interrupted => Self::Interrupted { operation },
+            Exchange::UnexpectedSequence { sequence } => Self::UnexpectedSequence {
+                operation,
+                sequence,
+            },
+            Exchange::TooLong => Self::TooLong { operation },
+            Exchange::Malformed { reason } => Self::Malformed { operation, reason },
+            other => Self::Malformed {
+                operation,
+                reason: other.to_string(),
+            },
         }
     }
 }

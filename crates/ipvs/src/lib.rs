@@ -22,8 +22,8 @@
 //! `CAP_NET_ADMIN` in the network namespace, for reading too. `ip_vs` and the
 //! schedulers are loaded by the kernel when it is asked for them.
 
+mod batch;
 mod client;
-mod connection;
 mod constants;
 mod daemon;
 mod destination;
@@ -34,6 +34,7 @@ mod forwarding;
 mod netmask;
 mod operation;
 mod protocol;
+mod query;
 mod request;
 mod scheduler;
 mod service;
@@ -41,9 +42,7 @@ mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
-mod transport;
 mod tunnel;
-mod window;
 mod wire;
 
 pub use client::Client;

@@ -2,10 +2,10 @@
 
 use std::ops::Deref;
 
-use netlink_packet_core::NLM_F_REQUEST;
+use netlink_exchange::Writer;
 
 use crate::constants::*;
-use crate::wire::{Header, TooLong, Writer, write_message};
+use crate::wire::generic_header;
 use crate::{
     Daemon, DaemonState, Destination, DestinationId, Operation, Service, ServiceId, Timeouts,
 };
@@ -121,22 +121,22 @@ impl Request {
             }),
         }
     }
+}
 
-    /// Append it as a netlink message that is answered only if it is refused.
-    pub(crate) fn emit(
-        &self,
-        out: &mut Vec<u8>,
-        family: u16,
-        sequence: u32,
-    ) -> Result<(), TooLong> {
-        let header = Header {
-            family,
-            flags: NLM_F_REQUEST,
-            sequence,
-            command: self.command(),
-            version: IPVS_GENL_VERSION,
-        };
-        write_message(out, header, |out| self.write(out))
+/// A request to the family `IPVS`, which has another number on every boot.
+pub(crate) struct Addressed<'a> {
+    pub(crate) family: u16,
+    pub(crate) request: &'a Request,
+}
+
+impl netlink_exchange::Request for Addressed<'_> {
+    fn message_type(&self) -> u16 {
+        self.family
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        out.header(&generic_header(self.request.command(), IPVS_GENL_VERSION));
+        self.request.write(out);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::constants::*;
 use crate::stats::StatsChoice;
 use crate::wire::{
     Writer, keep, read_address, read_attributes, read_be16, read_name, read_u16, read_u32,
+    write_address, write_other,
 };
 use crate::{Family, Netmask, Protocol, Scheduler, ServiceFlags, Stats};
 
@@ -82,7 +83,7 @@ impl ServiceId {
                 protocol,
             } => {
                 out.u16(IPVS_SVC_ATTR_PROTOCOL, protocol.number());
-                out.address(IPVS_SVC_ATTR_ADDR, *address);
+                write_address(out, IPVS_SVC_ATTR_ADDR, *address);
                 out.be16(IPVS_SVC_ATTR_PORT, *port);
             }
         }
@@ -195,7 +196,7 @@ impl Service {
         out.bytes(IPVS_SVC_ATTR_FLAGS, &flags);
         out.u32(IPVS_SVC_ATTR_TIMEOUT, self.timeout);
         out.bytes(IPVS_SVC_ATTR_NETMASK, &self.netmask.bytes());
-        out.other(&self.other);
+        write_other(out, &self.other);
     }
 
     /// Read the content of a service nest. Settings that it lacks get their

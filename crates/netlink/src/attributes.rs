@@ -13,6 +13,7 @@ pub struct Attribute<'a>(&'a [u8]);
 
 impl<'a> Attribute<'a> {
     /// The one that `bytes` begin with, its lengths checked.
+    #[inline]
     fn first(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let there = bytes.len();
         let Some([a, b, ..]) = bytes.first_chunk::<NLA_HEADER_SIZE>() else {
@@ -29,11 +30,13 @@ impl<'a> Attribute<'a> {
     }
 
     /// Its type, without the flags for nesting and byte order.
+    #[inline]
     pub fn kind(self) -> u16 {
         u16::from_ne_bytes([self.0[2], self.0[3]]) & NLA_TYPE_MASK
     }
 
     /// What follows the header. Of a nest: its attributes.
+    #[inline]
     pub fn value(self) -> &'a [u8] {
         &self.0[NLA_HEADER_SIZE..]
     }
@@ -42,6 +45,7 @@ impl<'a> Attribute<'a> {
     ///
     /// # Errors
     /// None that is known: the lengths are checked.
+    #[inline]
     pub fn to_owned(self) -> Result<DefaultNla, DecodeError> {
         DefaultNla::parse(&NlaBuffer::new_checked(self.0)?)
     }
@@ -52,6 +56,7 @@ impl<'a> Attribute<'a> {
 ///
 /// # Errors
 /// The lengths make no sense; the first error of `each`.
+#[inline]
 pub fn read<'a>(
     mut bytes: &'a [u8],
     mut each: impl FnMut(Attribute<'a>) -> Result<(), DecodeError>,
@@ -69,6 +74,7 @@ pub fn read<'a>(
 ///
 /// # Errors
 /// The lengths make no sense, before it or behind it.
+#[inline]
 pub fn find(bytes: &[u8], kind: u16) -> Result<Option<Attribute<'_>>, DecodeError> {
     let mut found = None;
     read(bytes, |attribute| {
@@ -84,6 +90,7 @@ pub fn find(bytes: &[u8], kind: u16) -> Result<Option<Attribute<'_>>, DecodeErro
 ///
 /// # Errors
 /// There are fewer.
+#[inline]
 pub fn bytes<const N: usize>(value: &[u8], what: &str) -> Result<[u8; N], DecodeError> {
     value
         .first_chunk()
@@ -95,6 +102,7 @@ pub fn bytes<const N: usize>(value: &[u8], what: &str) -> Result<[u8; N], Decode
 ///
 /// # Errors
 /// The value is too short.
+#[inline]
 pub fn u8(value: &[u8], what: &str) -> Result<u8, DecodeError> {
     bytes::<1>(value, what).map(|[byte]| byte)
 }
@@ -103,6 +111,7 @@ pub fn u8(value: &[u8], what: &str) -> Result<u8, DecodeError> {
 ///
 /// # Errors
 /// The value is too short.
+#[inline]
 pub fn u16(value: &[u8], what: &str) -> Result<u16, DecodeError> {
     bytes(value, what).map(u16::from_ne_bytes)
 }
@@ -111,6 +120,7 @@ pub fn u16(value: &[u8], what: &str) -> Result<u16, DecodeError> {
 ///
 /// # Errors
 /// The value is too short.
+#[inline]
 pub fn be16(value: &[u8], what: &str) -> Result<u16, DecodeError> {
     bytes(value, what).map(u16::from_be_bytes)
 }
@@ -119,6 +129,7 @@ pub fn be16(value: &[u8], what: &str) -> Result<u16, DecodeError> {
 ///
 /// # Errors
 /// The value is too short.
+#[inline]
 pub fn u32(value: &[u8], what: &str) -> Result<u32, DecodeError> {
     bytes(value, what).map(u32::from_ne_bytes)
 }
@@ -127,6 +138,7 @@ pub fn u32(value: &[u8], what: &str) -> Result<u32, DecodeError> {
 ///
 /// # Errors
 /// The value is too short.
+#[inline]
 pub fn be32(value: &[u8], what: &str) -> Result<u32, DecodeError> {
     bytes(value, what).map(u32::from_be_bytes)
 }
@@ -135,6 +147,7 @@ pub fn be32(value: &[u8], what: &str) -> Result<u32, DecodeError> {
 ///
 /// # Errors
 /// The value is too short.
+#[inline]
 pub fn counter(value: &[u8], what: &str) -> Result<u64, DecodeError> {
     match value.first_chunk() {
         Some(bytes) => Ok(u64::from_ne_bytes(*bytes)),
@@ -143,6 +156,7 @@ pub fn counter(value: &[u8], what: &str) -> Result<u64, DecodeError> {
 }
 
 /// A string up to its NUL, if it has one.
+#[inline]
 pub fn name(value: &[u8]) -> String {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()

@@ -6,10 +6,11 @@ use std::time::Duration;
 use netlink_packet_core::{DecodeError, NLM_F_ACK, NLM_F_DUMP};
 use nix::errno::Errno;
 
-use crate::message::{self, Content, Meaning};
+use crate::hear::{Ending, Event, hear};
+use crate::message::Content;
 use crate::outgoing::{Outgoing, Request};
 use crate::transport::{KernelSocket, Transport};
-use crate::{Direction, Error, Refusal};
+use crate::{Direction, Error};
 
 /// How long an answer is waited for. The kernel answers before `send` returns,
 /// or never; only what loads a module first takes long.
@@ -46,24 +47,6 @@ impl std::fmt::Debug for Connection {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
-}
-
-/// What is heard in an exchange.
-pub(crate) enum Event<'a> {
-    Content(Content<'a>),
-    /// A refused message, by its place in what was sent.
-    Refused(usize, Refusal),
-    /// The table changed during a dump.
-    Interrupted,
-}
-
-/// Which messages of a send end the exchange when they are answered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ending {
-    /// The one that is acknowledged.
-    pub(crate) last: usize,
-    /// Whether the first speaks for all when it is refused.
-    pub(crate) first_refused: bool,
 }
 
 impl Connection {
@@ -370,62 +353,4 @@ impl Connection {
         self.datagram = datagram;
         result
     }
-}
-
-impl Ending {
-    fn at(last: usize) -> Self {
-        Self {
-            last,
-            first_refused: false,
-        }
-    }
-}
-
-/// Take in one datagram; whether the exchange is over.
-fn hear(
-    datagram: &[u8],
-    messages: &Outgoing,
-    ending: Ending,
-    on: &mut impl FnMut(Event<'_>) -> Result<(), DecodeError>,
-) -> Result<bool, Error> {
-    let malformed = |error: DecodeError| Error::Malformed {
-        reason: error.to_string(),
-    };
-    let mut over = false;
-    let mut rest = datagram;
-    while !rest.is_empty() {
-        let message = message::first(&mut rest).map_err(malformed)?;
-        match message.meaning {
-            Meaning::Nothing => continue,
-            Meaning::Overrun => return Err(Error::Overrun),
-            Meaning::Content(_) | Meaning::End(_) => {}
-        }
-        let distance = message.sequence.wrapping_sub(messages.first());
-        if distance.cast_signed() < 0 {
-            // An answer to something that was given up.
-            continue;
-        }
-        let index = distance as usize;
-        if index >= messages.count() {
-            return Err(Error::UnexpectedSequence {
-                sequence: message.sequence,
-            });
-        }
-        if message.interrupted {
-            on(Event::Interrupted).map_err(malformed)?;
-        }
-        match message.meaning {
-            Meaning::Content(content) => on(Event::Content(content)).map_err(malformed)?,
-            Meaning::End(result) => {
-                let refused = result.is_err();
-                over |= index == ending.last || (index == 0 && ending.first_refused && refused);
-                if let Err(refusal) = result {
-                    let refusal = refusal.locate(messages.message(index));
-                    on(Event::Refused(index, refusal)).map_err(malformed)?;
-                }
-            }
-            Meaning::Nothing | Meaning::Overrun => {}
-        }
-    }
-    Ok(over)
 }

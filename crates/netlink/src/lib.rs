@@ -55,6 +55,7 @@ mod connection;
 mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod hear;
 mod message;
 pub mod nfnetlink;
 mod outgoing;

@@ -6,7 +6,8 @@
 
 use nix::errno::Errno;
 
-use crate::connection::{Connection, Ending, Event};
+use crate::connection::Connection;
+use crate::hear::{Ending, Event};
 use crate::outgoing::{Outgoing, Request};
 use crate::{Error, Refusal, Writer};
 

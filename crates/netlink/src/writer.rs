@@ -14,6 +14,7 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A writer at the end of a buffer, whose length is a multiple of four.
+    #[inline]
     pub fn new(out: &'a mut Vec<u8>) -> Self {
         Self {
             out,
@@ -23,17 +24,20 @@ impl<'a> Writer<'a> {
 
     /// Whether an attribute did not fit its length field. What was written then
     /// is not to be sent.
+    #[inline]
     pub fn is_too_long(&self) -> bool {
         self.too_long
     }
 
     /// The fixed header of a family, as it is, and padding.
+    #[inline]
     pub fn header(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
         self.pad();
     }
 
     /// All of a message of the netlink-packet crates.
+    #[inline]
     pub fn message(&mut self, message: &impl NetlinkSerializable) {
         let start = self.out.len();
         self.out.resize(start + message.buffer_len(), 0);
@@ -42,6 +46,7 @@ impl<'a> Writer<'a> {
     }
 
     /// An attribute of bytes.
+    #[inline]
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         let start = self.open(kind);
         self.out.extend_from_slice(value);
@@ -49,34 +54,40 @@ impl<'a> Writer<'a> {
     }
 
     /// An attribute of one byte.
+    #[inline]
     pub fn u8(&mut self, kind: u16, value: u8) {
         self.small(kind, 5, [value, 0, 0, 0]);
     }
 
     /// An attribute of two bytes.
+    #[inline]
     pub fn u16(&mut self, kind: u16, value: u16) {
         let [a, b] = value.to_ne_bytes();
         self.small(kind, 6, [a, b, 0, 0]);
     }
 
     /// An attribute of two bytes in network order.
+    #[inline]
     pub fn be16(&mut self, kind: u16, value: u16) {
         let [a, b] = value.to_be_bytes();
         self.small(kind, 6, [a, b, 0, 0]);
     }
 
     /// An attribute of four bytes.
+    #[inline]
     pub fn u32(&mut self, kind: u16, value: u32) {
         self.small(kind, 8, value.to_ne_bytes());
     }
 
     /// An attribute of four bytes in network order.
+    #[inline]
     pub fn be32(&mut self, kind: u16, value: u32) {
         self.small(kind, 8, value.to_be_bytes());
     }
 
     /// A string with its terminating NUL. A NUL inside would make the kernel
     /// take a shorter name than was meant; 0xff makes it refuse the name.
+    #[inline]
     pub fn name(&mut self, kind: u16, name: &str) {
         let start = self.open(kind);
         let bytes = name.bytes().map(|b| if b == 0 { 0xff } else { b });
@@ -86,6 +97,7 @@ impl<'a> Writer<'a> {
     }
 
     /// An attribute of the netlink-packet crates.
+    #[inline]
     pub fn nla(&mut self, attribute: &impl Nla) {
         let start = self.open(attribute.kind());
         let value = self.out.len();
@@ -95,12 +107,14 @@ impl<'a> Writer<'a> {
     }
 
     /// An attribute of attributes.
+    #[inline]
     pub fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self)) {
         let start = self.open(kind | NLA_F_NESTED);
         content(self);
         self.close(start);
     }
 
+    #[inline]
     fn open(&mut self, kind: u16) -> usize {
         let start = self.out.len();
         let [a, b] = kind.to_ne_bytes();
@@ -108,6 +122,7 @@ impl<'a> Writer<'a> {
         start
     }
 
+    #[inline]
     fn close(&mut self, start: usize) {
         match u16::try_from(self.out.len() - start) {
             Ok(length) => self.out[start..start + 2].copy_from_slice(&length.to_ne_bytes()),
@@ -116,12 +131,14 @@ impl<'a> Writer<'a> {
         self.pad();
     }
 
+    #[inline]
     fn small(&mut self, kind: u16, length: u16, [c, d, e, f]: [u8; 4]) {
         let [l, m] = length.to_ne_bytes();
         let [a, b] = kind.to_ne_bytes();
         self.out.extend_from_slice(&[l, m, a, b, c, d, e, f]);
     }
 
+    #[inline]
     fn pad(&mut self) {
         let aligned = self.out.len().next_multiple_of(4);
         self.out.resize(aligned, 0);

@@ -18,7 +18,7 @@ fn refuse_all(sent: &[Sent]) -> Vec<io::Result<Vec<u8>>> {
 
 fn take_all(sent: &[Sent]) -> Vec<io::Result<Vec<u8>>> {
     sent.iter()
-        .filter(|sent| sent.acknowledge)
+        .filter(|sent| sent.acknowledge())
         .map(|sent| Ok(error(sent.sequence, 0)))
         .collect()
 }
@@ -49,7 +49,7 @@ fn refusals_of_a_whole_batch_fit_the_receive_buffer() {
 #[test]
 fn a_batch_takes_one_acknowledgement_a_send() {
     let (mut client, sends) = client(1 << 21, |sent| {
-        let asked: Vec<_> = sent.iter().map(|sent| sent.acknowledge).collect();
+        let asked: Vec<_> = sent.iter().map(|sent| sent.acknowledge()).collect();
         let (last, others) = asked.split_last().expect("no empty send");
         assert!(*last && !others.contains(&true));
         take_all(sent)

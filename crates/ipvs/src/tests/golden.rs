@@ -10,7 +10,7 @@ use crate::constants::*;
 use crate::wire::read_attributes;
 
 fn client(capture: &str) -> Client {
-    Client::over(Box::new(Replay::of(capture))).expect("captures start with the family")
+    fake::over(Replay::of(capture)).expect("captures start with the family")
 }
 
 /// What the kernel makes of a service.

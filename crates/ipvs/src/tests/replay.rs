@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use crate::transport::Transport;
+use netlink_exchange::{Received, Transport};
 
 /// Datagrams of a capture, in order.
 pub(super) struct Replay {
@@ -45,18 +45,21 @@ impl Transport for Replay {
         Ok(bytes.len())
     }
 
-    fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+    fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<Received> {
         into.clear();
         match self.datagrams.pop_front() {
             Some(('<', bytes)) => {
                 into.extend_from_slice(&bytes);
-                Ok(bytes.len())
+                Ok(Received {
+                    length: bytes.len(),
+                    sender: 0,
+                })
             }
             other => panic!("the kernel said nothing more; the capture has {other:?}"),
         }
     }
 
-    fn receive_now(&mut self, _: &mut Vec<u8>) -> io::Result<usize> {
+    fn receive_now(&mut self, _: &mut Vec<u8>) -> io::Result<Received> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
