@@ -70,20 +70,20 @@ pub fn read<'a>(
     Ok(())
 }
 
-/// The first attribute of a kind.
+/// The first attribute of a kind. What stands behind it is not looked at.
 ///
 /// # Errors
-/// The lengths make no sense, before it or behind it.
-#[inline]
-pub fn find(bytes: &[u8], kind: u16) -> Result<Option<Attribute<'_>>, DecodeError> {
-    let mut found = None;
-    read(bytes, |attribute| {
-        if attribute.kind() == kind && found.is_none() {
-            found = Some(attribute);
+/// The lengths before it make no sense.
+pub fn find(mut bytes: &[u8], kind: u16) -> Result<Option<Attribute<'_>>, DecodeError> {
+    while !bytes.is_empty() {
+        let attribute = Attribute::first(bytes)?;
+        if attribute.kind() == kind {
+            return Ok(Some(attribute));
         }
-        Ok(())
-    })?;
-    Ok(found)
+        let length = attribute.0.len().next_multiple_of(4);
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(None)
 }
 
 /// The first `N` bytes of a value; `what` names it should there be fewer.

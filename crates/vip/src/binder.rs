@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netlink_exchange::Errno;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressMessage, AddressScope};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
-use nix::errno::Errno;
 
 use crate::link::{self, Ensured};
 use crate::message::{self, TABLE_LOCAL, family, host_prefix};
-use crate::socket::{Request, RouteSocket};
+use crate::socket::{Refusal, Request, RouteSocket};
 use crate::{Error, HostAddress, Result, host};
 
 /// The protocol number of our routes (`ip route show ... proto 196`), by which
@@ -258,24 +258,24 @@ impl Binder {
         };
         let requests: Vec<_> = vips.iter().map(|vip| request(link.index, *vip)).collect();
         let refusals = self.socket.batch(&operation, &requests)?;
-        let explain = |index: usize, errno| {
-            let vip = vips[index];
+        let explain = |refusal: Refusal| {
+            let vip = vips[refusal.index];
             let prefix = host_prefix(vip);
             let operation = format!("{verb} {vip}/{prefix} on {}", self.link);
-            (vip, Error::Refused { operation, errno })
+            (vip, Error::refused(operation, &refusal.reason))
         };
         Ok(refusals
             .into_iter()
-            .filter(|refusal| !is_done(refusal.errno))
-            .map(|refusal| explain(refusal.index, refusal.errno))
+            .filter(|refusal| !is_done(refusal.reason.errno))
+            .map(explain)
             .collect())
     }
 
     fn addresses(&mut self, link: u32) -> Result<BTreeSet<IpAddr>> {
         let operation = format!("list addresses of {}", self.link);
         let request = message::list_addresses(Some(link));
-        let found = self.socket.dump(&operation, &request, |_, payload| {
-            let address = AddressMessage::parse(payload).map_err(|error| error.to_string())?;
+        let found = self.socket.dump(&operation, request, |content| {
+            let address = AddressMessage::parse(content.payload)?;
             Ok(vip_of_address(&address, link))
         });
         // The link vanished between two questions.
@@ -287,8 +287,8 @@ impl Binder {
         let mut all = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let request = message::list_our_routes(family, link);
-            let found = self.socket.dump(&operation, &request, |_, payload| {
-                let route = RouteMessage::parse(payload).map_err(|error| error.to_string())?;
+            let found = self.socket.dump(&operation, request, |content| {
+                let route = RouteMessage::parse(content.payload)?;
                 Ok(VipRoute::of(&route, link))
             });
             all.extend(gone_is_empty(found)?);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use nix::errno::Errno;
+use netlink_exchange::Errno;
 
 /// An operation that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,19 @@ pub enum Error {
     },
 
     /// The kernel refused a request.
-    #[error("{operation}: {} ({errno:?}){}", .errno.desc(), hint(*.errno))]
+    #[error(
+        "{operation}: {} ({errno:?}){}{}",
+        .errno.desc(),
+        words(.message.as_deref()),
+        hint(*.errno)
+    )]
     Refused {
         /// What was asked for.
         operation: String,
         /// The kernel's reason.
         errno: Errno,
+        /// What the kernel adds in words.
+        message: Option<String>,
     },
 
     /// The kernel had more answers than the socket's buffer holds, so some of
@@ -95,6 +102,46 @@ impl Error {
             _ => None,
         }
     }
+
+    pub(crate) fn refused(operation: String, reason: &netlink_exchange::Refusal) -> Self {
+        Self::Refused {
+            operation,
+            errno: reason.errno,
+            message: reason.details(),
+        }
+    }
+
+    /// What went wrong with an exchange, and what for.
+    pub(crate) fn of(operation: &str, error: netlink_exchange::Error) -> Self {
+        use netlink_exchange::Error as Exchange;
+        let operation = operation.to_owned();
+        match error {
+            Exchange::Open { source, .. } => Self::Open(source),
+            Exchange::Refused(reason) => Self::refused(operation, &reason),
+            Exchange::Overrun => Self::Overrun { operation },
+            Exchange::Interrupted => Self::Interrupted {
+                operation,
+                tries: 1,
+            },
+            Exchange::Io { direction, source } => Self::Io {
+                operation: format!("{operation}: {direction}"),
+                source,
+            },
+            Exchange::TimedOut { .. } => Self::Io {
+                operation,
+                source: io::Error::new(io::ErrorKind::TimedOut, error.to_string()),
+            },
+            Exchange::Malformed { reason } => Self::Malformed { operation, reason },
+            other => Self::Malformed {
+                operation,
+                reason: other.to_string(),
+            },
+        }
+    }
+}
+
+fn words(message: Option<&str>) -> String {
+    message.map(|text| format!(": {text}")).unwrap_or_default()
 }
 
 /// What helps against a refusal.
@@ -117,6 +164,7 @@ mod tests {
         let error = Error::Refused {
             operation: "bind 10.96.0.10/32 to kube-ipvs0".into(),
             errno: Errno::EPERM,
+            message: None,
         };
 
         assert_eq!(

@@ -48,18 +48,12 @@ impl HostAddress {
 pub(crate) fn addresses(socket: &mut RouteSocket, except: &str) -> Result<Vec<HostAddress>> {
     // Links last: an address that is listed has its link listed too, unless it
     // went away meanwhile, and then the address is gone as well.
-    let found = socket.dump(
-        "list addresses",
-        &message::list_addresses(None),
-        |_, payload| {
-            AddressMessage::parse(payload)
-                .map(Some)
-                .map_err(|e| e.to_string())
-        },
-    )?;
+    let found = socket.dump("list addresses", message::list_addresses(None), |content| {
+        AddressMessage::parse(content.payload).map(Some)
+    })?;
     let links: BTreeMap<u32, String> = socket
-        .dump("list links", &message::list_links(), |_, payload| {
-            let link = Link::parse(payload).ok_or("a link without index or name")?;
+        .dump("list links", message::list_links(), |content| {
+            let link = Link::parse(content.payload).ok_or("a link without index or name")?;
             Ok(Some((link.index, link.name)))
         })?
         .into_iter()
@@ -119,8 +113,8 @@ pub(crate) fn default_gateways(socket: &mut RouteSocket) -> Result<BTreeSet<IpAd
     let mut all = BTreeSet::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let request = message::list_main_routes(family);
-        let found = socket.dump("list default routes", &request, |_, payload| {
-            let route = RouteMessage::parse(payload).map_err(|error| error.to_string())?;
+        let found = socket.dump("list default routes", request, |content| {
+            let route = RouteMessage::parse(content.payload)?;
             Ok(Some(gateways(&route)))
         })?;
         all.extend(found.into_iter().flatten());

@@ -1,8 +1,8 @@
 //! Our dummy link: what the kernel says of it, making it, removing it.
 
-use netlink_packet_core::NlasIterator;
+use netlink_exchange::Errno;
+use netlink_exchange::attributes::{self, Attribute};
 use netlink_packet_route::link::LinkFlags;
-use nix::errno::Errno;
 
 use crate::message;
 use crate::socket::RouteSocket;
@@ -53,9 +53,9 @@ impl Link {
         Some(Self {
             index: word(4)?,
             flags: LinkFlags::from_bits_retain(word(8)?),
-            name: text(attribute(attributes, &[IFLA_IFNAME])?),
-            kind: attribute(attributes, &[IFLA_LINKINFO, IFLA_INFO_KIND]).map(text),
-            address_mode: attribute(attributes, &mode).and_then(|value| value.first().copied()),
+            name: attributes::name(value_at(attributes, &[IFLA_IFNAME])?),
+            kind: value_at(attributes, &[IFLA_LINKINFO, IFLA_INFO_KIND]).map(attributes::name),
+            address_mode: value_at(attributes, &mode).and_then(|value| value.first().copied()),
         })
     }
 
@@ -80,23 +80,10 @@ impl Link {
 }
 
 /// The value found by going down through nested attributes.
-fn attribute<'a>(attributes: &'a [u8], path: &[u16]) -> Option<&'a [u8]> {
-    let (wanted, rest) = path.split_first()?;
-    let found = NlasIterator::new(attributes)
-        .map_while(std::result::Result::ok)
-        .find(|nla| nla.kind() == *wanted)?;
-    let length = found.value_length();
-    let value = found.into_inner().get(4..4 + length)?;
-    if rest.is_empty() {
-        Some(value)
-    } else {
-        attribute(value, rest)
-    }
-}
-
-fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|byte| *byte == 0);
-    String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
+fn value_at<'a>(attributes: &'a [u8], path: &[u16]) -> Option<&'a [u8]> {
+    path.iter().try_fold(attributes, |value, kind| {
+        attributes::find(value, *kind).ok()?.map(Attribute::value)
+    })
 }
 
 /// Refuses what the kernel would refuse, or worse, cut short.
@@ -136,11 +123,10 @@ pub(crate) fn ensure(socket: &mut RouteSocket, name: &str) -> Result<Ensured> {
     let operation = format!("set up link {name}");
     for refusal in socket.batch(&operation, &steps)? {
         // A kernel without IPv6 makes no IPv6 address.
-        if refusal.index == 0 && refusal.errno == Errno::EAFNOSUPPORT {
+        if refusal.index == 0 && refusal.reason.errno == Errno::EAFNOSUPPORT {
             continue;
         }
-        let errno = refusal.errno;
-        return Err(Error::Refused { operation, errno });
+        return Err(Error::refused(operation, &refusal.reason));
     }
     Ok(if created {
         Ensured::Created
@@ -152,10 +138,12 @@ pub(crate) fn ensure(socket: &mut RouteSocket, name: &str) -> Result<Ensured> {
 fn create(socket: &mut RouteSocket, name: &str) -> Result<Link> {
     let operation = format!("create dummy link {name}");
     let refusals = socket.batch(&operation, &[message::add_link(name)])?;
-    match refusals.first().map(|refusal| refusal.errno) {
+    match refusals.first().map(|refusal| &refusal.reason) {
         // Somebody was faster; what they made is checked like any other.
-        None | Some(Errno::EEXIST) => {}
-        Some(errno) => return Err(Error::Refused { operation, errno }),
+        Some(reason) if reason.errno != Errno::EEXIST => {
+            return Err(Error::refused(operation, reason));
+        }
+        _ => {}
     }
     find(socket, name)?.ok_or(Error::NoLink {
         operation,
@@ -173,10 +161,7 @@ pub(crate) fn remove(socket: &mut RouteSocket, name: &str) -> Result<bool> {
     let operation = format!("remove link {name}");
     match socket.batch(&operation, &request)?.first() {
         None => Ok(true),
-        Some(refusal) if refusal.errno == Errno::ENODEV => Ok(false),
-        Some(refusal) => Err(Error::Refused {
-            operation,
-            errno: refusal.errno,
-        }),
+        Some(refusal) if refusal.reason.errno == Errno::ENODEV => Ok(false),
+        Some(refusal) => Err(Error::refused(operation, &refusal.reason)),
     }
 }

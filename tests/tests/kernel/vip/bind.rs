@@ -133,8 +133,8 @@ fn each_refusal_comes_with_its_address_and_the_rest_is_done() {
         .iter()
         .map(|(vip, e)| (*vip, e.to_string()))
         .collect();
-    let reason = "bind 10.96.0.10/32 on kube-ipvs0: Invalid argument (EINVAL); \
-                  is the source hint an address of this host?";
+    let reason = "bind 10.96.0.10/32 on kube-ipvs0: Invalid argument (EINVAL): \
+                  Invalid prefsrc address; is the source hint an address of this host?";
     assert_eq!(refused, [(ip("10.96.0.10"), reason.to_owned())]);
     assert_eq!(binder.bound().expect("an answer"), ips(&["fd00:96::a"]));
 }
