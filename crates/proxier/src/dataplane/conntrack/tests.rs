@@ -1,5 +1,10 @@
 //! Tests of the decision and the codec.
 
+use std::sync::{Arc, Mutex};
+
+use netlink_exchange::fake::{Answer, Kernel, Sent, done, message, status};
+use netlink_exchange::{Connection, Errno};
+use netlink_packet_core::NLM_F_DUMP_INTR;
 use proptest::prelude::*;
 
 use super::*;
@@ -173,6 +178,94 @@ fn the_filter_of_an_ipv6_front_names_the_port_alone() {
         8, 0, 1, 0, 0b10_1000, 0, 0, 0, 8, 0, 2, 0, 0, 0, 0, 0,
     ];
     assert_eq!(wire::dump_body(&filter), expected);
+}
+
+/// A table of connections that answers each send as said.
+fn table(
+    mut behaviour: impl FnMut(&[Sent]) -> Vec<Answer> + Send + 'static,
+) -> (Conntrack, Arc<Mutex<Vec<Sent>>>) {
+    let record = Arc::<Mutex<Vec<Sent>>>::default();
+    let sent_so_far = record.clone();
+    let kernel = Kernel::new(1 << 21, move |sent: &[Sent]| {
+        let mut record = sent_so_far.lock().expect("no panic");
+        record.extend_from_slice(sent);
+        behaviour(sent)
+    });
+    let connection = Connection::over(Box::new(kernel)).expect("it has a time-out");
+    let socket = ConntrackSocket::over(connection);
+    (Conntrack { socket }, record)
+}
+
+/// The entry of this page, and whatever else a list has.
+fn listed(sent: &[Sent], flags: u16) -> Vec<Answer> {
+    let sequence = sent[0].sequence;
+    vec![
+        Ok(message(wire::CT_NEW, flags, sequence, ENTRY)),
+        Ok(done(sequence, 0, 0)),
+    ]
+}
+
+/// The front of the entry has no real server any more.
+fn nowhere() -> Queries {
+    Queries::from([(front("10.96.0.10:53", Protocol::Udp), BTreeSet::new())])
+}
+
+#[test]
+fn a_table_that_changed_meanwhile_is_listed_again() {
+    let mut lists = 0;
+    let (mut conntrack, record) = table(move |sent| {
+        if sent[0].message_type == wire::CT_DELETE {
+            return vec![Ok(status(sent[0].sequence, 0))];
+        }
+        lists += 1;
+        listed(sent, if lists < 3 { NLM_F_DUMP_INTR } else { 0 })
+    });
+
+    let deleted = conntrack.delete_stale(&nowhere()).expect("heard");
+
+    assert_eq!(deleted.count, 1);
+    let sent: Vec<_> = record
+        .lock()
+        .expect("no panic")
+        .iter()
+        .map(|sent| sent.message_type)
+        .collect();
+    assert_eq!(
+        sent,
+        [wire::CT_GET, wire::CT_GET, wire::CT_GET, wire::CT_DELETE]
+    );
+}
+
+#[test]
+fn a_kernel_that_refuses_the_filter_is_asked_without() {
+    let (mut conntrack, record) = table(|sent| {
+        let sequence = sent[0].sequence;
+        match (sent[0].message_type, sent[0].payload.len()) {
+            (wire::CT_DELETE, _) => vec![Ok(status(sequence, 0))],
+            (_, 4) => listed(sent, 0),
+            _ => vec![Ok(status(sequence, -(Errno::EOPNOTSUPP as i32)))],
+        }
+    });
+    assert_eq!(conntrack.delete_stale(&nowhere()).expect("heard").count, 1);
+    assert_eq!(record.lock().expect("no panic").len(), 3);
+}
+
+#[test]
+fn what_is_gone_already_is_not_counted_and_what_is_refused_is_told() {
+    let refusing = |errno: Errno| {
+        let (mut conntrack, _) = table(move |sent| {
+            if sent[0].message_type == wire::CT_DELETE {
+                return vec![Ok(status(sent[0].sequence, -(errno as i32)))];
+            }
+            listed(sent, 0)
+        });
+        conntrack.delete_stale(&nowhere())
+    };
+    assert_eq!(refusing(Errno::ENOENT).expect("it is gone").count, 0);
+    assert_eq!(
+        refusing(Errno::EPERM).expect_err("refused").to_string(),
+        "delete stale connections: Operation not permitted (EPERM); CAP_NET_ADMIN is needed"
+    );
 }
 
 proptest! {

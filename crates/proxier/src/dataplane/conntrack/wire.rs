@@ -6,14 +6,15 @@
 use std::net::IpAddr;
 
 use kube_ipvs_core::state::Family;
+use netlink_exchange::nfnetlink::{self, message_type};
+use netlink_exchange::{Writer, attributes};
 
 use super::{Entry, Filter, Tuple};
-use crate::dataplane::netfilter::attributes;
 
-const NFNL_SUBSYS_CTNETLINK: u16 = 1;
-pub(super) const CT_NEW: u16 = NFNL_SUBSYS_CTNETLINK << 8;
-pub(super) const CT_GET: u16 = NFNL_SUBSYS_CTNETLINK << 8 | 1;
-pub(super) const CT_DELETE: u16 = NFNL_SUBSYS_CTNETLINK << 8 | 2;
+const NFNL_SUBSYS_CTNETLINK: u8 = 1;
+pub(super) const CT_NEW: u16 = message_type(NFNL_SUBSYS_CTNETLINK, 0);
+pub(super) const CT_GET: u16 = message_type(NFNL_SUBSYS_CTNETLINK, 1);
+pub(super) const CT_DELETE: u16 = message_type(NFNL_SUBSYS_CTNETLINK, 2);
 
 const NLA_F_NESTED: u16 = 0x8000;
 
@@ -44,53 +45,61 @@ const CTA_FILTER_F_CTA_PROTO_DST_PORT: u32 = 1 << 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Handle(Vec<u8>);
 
-/// The `nfgenmsg` that follows each netlink header.
-pub(super) fn family_header(family: Family) -> [u8; 4] {
+/// A body with the `nfgenmsg` that follows each netlink header.
+fn body_of(family: Family) -> Vec<u8> {
     let number = match family {
         Family::V4 => 2,
         Family::V6 => 10,
     };
-    [number, 0, 0, 0]
+    nfnetlink::header(number, 0).to_vec()
 }
 
 /// The body of a dump request. Kernels before 5.8 do not know `CTA_FILTER`
 /// and list everything.
 pub(super) fn dump_body(filter: &Filter) -> Vec<u8> {
+    // Not for IPv6: Linux 6.1 leaves out the address asked for.
+    let address = filter.front.and_then(|front| match front.address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
     let mut flags = CTA_FILTER_F_CTA_PROTO_NUM;
-    let mut tuple = Vec::new();
-    let mut proto = Vec::new();
-    push(&mut proto, CTA_PROTO_NUM, &[filter.protocol.number()]);
-    if let Some(front) = filter.front {
+    if filter.front.is_some() {
         flags |= CTA_FILTER_F_CTA_PROTO_DST_PORT;
-        // Not for IPv6: Linux 6.1 leaves out the address asked for.
-        if let IpAddr::V4(address) = front.address {
-            flags |= CTA_FILTER_F_CTA_IP_DST;
-            let mut ip = Vec::new();
-            push(&mut ip, CTA_IP_V4_DST, &address.octets());
-            push(&mut tuple, CTA_TUPLE_IP | NLA_F_NESTED, &ip);
-        }
-        push(&mut proto, CTA_PROTO_DST_PORT, &front.port.to_be_bytes());
     }
-    push(&mut tuple, CTA_TUPLE_PROTO | NLA_F_NESTED, &proto);
+    if address.is_some() {
+        flags |= CTA_FILTER_F_CTA_IP_DST;
+    }
 
-    let mut what = Vec::new();
-    push(&mut what, CTA_FILTER_ORIG_FLAGS, &flags.to_ne_bytes());
-    push(&mut what, CTA_FILTER_REPLY_FLAGS, &0u32.to_ne_bytes());
-
-    let mut body = family_header(filter.family).to_vec();
-    push(&mut body, CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple);
-    push(&mut body, CTA_FILTER | NLA_F_NESTED, &what);
+    let mut body = body_of(filter.family);
+    let mut out = Writer::new(&mut body);
+    out.nest(CTA_TUPLE_ORIG, |out| {
+        if let Some(address) = address {
+            out.nest(CTA_TUPLE_IP, |out| {
+                out.bytes(CTA_IP_V4_DST, &address.octets())
+            });
+        }
+        out.nest(CTA_TUPLE_PROTO, |out| {
+            out.u8(CTA_PROTO_NUM, filter.protocol.number());
+            if let Some(front) = filter.front {
+                out.be16(CTA_PROTO_DST_PORT, front.port);
+            }
+        });
+    });
+    out.nest(CTA_FILTER, |out| {
+        out.u32(CTA_FILTER_ORIG_FLAGS, flags);
+        out.u32(CTA_FILTER_REPLY_FLAGS, 0);
+    });
     body
 }
 
 /// The body of a dump request without a filter, but for the family.
 pub(super) fn plain_dump_body(family: Family) -> Vec<u8> {
-    family_header(family).to_vec()
+    body_of(family)
 }
 
 /// The body of a deletion.
 pub(super) fn delete_body(family: Family, handle: &Handle) -> Vec<u8> {
-    let mut body = family_header(family).to_vec();
+    let mut body = body_of(family);
     body.extend(&handle.0);
     body
 }
@@ -100,23 +109,27 @@ pub(super) fn delete_body(family: Family, handle: &Handle) -> Vec<u8> {
 pub(super) fn parse(body: &[u8]) -> Option<(Entry, Handle)> {
     let (mut original, mut reply) = (None, None);
     let mut handle = Vec::new();
+    let mut out = Writer::new(&mut handle);
     let mut has_id = false;
-    for (kind, value) in attributes(body.get(4..)?) {
-        match kind {
+    let read = attributes::read(body.get(nfnetlink::HEADER..)?, |attribute| {
+        let value = attribute.value();
+        match attribute.kind() {
             CTA_TUPLE_ORIG => {
                 original = tuple(value);
                 // Without this attribute a deletion would empty the whole table.
-                push(&mut handle, CTA_TUPLE_ORIG | NLA_F_NESTED, value);
+                out.bytes(CTA_TUPLE_ORIG | NLA_F_NESTED, value);
             }
             CTA_TUPLE_REPLY => reply = tuple(value),
             CTA_ID => {
                 has_id = true;
-                push(&mut handle, CTA_ID, value);
+                out.bytes(CTA_ID, value);
             }
-            CTA_ZONE => push(&mut handle, CTA_ZONE, value),
+            CTA_ZONE => out.bytes(CTA_ZONE, value),
             _ => {}
         }
-    }
+        Ok(())
+    });
+    read.ok()?;
     let entry = Entry {
         original: original?,
         reply: reply?,
@@ -126,24 +139,31 @@ pub(super) fn parse(body: &[u8]) -> Option<(Entry, Handle)> {
 
 fn tuple(value: &[u8]) -> Option<Tuple> {
     let (mut source, mut destination, mut protocol) = (None, None, None);
-    let (mut source_port, mut destination_port) = (0, 0);
-    for (kind, value) in attributes(value) {
-        for (inner, value) in attributes(value) {
-            match (kind, inner) {
+    let (mut source_port, mut destination_port) = (None, None);
+    let read = attributes::read(value, |part| {
+        attributes::read(part.value(), |attribute| {
+            let value = attribute.value();
+            match (part.kind(), attribute.kind()) {
                 (CTA_TUPLE_IP, CTA_IP_V4_SRC | CTA_IP_V6_SRC) => source = address(value),
                 (CTA_TUPLE_IP, CTA_IP_V4_DST | CTA_IP_V6_DST) => destination = address(value),
                 (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => protocol = value.first().copied(),
-                (CTA_TUPLE_PROTO, CTA_PROTO_SRC_PORT) => source_port = port(value)?,
-                (CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT) => destination_port = port(value)?,
+                (CTA_TUPLE_PROTO, CTA_PROTO_SRC_PORT) => {
+                    source_port = Some(attributes::be16(value, "source port")?);
+                }
+                (CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT) => {
+                    destination_port = Some(attributes::be16(value, "destination port")?);
+                }
                 _ => {}
             }
-        }
-    }
+            Ok(())
+        })
+    });
+    read.ok()?;
     Some(Tuple {
         source: source?,
-        source_port,
+        source_port: source_port.unwrap_or(0),
         destination: destination?,
-        destination_port,
+        destination_port: destination_port.unwrap_or(0),
         protocol: protocol?,
     })
 }
@@ -152,17 +172,4 @@ fn address(value: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
     let v6 = <[u8; 16]>::try_from(value).map(IpAddr::from);
     v4.or(v6).ok()
-}
-
-fn port(value: &[u8]) -> Option<u16> {
-    value.try_into().ok().map(u16::from_be_bytes)
-}
-
-/// Appends one attribute, padded.
-fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(4 + value.len()).expect("our attributes are short");
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
 }

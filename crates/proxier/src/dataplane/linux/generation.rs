@@ -4,18 +4,20 @@
 //! To read our tables takes as long as they are big; to ask for the generation
 //! takes one message (`NFT_MSG_GETGEN` of `linux/netfilter/nf_tables.h`).
 
-use netlink_packet_core::NLM_F_ACK;
+use netlink_exchange::nfnetlink::{self, message_type};
+use netlink_exchange::{Connection, DecodeError, attributes};
 
-use crate::dataplane::netfilter::{Error, NetfilterSocket, attributes};
+use crate::dataplane::netfilter::{self, Error, Request};
 
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSG_NEWGEN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 15;
-const NFT_MSG_GETGEN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 16;
+const NFNL_SUBSYS_NFTABLES: u8 = 10;
+const NFT_MSG_NEWGEN: u16 = message_type(NFNL_SUBSYS_NFTABLES, 15);
+const NFT_MSG_GETGEN: u16 = message_type(NFNL_SUBSYS_NFTABLES, 16);
+const NFPROTO_UNSPEC: u8 = 0;
 const NFTA_GEN_ID: u16 = 1;
 
 /// The generations at which we know what is there.
 pub(super) struct Generation {
-    socket: NetfilterSocket,
+    connection: Connection,
     /// At which our tables were read, or made, last.
     tables: Option<u32>,
     /// At which the chains of others were looked at last.
@@ -26,7 +28,7 @@ impl Generation {
     /// Nothing has been read yet.
     pub(super) fn open() -> Result<Self, Error> {
         Ok(Self {
-            socket: NetfilterSocket::open()?,
+            connection: netfilter::open()?,
             tables: None,
             chains: None,
         })
@@ -73,23 +75,32 @@ impl Generation {
     }
 
     fn ask(&mut self) -> Result<u32, Error> {
-        const OPERATION: &str = "ask for the generation of nftables";
+        let explain = Error::of("ask for the generation of nftables");
         let mut generation = None;
-        let request = (NFT_MSG_GETGEN, NLM_F_ACK);
-        self.socket.ask(OPERATION, request, &[0; 4], |kind, body| {
-            if kind == NFT_MSG_NEWGEN {
-                generation = generation_in(body);
+        let request = Request {
+            message_type: NFT_MSG_GETGEN,
+            body: nfnetlink::header(NFPROTO_UNSPEC, 0).to_vec(),
+        };
+        let asked = self.connection.ask(request, |content| {
+            if content.message_type == NFT_MSG_NEWGEN {
+                generation = generation_in(content.after(nfnetlink::HEADER)?)?;
             }
-        })?;
-        generation.ok_or_else(|| Error::malformed(OPERATION, "no generation in it"))
+            Ok(())
+        });
+        asked.map_err(&explain)?;
+        generation.ok_or_else(|| {
+            explain(netlink_exchange::Error::Malformed {
+                reason: "no generation in it".into(),
+            })
+        })
     }
 }
 
-/// The count, which is big-endian, behind the `nfgenmsg`.
-fn generation_in(body: &[u8]) -> Option<u32> {
-    let mut attributes = attributes(body.get(4..)?);
-    let (_, value) = attributes.find(|(kind, _)| *kind == NFTA_GEN_ID)?;
-    value.try_into().ok().map(u32::from_be_bytes)
+/// The count, which is big-endian.
+fn generation_in(attributes: &[u8]) -> Result<Option<u32>, DecodeError> {
+    let id = attributes::find(attributes, NFTA_GEN_ID)?;
+    id.map(|id| attributes::be32(id.value(), "generation"))
+        .transpose()
 }
 
 /// The kernel leaves out 0.
@@ -104,10 +115,12 @@ mod tests {
     #[test]
     fn the_count_is_found_behind_other_attributes() {
         // NFTA_GEN_PROC_PID 7, then NFTA_GEN_ID 258.
-        let body = [0, 0, 0, 0, 8, 0, 2, 0, 0, 0, 0, 7, 8, 0, 1, 0, 0, 0, 1, 2];
-        assert_eq!(generation_in(&body), Some(258));
-        assert_eq!(generation_in(&body[..12]), None);
-        assert_eq!(generation_in(&[]), None);
+        let attributes = [8, 0, 2, 0, 0, 0, 0, 7, 8, 0, 1, 0, 0, 0, 1, 2];
+        let read = |length: usize| generation_in(&attributes[..length]).ok();
+        assert_eq!(read(16), Some(Some(258)));
+        assert_eq!(read(8), Some(None));
+        assert_eq!(read(0), Some(None));
+        assert_eq!(read(14), None);
     }
 
     #[test]
