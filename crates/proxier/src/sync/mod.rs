@@ -25,7 +25,7 @@ use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
     Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServerKey,
 };
-use kube_ipvs_core::{Change, Cluster, Event, HostAddress, ServiceName};
+use kube_ipvs_core::{Change, Cluster, Event, HealthCheck, HostAddress, ServiceName};
 
 use crate::dataplane::record::RecordFile;
 use crate::dataplane::{ApplyReport, Cleaned, Dataplane, Nature, Observed, Refusal};
@@ -277,6 +277,35 @@ impl<D: Dataplane> Syncer<D> {
     /// What the kernel refuses at the moment.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// Health-check node ports as they are to be answered: of a Service that is
+    /// closed here for a refusal, a load balancer should go to other nodes.
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
+        let mut checks = self.cluster.health_checks();
+        let closed = self.closed();
+        for check in &mut checks {
+            if closed.contains(&check.service) {
+                check.local_endpoints = 0;
+            }
+        }
+        checks
+    }
+
+    /// Services with a virtual server that is wanted, refused, and not there.
+    fn closed(&self) -> BTreeSet<ServiceName> {
+        let known = self.known().map(|state| &state.virtual_servers);
+        let is_there = |key: &VirtualServerKey| known.is_some_and(|all| all.contains_key(key));
+        let refused = self.refusals.iter();
+        let refused = refused.filter_map(|(subject, _)| match subject {
+            Subject::Change(change) => change.virtual_server(),
+            Subject::Flows(_) => None,
+        });
+        let wanted = &self.cluster.desired().virtual_servers;
+        let missing = refused.filter(|key| wanted.contains_key(key) && !is_there(key));
+        missing
+            .filter_map(|key| Some(self.cluster.service_of(&key)?.service))
+            .collect()
     }
 
     /// When [`Self::sync`] tries again what was refused, in milliseconds.

@@ -152,7 +152,7 @@ impl Reporter {
         self.numbers(round, took);
         self.node(syncer.cluster().node());
         self.warnings(syncer.cluster());
-        self.health_checks(syncer.cluster());
+        self.health_checks(syncer);
         self.without_local(syncer.cluster());
         for reason in Withheld::ALL {
             let n = syncer.cluster().withheld(reason);
@@ -294,10 +294,10 @@ impl Reporter {
         self.warned = now;
     }
 
-    fn health_checks(&mut self, cluster: &Cluster) {
+    fn health_checks<D: Dataplane>(&mut self, syncer: &Syncer<D>) {
         let Some(ports) = &mut self.health_checks else {
             return;
         };
-        ports.sync(&cluster.health_checks(), &Addresses::of(cluster));
+        ports.sync(&syncer.health_checks(), &Addresses::of(syncer.cluster()));
     }
 }

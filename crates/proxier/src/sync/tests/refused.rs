@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use kube_ipvs_core::plan::Op;
 use kube_ipvs_core::state::{Front, KernelState, NftElement, NftSet, NftState};
-use kube_ipvs_core::{Change, Event};
+use kube_ipvs_core::{Change, Event, Object, Options};
 use nix::errno::Errno;
 use tokio::time::sleep;
 
 use super::clock::{Stage, stage};
 use super::fake::{Fake, Fate};
 use super::objects::service;
-use super::{DNS, Host, WEB, dns, endpoints, key, lists, tell, web};
+use super::{DNS, Host, WEB, dns, endpoints, key, lists, syncer_with, tell, web};
 use crate::dataplane::Nature;
 use crate::sync::refusals::Subject;
 use crate::sync::{Syncer, Trigger};
@@ -124,14 +124,12 @@ fn settings_that_are_refused_leave_the_server_as_it_was() {
         Op::EditVirtualServer(..) => Fate::Refused(Errno::ENOENT),
         _ => Fate::Done,
     });
-    let Event::Upsert(kube_ipvs_core::Object::Service(mut sticky)) =
-        service("web", "10.96.0.1", "TCP")
-    else {
+    let Event::Upsert(Object::Service(mut sticky)) = service("web", "10.96.0.1", "TCP") else {
         panic!("a Service");
     };
     sticky.spec.session_affinity = Some("ClientIP".to_owned());
 
-    let sticky = Event::Upsert(kube_ipvs_core::Object::Service(sticky));
+    let sticky = Event::Upsert(Object::Service(sticky));
     tell(&mut syncer, [sticky]);
 
     assert_eq!(host.fake.state(), before);
@@ -285,6 +283,48 @@ fn a_change_of_its_service_is_tried_at_once() {
         assert_open(&stage.fake, WEB);
         assert_eq!(stage.health.refused().1, 0);
     });
+}
+
+#[test]
+fn a_load_balancer_hears_that_a_closed_service_has_no_endpoint_here() {
+    let host = Host::new();
+    let options = Options {
+        node_name: "node-1".to_owned(),
+        ..Options::default()
+    };
+    let mut syncer = syncer_with(host.fake.clone(), host.state.path(), options);
+    host.fake.hook(|_, op| no_broadcast(op));
+    let events = |name: &str, vip: &str, endpoint: &str| {
+        let Event::Upsert(Object::Service(mut service)) = service(name, vip, "TCP") else {
+            panic!("a Service");
+        };
+        service.spec.type_ = Some("LoadBalancer".to_owned());
+        service.spec.external_traffic_policy = Some("Local".to_owned());
+        service.spec.health_check_node_port = Some(32_000 + i64::from(name == "good"));
+        let Event::Upsert(Object::EndpointSlice(mut slice)) = endpoints(name, "TCP", &[endpoint])
+        else {
+            panic!("a slice");
+        };
+        slice.endpoints[0].node_name = Some("node-1".to_owned());
+        [
+            Event::Upsert(Object::Service(service)),
+            Event::Upsert(Object::EndpointSlice(slice)),
+        ]
+    };
+    let bad = events("bad", "10.96.0.1", "10.1.0.255").into_iter();
+    tell(
+        &mut syncer,
+        lists(bad.chain(events("good", "10.96.0.2", "10.1.0.1"))),
+    );
+
+    let local = |syncer: &Syncer<Fake>| -> Vec<usize> {
+        let checks = syncer.health_checks();
+        checks.iter().map(|check| check.local_endpoints).collect()
+    };
+    assert_eq!(local(&syncer), [0, 1]);
+    host.fake.heal();
+    syncer.sync(1_000).unwrap();
+    assert_eq!(local(&syncer), [1, 1]);
 }
 
 fn warnings(stage: &Stage) -> Vec<String> {
