@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::Escaped;
 use crate::k8s::Object;
 use crate::state::Protocol;
 
@@ -50,8 +51,11 @@ impl fmt::Display for ObjectRef {
     /// `Service default/web`, `Node node-1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.namespace.as_str() {
-            "" => write!(f, "{} {}", self.kind, self.name),
-            namespace => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            "" => write!(f, "{} {}", self.kind, Escaped(&self.name)),
+            namespace => {
+                let (namespace, name) = (Escaped(namespace), Escaped(&self.name));
+                write!(f, "{} {namespace}/{name}", self.kind)
+            }
         }
     }
 }

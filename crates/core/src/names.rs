@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::escape::Escaped;
+
 /// A Service by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
@@ -27,7 +29,7 @@ impl ServiceName {
 impl fmt::Display for ServiceName {
     /// `default/web`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}", Escaped(&self.namespace), Escaped(&self.name))
     }
 }
 
@@ -45,7 +47,7 @@ impl fmt::Display for ServicePortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.port {
             "" => self.service.fmt(f),
-            port => write!(f, "{}:{port}", self.service),
+            port => write!(f, "{}:{}", self.service, Escaped(port)),
         }
     }
 }
@@ -61,6 +63,30 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.message)
+        write!(f, "{}: {}", Escaped(&self.object), Escaped(&self.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_warnings_are_one_line_and_act_on_no_terminal() {
+        let service = ServiceName::new("default", "web\nready");
+        let port = ServicePortName {
+            service,
+            port: "\u{1b}[31mhttp".into(),
+        };
+        let warning = Warning {
+            object: format!("Service {}", port.service),
+            message: "annotation \u{202e}x\r is unknown".into(),
+        };
+
+        assert_eq!(port.to_string(), r"default/web\nready:\u{1b}[31mhttp");
+        assert_eq!(
+            warning.to_string(),
+            r"Service default/web\nready: annotation \u{202e}x\r is unknown"
+        );
     }
 }

@@ -200,3 +200,45 @@ fn messages_that_cannot_be_written_change_no_exit_code() {
         }
     }
 }
+
+/// Whoever may write an object may name it.
+const NASTY: &str = r#"{
+  "apiVersion": "v1", "kind": "Service",
+  "metadata": {
+    "name": "web\nWARN forged \u001b[2J\u009b\u202e\u2028größe", "namespace": "default\r",
+    "annotations": {"ipvs.kube-ipvs.dev/scheduler": "x\u001b]0;title\u0007\nINFO forged"}
+  },
+  "spec": {
+    "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "ipFamilies": ["IPv4"],
+    "ports": [{"name": "\u001b[31mred\nline", "port": 80}]
+  }
+}"#;
+
+#[test]
+fn names_act_on_no_terminal_and_forge_no_line() {
+    let mut file = tempfile::Builder::new()
+        .suffix(".json")
+        .tempfile()
+        .expect("a file");
+    file.write_all(NASTY.as_bytes()).expect("write it");
+    let path = file.path().to_str().expect("a path in UTF-8");
+    let compile = ["compile", "--hostname-override", "n1", "--manifests", path];
+    for more in [&[][..], &["-o", "json"], &["--logging-format", "json"]] {
+        let mut command = program(&[&compile[..], more].concat());
+        let output = command.stdout(Stdio::piped()).output().expect("run it");
+
+        assert_eq!(output.status.code(), Some(0), "{more:?}: {}", said(&output));
+        for text in [&output.stdout, &output.stderr] {
+            let text = std::str::from_utf8(text).expect("text");
+            let strange = |character: &char| {
+                let control = character.is_control() && *character != '\n';
+                control || ['\u{202e}', '\u{2028}'].contains(character)
+            };
+            assert_eq!(text.chars().find(strange), None, "{more:?}: {text:?}");
+            let forged = |line: &str| line.starts_with("WARN") || line.starts_with("INFO");
+            assert!(!text.lines().any(forged), "{more:?}: {text}");
+        }
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.contains("größe"), "{more:?}: {stdout}");
+    }
+}

@@ -1,5 +1,6 @@
 //! A finding, and how findings are printed.
 
+use kube_ipvs_core::escape::Escaped;
 use serde::Serialize;
 
 /// What a finding means.
@@ -83,10 +84,16 @@ pub(super) fn table(findings: &[Finding]) -> String {
         let verdict = finding.verdict.word();
         text += &format!(
             "{verdict:<4}  {:<width$}  {}\n",
-            finding.name, finding.detail
+            finding.name,
+            Escaped(&finding.detail)
         );
         if !finding.remedy.is_empty() {
-            text += &format!("{:<4}  {:<width$}  -> {}\n", "", "", finding.remedy);
+            text += &format!(
+                "{:<4}  {:<width$}  -> {}\n",
+                "",
+                "",
+                Escaped(&finding.remedy)
+            );
         }
     }
     text
@@ -101,6 +108,16 @@ pub(super) fn json(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_named_stays_on_its_line() {
+        let finding = Finding::warn("proxies", "process \u{1b}[2Jx\nFAIL", "end \u{9b}it");
+
+        assert_eq!(
+            table(&[finding]),
+            "WARN  proxies  process \\u{1b}[2Jx\\nFAIL\n               -> end \\u{9b}it\n"
+        );
+    }
 
     fn findings() -> Vec<Finding> {
         vec![

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use kube_ipvs_core::escape::Escaped;
 use serde::Serialize;
 
 /// What became of a thing.
@@ -67,7 +68,7 @@ impl fmt::Display for Report {
                 (Action::Left, _) => "left",
                 (Action::Failed, _) => "failed",
             };
-            writeln!(f, "{action}: {kind} {text}")?;
+            writeln!(f, "{action}: {kind} {}", Escaped(text))?;
         }
         let ours = |entry: &Entry| entry.action != Action::Left;
         if !self.entries.iter().any(ours) {

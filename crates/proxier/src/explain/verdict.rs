@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use kube_ipvs_core::drain::Key;
+use kube_ipvs_core::escape::Escaped;
 use kube_ipvs_core::state::{
     Front, KernelState, NftElement, NftSet, VirtualServer, VirtualServerKey,
 };
@@ -245,7 +246,7 @@ impl Seen {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let service = self.service.as_deref().unwrap_or("of no Service on record");
-        writeln!(f, "{}  {service}", self.front)?;
+        writeln!(f, "{}  {}", self.front, Escaped(service))?;
         writeln!(f, "  from outside  {}", self.outside)?;
         writeln!(f, "  from inside   {}", self.inside)?;
         if !self.sources.is_empty() {
@@ -259,6 +260,7 @@ impl fmt::Display for Explanation {
         for server in &self.virtual_servers {
             let Server { key, scheduler, .. } = server;
             let owner = if server.ours { "ours" } else { "not ours" };
+            let scheduler = Escaped(scheduler);
             writeln!(f, "  IPVS          {key} {scheduler}, {owner}")?;
             for real in &server.real_servers {
                 writeln!(f, "                  -> {real}")?;

@@ -10,6 +10,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use jiff::Timestamp;
+use kube_ipvs_core::escape::Escaped;
 use kube_ipvs_core::state::Family;
 use serde_json::{Map, Value, json};
 
@@ -132,7 +133,7 @@ async fn readyz(State(health): State<Health>, uri: Uri) -> Response {
     }
     let mut text: String = reasons
         .iter()
-        .map(|(key, reason)| format!("[-]{key}: {reason}\n"))
+        .map(|(key, reason)| format!("[-]{key}: {}\n", Escaped(reason)))
         .collect();
     if asks_for(&uri, "verbose") {
         text.push_str(&refused(&health));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::Context;
 use ipvs_netlink::{Destination, Family, Service, ServiceFlags, ServiceId, Stats};
+use kube_ipvs_core::escape::Escaped;
 use serde::Serialize;
 
 use super::names::ServiceNames;
@@ -79,11 +80,10 @@ pub(super) fn yaml(snapshot: &Snapshot, names: &ServiceNames) -> anyhow::Result<
 /// ipvsadm's columns with the Service in front.
 pub(super) fn wide(snapshot: &Snapshot, names: &ServiceNames) -> String {
     let document = document(snapshot, names);
-    let width = |service: &Option<String>| service.as_deref().unwrap_or("(not ours)").len();
     let column = document
         .virtual_servers
         .iter()
-        .map(|server| width(&server.service))
+        .map(|server| shown(&server.service).len())
         .max();
     let column = column.unwrap_or(0).max("SERVICE".len());
     let mut text = format!(
@@ -91,11 +91,11 @@ pub(super) fn wide(snapshot: &Snapshot, names: &ServiceNames) -> String {
         "SERVICE", "VIRTUAL SERVER"
     );
     for server in &document.virtual_servers {
-        let service = server.service.as_deref().unwrap_or("(not ours)");
+        let service = shown(&server.service);
         let line = format!(
             "{service:<column$}  {:<44} {:<10} {}",
             server.key,
-            server.scheduler,
+            Escaped(&server.scheduler).to_string(),
             server.flags.join(",")
         );
         text += line.trim_end();
@@ -109,6 +109,11 @@ pub(super) fn wide(snapshot: &Snapshot, names: &ServiceNames) -> String {
         }
     }
     text
+}
+
+/// Names come from a file, so they may be anything.
+fn shown(service: &Option<String>) -> String {
+    Escaped(service.as_deref().unwrap_or("(not ours)")).to_string()
 }
 
 fn document(snapshot: &Snapshot, names: &ServiceNames) -> Document {
