@@ -34,6 +34,7 @@ pub use flags::{LogFormat, RunArgs, VipBinding, normalise};
 pub use problem::{Origin, Problem, Problems};
 pub use settings::{Action, Client, DetectLocal, IpvsTimeouts, Settings, Source};
 pub use table::{Class, Kind, Setting};
+pub(crate) use version::user_agent;
 pub use version::version;
 
 use problem::Collector;

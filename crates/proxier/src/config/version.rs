@@ -7,5 +7,32 @@ pub fn version(raw: bool) -> String {
         return name.to_owned();
     }
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    format!("{name} {os}/{arch}, flags and file of kube-proxy 1.36")
+    format!("{name} {os}/{arch} {COMMIT}, flags and file of kube-proxy 1.36")
+}
+
+/// The commit that was built, if the build was told (`KUBE_IPVS_COMMIT`): it
+/// looks for none, so that it is the same with and without a repository.
+const COMMIT: &str = match option_env!("KUBE_IPVS_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// How requests name this program, in the form of client-go:
+/// `kube-ipvs/0.1.0 (linux/amd64) 4c40372`.
+pub(crate) fn user_agent() -> String {
+    let (os, arch) = (std::env::consts::OS, go_arch(std::env::consts::ARCH));
+    let version = env!("CARGO_PKG_VERSION");
+    format!("kube-ipvs/{version} ({os}/{arch}) {COMMIT}")
+}
+
+/// Go's word for an architecture.
+fn go_arch(arch: &str) -> &str {
+    match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
+    }
 }

@@ -7,6 +7,8 @@ use ::kube::Config;
 use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use anyhow::{Context, bail};
 
+use crate::config::user_agent;
+
 /// Where the API server's address and our credentials are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KubeConfig {
@@ -42,6 +44,8 @@ impl KubeConfig {
                  give --kubeconfig FILE or --manifests DIR",
             )?,
         };
+        let agent = http::HeaderValue::from_str(&user_agent()).context("name this program")?;
+        config.headers.push((http::header::USER_AGENT, agent));
         if let Some(server) = &self.server {
             config.cluster_url = server
                 .parse()
@@ -139,6 +143,17 @@ mod tests {
             "names the file: {message}"
         );
         message
+    }
+
+    #[test]
+    fn user_agent_is_made_as_client_go_makes_it() {
+        let agent = user_agent();
+
+        let (program, rest) = agent.split_once(" (linux/").expect("program and system");
+        assert_eq!(program, concat!("kube-ipvs/", env!("CARGO_PKG_VERSION")));
+        let (arch, commit) = rest.split_once(") ").expect("architecture and commit");
+        assert!(!arch.contains("x86") && !arch.contains("aarch"), "{arch}");
+        assert!(!commit.is_empty() && !commit.contains(' '), "{commit}");
     }
 
     #[tokio::test]
