@@ -62,6 +62,8 @@ pub(super) enum Strike {
     Gone,
     Reset,
     Stall,
+    /// The end of the answer.
+    End,
 }
 
 /// Faults that wait for their request. The key is a resource, or empty for all.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::fault::{Fault, Strike};
 use super::request::Request;
 use super::serve::{self, Shared};
+use super::store::Store;
 use super::tls::Tls;
 
 /// How the server behaves when nothing is wrong.
@@ -38,6 +39,10 @@ impl Default for Options {
         }
     }
 }
+
+/// All objects of a server as they were.
+#[derive(Debug, Clone)]
+pub struct Backup(Store);
 
 /// A running server. It stops when this is dropped.
 pub struct ApiServer {
@@ -243,6 +248,23 @@ impl ApiServer {
         }
         // An error means that no watch is open, and so none to strike.
         let _ = self.shared.strikes.send((resource.to_owned(), strike));
+    }
+
+    /// A copy of all objects, for [`ApiServer::restore`].
+    pub fn backup(&self) -> Backup {
+        Backup(self.shared.store().clone())
+    }
+
+    /// Goes back to a copy, with versions and all, as when etcd is restored;
+    /// open watches end, in order or broken.
+    pub fn restore(&self, backup: Backup, in_order: bool) {
+        self.shared.store().restore(backup.0);
+        let strike = match in_order {
+            true => Strike::End,
+            false => Strike::Reset,
+        };
+        // An error means that no watch is open, and so none to end.
+        let _ = self.shared.strikes.send((String::new(), strike));
     }
 
     /// Ends all faults and denials.

@@ -23,6 +23,6 @@ mod watch;
 
 pub use access::Access;
 pub use fault::Fault;
-pub use handle::{ApiServer, Options};
+pub use handle::{ApiServer, Backup, Options};
 pub use objects::{api_server_slice, endpoint_slice, node, service, service_cidr};
 pub use request::Request;

@@ -25,6 +25,8 @@ pub struct Request {
     pub query: BTreeMap<String, String>,
     /// The HTTP version it came by.
     pub http: http::Version,
+    /// The program that sent it, as it says itself.
+    pub user_agent: String,
     /// When it came.
     pub at: Instant,
     /// What it was answered with; 0 while it is not yet answered.
@@ -72,6 +74,7 @@ impl Request {
             name: name.to_owned(),
             query,
             http: http::Version::HTTP_11,
+            user_agent: String::new(),
             at: Instant::now(),
             status: 0,
         })

@@ -180,6 +180,11 @@ async fn answer(shared: &Arc<Shared>, incoming: http::Request<Incoming>) -> Resp
         return reply::failure(404, "the server could not find the requested resource");
     };
     request.http = incoming.version();
+    let agent = incoming.headers().get(header::USER_AGENT);
+    request.user_agent = agent
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let index = {
         let mut requests = shared.requests();
         requests.push(request.clone());
@@ -287,6 +292,11 @@ fn list(shared: &Shared, request: &Request, selector: &Selector) -> Response<Bod
     let empty = shared.faults().take_empty_list(&request.resource);
     let stale = shared.faults().take_stale(&request.resource);
     let mut store = shared.store();
+    let wanted = request.number("resourceVersion").unwrap_or(0);
+    if wanted > store.version() {
+        // It waits three seconds for that version, and then says so.
+        return reply::failure(504, "Timeout: Too large resource version");
+    }
     let token = request.parameter("continue");
     let (version, mut objects) = if !token.is_empty() {
         match store.take_page(token) {

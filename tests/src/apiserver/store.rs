@@ -44,7 +44,7 @@ impl Change {
 }
 
 /// All objects of all resources.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Store {
     version: u64,
     objects: BTreeMap<Key, Arc<Value>>,
@@ -207,6 +207,15 @@ impl Store {
                 .cloned()
                 .collect(),
         )
+    }
+
+    /// Becomes what it was when a copy was taken: versions too. The history of
+    /// that time is gone, as etcd's is after a restore.
+    pub(super) fn restore(&mut self, copy: Self) {
+        *self = copy;
+        self.history.clear();
+        self.pages.clear();
+        self.forgotten = self.version;
     }
 
     /// Forgets all history: older resource versions and page tokens are gone.

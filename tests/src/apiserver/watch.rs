@@ -123,7 +123,7 @@ impl Watch {
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return End::Quiet,
                 },
-                _ = bookmark.tick(), if self.bookmarks => {
+                _ = bookmark.tick(), if self.bookmarks && self.from <= self.shared.store().version() => {
                     if self.bookmark(false).await.is_err() { return End::Quiet }
                 }
                 () = sleep_until(deadline) => return End::Quiet,
@@ -155,6 +155,10 @@ impl Watch {
 
     /// Sends the changes since the last time.
     async fn catch_up(&mut self) -> Result<(), End> {
+        if self.from > self.shared.store().version() {
+            // A version of the future is waited for without a word.
+            return Ok(());
+        }
         let (version, changes) = {
             let store = self.shared.store();
             (
@@ -212,6 +216,7 @@ impl Watch {
     async fn suffer(&self, strike: Strike) -> End {
         match strike {
             Strike::Gone => End::Status(410),
+            Strike::End => End::Quiet,
             Strike::Reset => {
                 let torn =
                     Bytes::from_static(b"{\"type\":\"MODIFIED\",\"object\":{\"metadata\":{\"na");

@@ -6,6 +6,8 @@ mod events;
 mod faults;
 mod listing;
 mod load;
+mod outage;
 mod protected;
 mod rbac;
 mod relay;
+mod restore;

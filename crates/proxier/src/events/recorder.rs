@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::body::{About, Fact};
 use super::limiter::Limiter;
-use crate::source::kube::{As, Failure, Requests, Resource, answer};
+use crate::source::kube::{As, Failure, LONGEST, Requests, Resource, answer};
 use crate::tasks::Tasks;
 
 /// Facts that wait.
@@ -178,8 +178,10 @@ impl Writer {
                 tracing::warn!(object = %fact.about.object, reason = fact.reason, "create Event: {failure}");
                 break;
             }
-            sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-            pause *= 2;
+            let asked = failure.retry_after().unwrap_or_default();
+            let around = pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+            sleep(around.max(asked).min(LONGEST)).await;
+            pause = pause.saturating_mul(2);
         }
         count(&self.counters.failed);
         false

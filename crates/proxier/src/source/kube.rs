@@ -21,6 +21,7 @@ mod lines;
 mod requests;
 mod resources;
 mod seen;
+mod signs;
 mod status;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use access::KubeConfig;
 pub use connect::connect;
 pub use status::{KindStatus, SourceStatus};
 
+pub(crate) use backoff::LONGEST;
 pub(crate) use failure::Failure;
 pub(crate) use requests::{As, Requests, answer};
 pub(crate) use resources::Resource;
@@ -93,6 +95,7 @@ pub fn spawn(
     status: &Arc<SourceStatus>,
 ) -> Vec<Task> {
     let mut running = Vec::new();
+    let signs = signs::Signs::default();
     for resource in resources::watched(settings) {
         let name = format!("watch of {}", resource.plural());
         let follower = follow::Follower::new(
@@ -100,6 +103,7 @@ pub fn spawn(
             settings.clone(),
             events.clone(),
             status.clone(),
+            signs.clone(),
         );
         running.push(tasks.spawn(name, follower.run()));
     }

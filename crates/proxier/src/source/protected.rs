@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::gate::Gate;
-use super::kube::{As, Failure, Requests, Resource};
+use super::kube::{As, Failure, LONGEST, Requests, Resource};
 use crate::tasks::{Task, Tasks};
 
 /// Objects a page.
@@ -233,11 +233,12 @@ impl Lister {
                 self.timing.every.mul_f64(around)
             }
             Err(failure) => {
+                let asked = failure.retry_after().unwrap_or_default();
                 let failure = format!("list addresses of Nodes and API servers: {failure}");
                 tracing::warn!("{failure}");
                 self.progress
                     .send_modify(|checked| checked.failure = Some(failure));
-                self.timing.retry.mul_f64(around)
+                self.timing.retry.mul_f64(around).max(asked).min(LONGEST)
             }
         }
     }

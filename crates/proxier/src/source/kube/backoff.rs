@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// No pause is longer, whoever asks for it.
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+
 /// Pauses that double, with jitter: half of each is certain, half is chance.
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
@@ -20,17 +23,18 @@ impl Backoff {
     }
 
     /// The next pause; `chance` is between 0 and 1. A server that named a time
-    /// is not asked sooner.
+    /// is not asked sooner, but one that named a year is asked within a minute.
     pub(super) fn pause(&mut self, retry_after: Option<Duration>, chance: f64) -> Duration {
         let doubled = self
             .first
             .saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1);
         let pause = doubled.min(self.longest).mul_f64(0.5 + chance / 2.0);
-        match retry_after {
-            Some(named) => named.max(pause) + self.first.mul_f64(chance),
+        let pause = match retry_after {
+            Some(named) => named.max(pause).saturating_add(self.first.mul_f64(chance)),
             None => pause,
-        }
+        };
+        pause.min(LONGEST)
     }
 
     /// Failures in a row.
@@ -74,6 +78,18 @@ mod tests {
         let pause = backoff().pause(Some(Duration::from_secs(7)), 0.5);
 
         assert_eq!(pause, Duration::from_millis(7500));
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_a_minute() {
+        for named in [Duration::from_secs(61), Duration::MAX] {
+            assert_eq!(backoff().pause(Some(named), 1.0), LONGEST);
+        }
+        let mut patient = Backoff::new(Duration::from_secs(1), Duration::MAX);
+
+        let longest = (0..80).map(|_| patient.pause(None, 1.0)).max();
+
+        assert_eq!(longest, Some(LONGEST));
     }
 
     #[test]

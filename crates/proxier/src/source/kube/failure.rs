@@ -6,6 +6,8 @@ use http::HeaderMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::backoff::LONGEST;
+
 /// Why a list, a watch or a write ended before its time.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -39,6 +41,17 @@ pub(crate) enum Failure {
         /// The newest version seen.
         known: String,
     },
+    /// The server's history is shorter than what it told us before.
+    #[error(
+        "the API server went back from resource version {known} to {now}, as after a restore from a \
+         backup: everything is listed anew"
+    )]
+    Back {
+        /// The newest version seen.
+        known: String,
+        /// The newest version that it has.
+        now: String,
+    },
     /// What came makes no sense.
     #[error("not understood: {0}")]
     Nonsense(String),
@@ -53,13 +66,8 @@ pub(crate) enum Failure {
 struct Status {
     code: u16,
     message: String,
-    details: Option<Details>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Details {
-    retry_after_seconds: u64,
+    /// Read without a type: a number that is none must not cost the message.
+    details: serde_json::Value,
 }
 
 impl Failure {
@@ -67,7 +75,7 @@ impl Failure {
     pub(crate) fn from_answer(code: u16, headers: &HeaderMap, body: &[u8]) -> Self {
         let retry_after = headers
             .get(http::header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
         match serde_json::from_slice::<Status>(body) {
             Ok(status) => Self::from_status(code, status, retry_after),
             Err(_) => {
@@ -90,9 +98,8 @@ impl Failure {
     }
 
     fn from_status(code: u16, status: Status, retry_after: Option<u64>) -> Self {
-        let said = status
-            .details
-            .map(|details| details.retry_after_seconds)
+        let said = status.details["retryAfterSeconds"]
+            .as_u64()
             .filter(|seconds| *seconds > 0);
         Self::of(code, status.message, retry_after.or(said))
     }
@@ -103,7 +110,7 @@ impl Failure {
             _ => Self::Refused {
                 code,
                 message,
-                retry_after: retry_after.map(Duration::from_secs),
+                retry_after: retry_after.map(|seconds| Duration::from_secs(seconds).min(LONGEST)),
             },
         }
     }
@@ -117,8 +124,25 @@ impl Failure {
         }
     }
 
-    /// When the server wants to be asked again.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    /// Whether it is the server's trouble rather than ours, so that any other
+    /// answer of it is a reason to ask again.
+    pub(super) fn heals_with_the_server(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Silent(_) => true,
+            Self::Refused {
+                code, retry_after, ..
+            } => *code >= 500 && retry_after.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether there was no answer at all.
+    pub(super) fn unreachable(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Silent(_))
+    }
+
+    /// When the server wants to be asked again; a minute at most.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
             _ => None,
@@ -188,6 +212,46 @@ mod tests {
 
         assert_eq!(header.retry_after(), Some(Duration::from_secs(7)));
         assert_eq!(details.retry_after(), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn retry_after_is_a_minute_at_most_and_nonsense_is_none() {
+        for (said, meant) in [
+            ("18446744073709551615", Some(60)),
+            ("61", Some(60)),
+            (" 5 ", Some(5)),
+            ("-1", None),
+            ("1e3", None),
+            ("99999999999999999999999", None),
+            ("Fri, 27 Nov 2026 09:00:00 GMT", None),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            let value = http::HeaderValue::from_static(said);
+            headers.insert(http::header::RETRY_AFTER, value);
+
+            let failure = Failure::from_answer(429, &headers, b"busy");
+
+            let seconds = failure.retry_after().map(|pause| pause.as_secs());
+            assert_eq!(seconds, meant, "{said}");
+        }
+        for (said, meant) in [
+            ("18446744073709551615", Some(60)),
+            ("-3", None),
+            ("1e30", None),
+            ("\"7\"", None),
+            ("null", None),
+        ] {
+            let body = format!(
+                r#"{{"code":429,"message":"busy","details":{{"retryAfterSeconds":{said}}}}}"#
+            );
+
+            let failure = Failure::from_answer(429, &HeaderMap::new(), body.as_bytes());
+
+            let seconds = failure.retry_after().map(|pause| pause.as_secs());
+            assert_eq!(seconds, meant, "{said}");
+            assert_eq!(failure.to_string(), "busy (429)", "{said}");
+        }
     }
 
     #[test]

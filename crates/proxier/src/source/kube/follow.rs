@@ -11,11 +11,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Settings;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, LONGEST};
 use super::failure::Failure;
 use super::lines::Lines;
 use super::requests::{As, Requests};
 use super::seen::Seen;
+use super::signs::{Ear, Signs};
 use super::status::{KindStatus, SourceStatus};
 
 /// Annotation of the bookmark that ends a streamed list.
@@ -24,8 +25,13 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 const GRACE: Duration = Duration::from_secs(15);
 /// A watch that ends sooner is no good watch, even if it ends in order.
 const AT_ONCE: Duration = Duration::from_millis(500);
-/// A kind that the server does not have is asked for again after this.
-const ABSENT_PAUSE: Duration = Duration::from_secs(600);
+/// While nobody answers, one kind asks this often, for all.
+const PROBE: Duration = Duration::from_millis(2500);
+/// Longest wait of a kind that is woken, so that not all ask at once.
+const WOKEN: Duration = Duration::from_millis(500);
+/// A relist so soon after an outage needs less chance: the outage's end has
+/// spread the nodes already.
+const AFTER_OUTAGE: Duration = Duration::from_secs(60);
 /// So often a list from the past is refused; then it is believed, since a
 /// cluster restored from a backup does go back.
 const STALE_LISTS: u32 = 5;
@@ -52,6 +58,17 @@ pub(super) struct Follower {
     lost: bool,
     /// Lists in a row that were older than what we know.
     stale: u32,
+    /// The last watch ended before its time: the server may be another one
+    /// since, or an older one.
+    doubt: bool,
+    /// When the server had lost our place last.
+    gone: Option<Instant>,
+    /// When there was no answer last.
+    away: Option<Instant>,
+    /// The last failure was the server's.
+    waiting: bool,
+    signs: Signs,
+    ear: Ear,
     /// Objects in the list that runs.
     listed: usize,
 }
@@ -70,6 +87,7 @@ impl Follower {
         settings: Settings,
         events: mpsc::Sender<Event>,
         status: Arc<SourceStatus>,
+        signs: Signs,
     ) -> Self {
         status.update(requests.resource().kind, |_| {});
         Self {
@@ -86,6 +104,12 @@ impl Follower {
             silent: false,
             lost: false,
             stale: 0,
+            doubt: false,
+            gone: None,
+            away: None,
+            waiting: false,
+            ear: signs.listen(),
+            signs,
             listed: 0,
         }
     }
@@ -102,7 +126,10 @@ impl Follower {
     async fn rounds(&mut self) {
         loop {
             let begun = Instant::now();
+            self.ear.forget();
+            let lasting = self.settings.watch_timeout;
             let outcome = self.round().await;
+            self.doubt |= outcome.is_err() || begun.elapsed() < lasting;
             self.update(|status| status.watching = false);
             if begun.elapsed() >= self.settings.settled_after {
                 self.backoff.reset();
@@ -115,7 +142,31 @@ impl Follower {
             };
             let pause = self.learn(&failure).await;
             self.report(&failure, pause);
-            sleep(pause).await;
+            self.wait(pause).await;
+        }
+    }
+
+    /// Waits, but no longer than until the server answers somebody.
+    async fn wait(&mut self, pause: Duration) {
+        let woken = async {
+            match self.waiting {
+                true => self.ear.hear().await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = woken => {
+                self.backoff.reset();
+                sleep(WOKEN.mul_f64(rand::random())).await;
+            }
+        }
+    }
+
+    /// The server answered: others may have waited for that.
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            self.signs.alive();
         }
     }
 
@@ -131,9 +182,14 @@ impl Follower {
             }
             self.paged_list().await?;
         }
+        if self.doubt {
+            self.check_history().await?;
+            self.doubt = false;
+        }
         let position = self.position.clone().unwrap_or_default();
         let fresh = std::mem::take(&mut self.silent);
         let lines = self.requests.watch(&position, lasting, fresh).await?;
+        self.answered();
         self.update(|status| status.failure = None);
         self.follow(lines, lasting, false).await
     }
@@ -145,6 +201,7 @@ impl Follower {
             .requests
             .streaming_list(&self.wanted(As::Newest), lasting, fresh)
             .await?;
+        self.answered();
         self.list_started().await?;
         self.follow(lines, lasting, true).await
     }
@@ -156,6 +213,7 @@ impl Follower {
             .requests
             .first_page(size, &self.wanted(As::Cached))
             .await?;
+        self.answered();
         let version = page.version().to_owned();
         self.check_age(&version)?;
         self.list_started().await?;
@@ -181,6 +239,30 @@ impl Follower {
         }
     }
 
+    /// A watch from a version that the server has not reached says nothing, and
+    /// so does one where nothing happens. A server that was restored from a
+    /// backup would be listened to in vain until it is as far as it was: so it
+    /// is asked, as cheaply as can be, whether it has our version, and if not,
+    /// which is its newest.
+    async fn check_history(&mut self) -> Result<(), Failure> {
+        let Some(known) = self.known.clone() else {
+            return Ok(());
+        };
+        let at_least = As::NotOlderThan(known.clone());
+        let now = match self.requests.first_page(1, &at_least).await {
+            Err(Failure::Refused { code: 504, .. }) => {
+                self.requests.first_page(1, &As::Newest).await
+            }
+            answer => answer,
+        };
+        let now = now?.version().to_owned();
+        self.answered();
+        if number(&now) < number(&known) {
+            return Err(Failure::Back { known, now });
+        }
+        Ok(())
+    }
+
     fn check_age(&self, version: &str) -> Result<(), Failure> {
         match &self.known {
             Some(known) if number(version) < number(known) => Err(Failure::Stale {
@@ -203,7 +285,7 @@ impl Follower {
         self.send(Event::ListCompleted(self.kind())).await?;
         self.position = Some(version.clone());
         self.known = Some(version);
-        (self.lost, self.stale) = (false, 0);
+        (self.lost, self.stale, self.doubt) = (false, 0, false);
         self.update(|status| {
             status.listed = true;
             status.lists += 1;
@@ -336,6 +418,11 @@ impl Follower {
             self.list_completed(version.to_owned()).await?;
             return Ok(false);
         }
+        let known = self.known.as_deref().map_or(0, number);
+        if !listing && number(version) < known {
+            let why = format!("a bookmark at {version}, though {known} was seen before");
+            return Err(Failure::Broken(why));
+        }
         if !listing {
             self.seen.bookmark(number(version));
             self.advance(number(version));
@@ -353,6 +440,13 @@ impl Follower {
 
     /// Draws the lesson from a failure; says how long to wait.
     async fn learn(&mut self, failure: &Failure) -> Duration {
+        if failure.code().is_some_and(|code| code < 500) {
+            self.answered();
+        }
+        self.waiting = failure.heals_with_the_server();
+        if failure.unreachable() {
+            self.away = Some(Instant::now());
+        }
         match failure {
             Failure::NoStreaming(_) => {
                 self.streaming = false;
@@ -361,7 +455,20 @@ impl Follower {
             Failure::Refused { code: 404, .. } if self.kind() == Kind::ServiceCidr => {
                 return self.kind_is_absent().await;
             }
-            Failure::Gone(_) => (self.position, self.lost) = (None, true),
+            Failure::Gone(_) => {
+                (self.position, self.lost) = (None, true);
+                let before = self.gone.replace(Instant::now());
+                if before.is_none_or(|before| before.elapsed() > LONGEST) {
+                    // An answer: that there was none before has no say in it. Only
+                    // a storm of them is answered slower and slower.
+                    self.backoff.reset();
+                }
+            }
+            Failure::Back { .. } => {
+                (self.position, self.known, self.lost) = (None, None, true);
+                self.backoff.reset();
+                return self.relist_jitter();
+            }
             // Not a version this server can wait for.
             Failure::Refused { code: 504, .. } => self.lost = true,
             Failure::Refused { code: 400, .. } => self.position = None,
@@ -376,9 +483,23 @@ impl Follower {
         }
         let pause = self.backoff.pause(failure.retry_after(), rand::random());
         match failure {
-            Failure::Gone(_) => pause + self.settings.relist_jitter.mul_f64(rand::random()),
+            Failure::Gone(_) => pause + self.relist_jitter(),
+            failure if failure.unreachable() && self.kind() == Kind::Service => {
+                pause.min(PROBE.mul_f64(0.5 + rand::random::<f64>() / 2.0))
+            }
             _ => pause,
         }
+    }
+
+    /// A random wait, so that nodes which lost their place at once do not all
+    /// list at once.
+    fn relist_jitter(&self) -> Duration {
+        let outage = self.away.is_some_and(|away| away.elapsed() < AFTER_OUTAGE);
+        let longest = match outage {
+            true => self.settings.relist_jitter / 5,
+            false => self.settings.relist_jitter,
+        };
+        longest.mul_f64(rand::random())
     }
 
     /// A server before Kubernetes 1.33 has no ServiceCIDRs: that is a full,
@@ -394,7 +515,7 @@ impl Follower {
             }
         }
         self.update(|status| status.listed = true);
-        ABSENT_PAUSE
+        LONGEST.mul_f64(0.5 + rand::random::<f64>() / 2.0)
     }
 
     fn report(&self, failure: &Failure, pause: Duration) {
@@ -410,7 +531,11 @@ impl Follower {
         let text = format!("list and watch {what}: {failure}");
         let pause = format!("{:.1}s", pause.as_secs_f64());
         // One break heals by itself; it is worth waking someone when it does not.
-        if self.backoff.failures() > 1 || failure.code().is_some_and(|code| code != 410) {
+        let went_back = matches!(failure, Failure::Back { .. });
+        if went_back
+            || self.backoff.failures() > 1
+            || failure.code().is_some_and(|code| code != 410)
+        {
             tracing::warn!(kind = %self.kind(), retry = pause, "{text}");
         } else {
             tracing::info!(kind = %self.kind(), retry = pause, "{text}");
