@@ -108,6 +108,10 @@ impl Dataplane for Maps {
         Ok(Vec::new())
     }
 
+    fn lacks_scheduler(&mut self, _name: &str) -> anyhow::Result<bool> {
+        Ok(false)
+    }
+
     fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
         Ok(BTreeSet::new())
     }

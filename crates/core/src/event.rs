@@ -109,6 +109,8 @@ pub enum Event {
     /// Addresses of other Nodes and API server endpoints: they do not become
     /// VIPs here, but for a ClusterIP, which nobody's object can take away.
     Protected(BTreeSet<IpAddr>),
+    /// Schedulers that this node's kernel lacks, of those that Services name.
+    MissingSchedulers(BTreeSet<String>),
     /// Addresses that Services claim and nobody could hold against those of other
     /// Nodes: they do not become VIPs here until somebody has.
     Unchecked(BTreeSet<IpAddr>),

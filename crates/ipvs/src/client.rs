@@ -1,6 +1,7 @@
 //! The client: one method a command.
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use netlink_exchange::Connection;
@@ -16,8 +17,8 @@ use crate::query::{Query, list};
 use crate::request::write_id;
 use crate::wire::{read_attributes, read_u16};
 use crate::{
-    Daemon, DaemonState, Destination, DestinationId, Error, Info, Operation, Request, Service,
-    ServiceId, Timeouts,
+    Daemon, DaemonState, Destination, DestinationId, Error, Info, Netmask, Operation, Request,
+    Scheduler, Service, ServiceId, Timeouts,
 };
 
 /// How often a listing that was interrupted is asked for again.
@@ -157,6 +158,34 @@ impl Client {
     /// EEXIST; ENOENT if there is no such scheduler or persistence engine.
     pub fn add_service(&mut self, service: &Service) -> Result<(), Error> {
         self.request(&Request::AddService(service.clone()))
+    }
+
+    /// Whether the kernel has a scheduler, or can load it; none where that cannot
+    /// be asked. Nothing is made.
+    ///
+    /// The question is an IPv6 service whose clients are grouped by a prefix of
+    /// no length. The kernel looks its scheduler up (ENOENT) before it refuses
+    /// the prefix (EINVAL), see [`ip_vs_add_service`].
+    ///
+    /// [`ip_vs_add_service`]: https://github.com/torvalds/linux/blob/v6.1/net/netfilter/ipvs/ip_vs_ctl.c#L1277
+    ///
+    /// # Errors
+    ///
+    /// EPERM.
+    pub fn has_scheduler(&mut self, scheduler: &Scheduler) -> Result<Option<bool>, Error> {
+        // 2001:db8::/32 is for documentation: nobody's traffic goes there.
+        let nowhere = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
+        let mut question = Service::new(ServiceId::tcp(nowhere, 20000), scheduler.clone());
+        question.netmask = Netmask::V6(0);
+        let answer = self.add_service(&question);
+        match answer.as_ref().map_err(Error::errno) {
+            Ok(()) => self.remove_service(&question.id).map(|()| Some(true)),
+            Err(Some(Errno::EINVAL)) => Ok(Some(true)),
+            Err(Some(Errno::ENOENT)) => Ok(Some(false)),
+            // A kernel without IPv6, or somebody's service at that address.
+            Err(Some(Errno::EAFNOSUPPORT | Errno::EEXIST)) => Ok(None),
+            Err(_) => answer.map(|()| None),
+        }
     }
 
     /// Change all settings of a service; equivalent to `ipvsadm -E`. Its

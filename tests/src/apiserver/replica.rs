@@ -264,8 +264,9 @@ impl Replica {
             Event::Unchecked(_)
             | Event::HostAddresses(_)
             | Event::Gateways(_)
-            | Event::Listeners(_) => {
-                panic!("the API source itself checks nothing and knows no host")
+            | Event::Listeners(_)
+            | Event::MissingSchedulers(_) => {
+                panic!("the API source itself checks nothing and knows no host or kernel")
             }
         }
     }

@@ -132,6 +132,7 @@ impl Ground {
         options: &'a Options,
         territory: &'a Territory,
         vips: &'a BTreeSet<IpAddr>,
+        missing_schedulers: &'a BTreeSet<String>,
     ) -> Surroundings<'a> {
         Surroundings {
             gateways: &self.derived.gateways,
@@ -140,6 +141,7 @@ impl Ground {
             territory,
             vips,
             options,
+            missing_schedulers,
             host: &self.derived.host,
             node_ports: &self.derived.node_ports,
             protected: &self.derived.protected,

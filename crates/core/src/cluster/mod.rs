@@ -9,6 +9,7 @@ mod networks;
 mod objects;
 mod placement;
 mod queries;
+mod schedulers;
 mod sources;
 mod territory;
 
@@ -23,6 +24,7 @@ use self::host_ports::HostPorts;
 use self::lists::Lists;
 use self::objects::Entry;
 use self::placement::Placement;
+use self::schedulers::Schedulers;
 pub(crate) use self::territory::Territory;
 use crate::compile::compile;
 use crate::diff::Touched;
@@ -56,6 +58,7 @@ pub struct Cluster {
     slice_owners: BTreeMap<ServiceName, ServiceName>,
     territory: Territory,
     ground: Ground,
+    schedulers: Schedulers,
     lists: Lists,
     names: Interner,
     dirty: BTreeSet<ServiceName>,
@@ -74,6 +77,7 @@ impl Cluster {
         Self {
             territory: Territory::default(),
             ground: Ground::new(&options),
+            schedulers: Schedulers::default(),
             lists: Lists::new(options.wait_for_node),
             options,
             entries: BTreeMap::new(),
@@ -109,6 +113,10 @@ impl Cluster {
             Event::Protected(addresses) => {
                 let change = self.ground.protect(addresses, &self.options);
                 self.ground_changed(&change);
+            }
+            Event::MissingSchedulers(missing) => {
+                let concerned = self.schedulers.lacks(missing);
+                self.dirty.extend(concerned);
             }
             Event::Unchecked(addresses) => {
                 let change = self.ground.uncheck(addresses, &self.options);
@@ -160,9 +168,10 @@ impl Cluster {
         let mut compiled = match &entry.service {
             Some(service) => {
                 let vips = &self.placement.desired().vips;
-                let around = self
-                    .ground
-                    .surroundings(&self.options, &self.territory, vips);
+                let missing = self.schedulers.missing();
+                let around =
+                    self.ground
+                        .surroundings(&self.options, &self.territory, vips, missing);
                 let taken = |mark, family| {
                     let mark = VirtualServerKey::Mark { mark, family };
                     self.claims.is_taken(mark, &claimant)
@@ -225,6 +234,7 @@ impl Cluster {
         let name = ServiceName::new(&object.namespace, &object.name);
         match object.kind {
             Kind::Service => {
+                self.schedulers.follow(&name, None);
                 if let Some(entry) = self.entries.get_mut(&name) {
                     let before = entry.service.take();
                     let moved = self.territory.service(&name, before.as_ref(), None);

@@ -64,6 +64,7 @@ impl Cluster {
             .retain(|key, _| key == HEADLESS_LABEL || key == SERVICE_PROXY_NAME_LABEL);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
+            self.schedulers.follow(&name, Some(&service));
             let before = entry.service.take();
             let moved = self
                 .territory

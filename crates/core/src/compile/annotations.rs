@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Warnings;
+use super::{Surroundings, Warnings};
 use crate::k8s::{Service, ServicePort};
-use crate::options::{Options, SCHEDULERS};
+use crate::options::SCHEDULERS;
 use crate::read::Quoted;
 use crate::state::{Flags, Protocol};
 use crate::warnings::few;
@@ -27,6 +27,19 @@ pub(crate) fn is_read(name: &str) -> bool {
     SCHEDULER.contains(&name) || SCHEDULER_FLAGS.contains(&name) || all.contains(&name)
 }
 
+/// The scheduler that a Service names, if it is one.
+pub(crate) fn scheduler_of(service: &Service) -> Option<&'static str> {
+    let (_, value) = value(service, &SCHEDULER)?;
+    SCHEDULERS.into_iter().find(|known| *known == value)
+}
+
+/// The first of several names that is there, with its value.
+fn value<'n, 's>(service: &'s Service, names: &[&'n str]) -> Option<(&'n str, &'s str)> {
+    let all = &service.metadata.annotations;
+    let found = names.iter().find_map(|name| Some((*name, all.get(*name)?)));
+    found.map(|(name, value)| (name, value.trim()))
+}
+
 /// Settings of all virtual servers of a Service.
 #[derive(Debug)]
 pub(super) struct Tuning {
@@ -47,12 +60,17 @@ impl Tuning {
 }
 
 /// Reads the annotations; a bad value is as good as none.
-pub(super) fn read(service: &Service, options: &Options, warnings: &mut Warnings) -> Tuning {
+pub(super) fn read(
+    service: &Service,
+    around: &Surroundings<'_>,
+    warnings: &mut Warnings,
+) -> Tuning {
+    let options = around.options;
     let notes = Notes {
         service,
         warnings: std::cell::RefCell::new(warnings),
     };
-    let scheduler = notes.scheduler();
+    let scheduler = notes.scheduler(around);
     // A scheduler that is named means the same on every node: flags are named with it.
     let mut flags = match &scheduler {
         Some(_) => Flags::default(),
@@ -78,11 +96,8 @@ struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    /// The first of several names that is there, with its value.
     fn value<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &str)> {
-        let all = &self.service.metadata.annotations;
-        let found = names.iter().find_map(|name| Some((*name, all.get(*name)?)));
-        found.map(|(name, value)| (name, value.trim()))
+        value(self.service, names)
     }
 
     fn warn(&self, name: &str, value: &str, why: &str) {
@@ -94,15 +109,17 @@ impl Notes<'_> {
         self.warnings.borrow_mut().add(text);
     }
 
-    fn scheduler(&self) -> Option<String> {
+    fn scheduler(&self, around: &Surroundings<'_>) -> Option<String> {
         let (name, value) = self.value(&SCHEDULER)?;
-        if SCHEDULERS.contains(&value) {
+        let default = &around.options.scheduler;
+        let why = if !SCHEDULERS.contains(&value) {
+            let known = SCHEDULERS.join(", ");
+            format!("is no scheduler ({known}); the default, {default}, is used")
+        } else if around.missing_schedulers.contains(value) {
+            format!("is not in this node's kernel (ip_vs_{value}); the default, {default}, is used")
+        } else {
             return Some(value.to_owned());
-        }
-        let why = format!(
-            "is no scheduler ({}); the default is used",
-            SCHEDULERS.join(", ")
-        );
+        };
         self.warn(name, value, &why);
         None
     }

@@ -29,7 +29,7 @@ use crate::slices::Slice;
 use crate::state::{Family, Front, NftElement, NftSet, Protocol, VirtualServer, VirtualServerKey};
 use crate::warnings::{MOST, Warnings};
 
-pub(crate) use self::annotations::is_read;
+pub(crate) use self::annotations::{is_read, scheduler_of};
 pub(crate) use self::ports::{port_number, protocol};
 pub(crate) use self::ranges::Ranges;
 pub use self::withheld::Withheld;
@@ -70,6 +70,8 @@ impl fmt::Display for FrontKind {
 #[derive(Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) options: &'a Options,
+    /// Schedulers that the kernel lacks.
+    pub(crate) missing_schedulers: &'a BTreeSet<String>,
     /// Addresses of this host.
     pub(crate) host: &'a BTreeSet<IpAddr>,
     /// Those that take NodePorts.
@@ -274,7 +276,7 @@ impl Shape {
         let spec = &service.spec;
         Self {
             addresses: addresses::read(name, service, around, warnings),
-            tuning: annotations::read(service, around.options, warnings),
+            tuning: annotations::read(service, around, warnings),
             affinity: policy::affinity(spec, warnings),
             internal_local: policy::is_local(
                 "internalTrafficPolicy",

@@ -1,9 +1,9 @@
 //! Annotations and the operator's defaults.
 
-use crate::Options;
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::state::{Flags, VirtualServer};
+use crate::{Cluster, Event, Options};
 
 const OURS: &str = "ipvs.kube-ipvs.dev";
 
@@ -172,4 +172,59 @@ fn annotations_of_others_are_not_kept() {
     cluster.compile();
     cluster.add(web().annotation("example.org/large", "y"));
     assert!(!cluster.is_dirty());
+}
+
+#[test]
+fn a_scheduler_that_the_kernel_lacks_falls_back_until_it_is_there() {
+    let named = |scheduler| web().annotation(&format!("{OURS}/scheduler"), scheduler);
+    let mut cluster = cluster();
+    for service in [named("twos"), service("other", "10.96.0.2")] {
+        cluster
+            .add(service.clone())
+            .endpoints(&service, [ep("10.244.1.7")]);
+    }
+    let scheduler = |cluster: &mut Cluster| {
+        let server = &cluster.state().virtual_servers[&"10.96.0.1:80/TCP".parse().unwrap()];
+        server.scheduler.clone()
+    };
+    assert_eq!(scheduler(&mut cluster), "twos");
+    assert!(cluster.wanted_schedulers().eq(["twos"]));
+
+    cluster.apply(Event::MissingSchedulers(["twos".to_owned()].into()));
+    assert_eq!(cluster.compile().len(), 1, "the other is not concerned");
+    assert_eq!(scheduler(&mut cluster), "rr");
+    assert_eq!(
+        cluster.warnings()[0].message,
+        "annotation ipvs.kube-ipvs.dev/scheduler: \"twos\" is not in this node's kernel \
+         (ip_vs_twos); the default, rr, is used"
+    );
+
+    cluster.apply(Event::MissingSchedulers([].into()));
+    assert_eq!(scheduler(&mut cluster), "twos");
+    assert_eq!(cluster.warnings(), []);
+
+    cluster.add(named("lc"));
+    assert!(cluster.wanted_schedulers().eq(["lc"]));
+    cluster.remove(named("lc"));
+    assert_eq!(cluster.wanted_schedulers().count(), 0);
+}
+
+#[test]
+fn the_operators_scheduler_never_falls_back() {
+    let options = Options {
+        scheduler: "twos".to_owned(),
+        ..options()
+    };
+    let mut cluster = cluster_with(options);
+    cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+
+    cluster.apply(Event::MissingSchedulers(["twos".to_owned()].into()));
+
+    let state = cluster.state();
+    assert!(
+        state
+            .virtual_servers
+            .values()
+            .all(|s| s.scheduler == "twos")
+    );
 }

@@ -115,7 +115,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     both("iptables-sync-period", "iptables.syncPeriod", Duration, "30s", NoMeaning(IPTABLES), "see ipvs-sync-period"),
     both("ipvs-exclude-cidrs", "ipvs.excludeCIDRs", Texts, "", Honoured, "virtual servers that others made in these networks are never removed, also when a Service took the same address and port for a while; nor, anywhere, is one that no Service wants and we did not make"),
     both("ipvs-min-sync-period", "ipvs.minSyncPeriod", Duration, "1s; 0s in a file", Honoured, "least time between two syncs"),
-    both("ipvs-scheduler", "ipvs.scheduler", Text, "rr", Honoured, "scheduler of Services that name none by annotation; `mh` with mh-port, as in kube-proxy, unless ipvs-scheduler-flags says no-mh-port"),
+    both("ipvs-scheduler", "ipvs.scheduler", Text, "rr", Honoured, "scheduler of Services that name none by annotation, or one that this kernel lacks; without it the program ends; `mh` with mh-port, as in kube-proxy, unless ipvs-scheduler-flags says no-mh-port"),
     both("ipvs-strict-arp", "ipvs.strictARP", Bool, "false", Honoured, "`arp_ignore=1`, `arp_announce=2`"),
     both("ipvs-sync-period", "ipvs.syncPeriod", Duration, "30s", Honoured, "within this time all of the kernel is compared with what it should hold"),
     both("ipvs-tcp-timeout", "ipvs.tcpTimeout", Duration, "2h10m0s", Honoured, "idle TCP connections, whole seconds; `--ipvs-tcp-timeout=0` leaves the kernel's; `0s` in a file is the default, since kubeadm writes it into every file: there, give `15m` for the kernel's"),

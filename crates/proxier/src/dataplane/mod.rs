@@ -123,6 +123,13 @@ pub trait Dataplane {
         Ok(BTreeSet::new())
     }
 
+    /// Whether the kernel is known to lack a scheduler. It is asked, and loads
+    /// the module where it can; nothing else comes of it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    fn lacks_scheduler(&mut self, name: &str) -> anyhow::Result<bool>;
+
     /// Next hops of the default routes.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Conntrack, Settings};
+use crate::dataplane::Dataplane;
 use crate::dataplane::linux::{Linux, Setup};
 use crate::dataplane::lock::StateLock;
 use crate::dataplane::record::RecordFile;
@@ -99,12 +100,26 @@ impl Program {
     /// The kernel, `nft` or the ownership record cannot be used: with the remedy.
     pub fn syncer(&self) -> anyhow::Result<Syncer<Linux>> {
         let mut dataplane = Linux::open(self.setup.clone())?;
+        self.require_scheduler(&mut dataplane)?;
         let mut record = RecordFile::open(&self.state_dir)?;
         if let Some(terms) = &self.adopt {
             adopt::claim(&mut record, &mut dataplane, terms)?;
         }
         let cluster = Cluster::new(self.options.clone());
         Ok(Syncer::new(cluster, dataplane, record, self.drain_timeout))
+    }
+
+    /// What a Service names may fall back to the default; for that there is no
+    /// other.
+    fn require_scheduler(&self, dataplane: &mut impl Dataplane) -> anyhow::Result<()> {
+        let name = &self.options.scheduler;
+        anyhow::ensure!(
+            !dataplane.lacks_scheduler(name)?,
+            "this node's kernel has no scheduler {name}, the default of all Services: \
+             install the kernel's extra modules (`modprobe ip_vs_{name}` must work), \
+             or choose another --ipvs-scheduler"
+        );
+        Ok(())
     }
 }
 

@@ -71,6 +71,7 @@ impl<D: Dataplane> Syncer<D> {
         let mut found = Found::default();
         let next = match self.piece {
             Piece::Tables => {
+                self.ask_for_missing_schedulers();
                 self.look_at_tables(&mut state, &mut found)?;
                 Piece::Vips
             }

@@ -293,6 +293,10 @@ impl<D: Dataplane> Driver<D> {
             Ok(None) => {}
             Err(error) => self.failed(&error),
         }
+        // The kernel may have got what some Services had to do without.
+        if self.syncer.cluster().is_dirty() {
+            self.request();
+        }
     }
 
     fn drain(&mut self) {

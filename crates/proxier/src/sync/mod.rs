@@ -11,6 +11,7 @@ mod loads;
 pub mod refusals;
 pub mod report;
 pub mod reporter;
+mod schedulers;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +63,7 @@ pub struct Syncer<D> {
     /// VIPs that a previous run left, as far as they have stayed: that one had
     /// checked them.
     inherited: Option<BTreeSet<IpAddr>>,
+    schedulers: schedulers::Answers,
     /// Fronts whose flows may lead to real servers that are gone.
     stale: BTreeSet<Front>,
     seed: u64,
@@ -92,6 +94,7 @@ impl<D: Dataplane> Syncer<D> {
             gateways: BTreeSet::new(),
             unchecked: BTreeSet::new(),
             inherited: None,
+            schedulers: schedulers::Answers::default(),
             stale: BTreeSet::new(),
             refusals: Refusals::default(),
         }
@@ -218,6 +221,7 @@ impl<D: Dataplane> Syncer<D> {
         if self.known.is_none() {
             return self.audit(now, Trigger::Change).map(Some);
         }
+        self.ask_for_schedulers();
         let touched = self.cluster.compile();
         Ok(Some(self.carry_out_touched(now, touched, Trigger::Change)))
     }
@@ -230,6 +234,7 @@ impl<D: Dataplane> Syncer<D> {
     pub fn audit(&mut self, now: u64, trigger: Trigger) -> anyhow::Result<Round> {
         let (observed, sysctls) = self.observe()?;
         self.look_first(&observed)?;
+        self.ask_for_schedulers();
         let drift = match &self.known {
             Some(known) => self.drift(known.state(), &observed.state, sysctls),
             None => Drift::new(),
@@ -253,6 +258,7 @@ impl<D: Dataplane> Syncer<D> {
     pub fn plan(&mut self) -> anyhow::Result<Plan> {
         let observed = self.dataplane.observe().context(READ)?;
         self.look_first(&observed)?;
+        self.ask_for_schedulers();
         self.cluster.compile();
         self.look_at_drain(0, &observed);
         Ok(diff(

@@ -150,6 +150,7 @@ fn ipvsadm_and_we_agree_about_every_scheduler() {
         "none",
     ];
     for name in required {
+        assert_eq!(client.has_scheduler(&name.into()).ok(), Some(Some(true)));
         client
             .add_service(&Service::new(web(), name.into()))
             .expect(name);
@@ -157,6 +158,8 @@ fn ipvsadm_and_we_agree_about_every_scheduler() {
         client.flush().expect(name);
     }
     for name in ["twos", "nosuch"] {
+        let has = client.has_scheduler(&name.into()).expect("an answer");
+        assert!(saved().is_empty(), "a question makes nothing");
         let ours = client.add_service(&Service::new(web(), name.into()));
         client.flush().expect(name);
         let rule = ["-A", "-t", "10.96.0.10:80", "-s", name];
@@ -166,6 +169,7 @@ fn ipvsadm_and_we_agree_about_every_scheduler() {
             .expect("it runs");
         client.flush().expect(name);
         assert_eq!(ours.is_ok(), theirs.status.success(), "{name}: {ours:?}");
+        assert_eq!(has, Some(ours.is_ok()), "{name}");
         if let Err(error) = ours {
             assert_eq!(error.errno(), Some(Errno::ENOENT));
             assert!(

@@ -31,6 +31,39 @@ fn an_unknown_scheduler_is_refused_with_the_list() {
     assert!(missing.is_empty(), "not in the list: {missing:?}\n{text}");
 }
 
+/// 6.1 has no `twos`; a kernel that has it serves by it.
+#[test]
+fn a_scheduler_that_the_kernel_lacks_stops_no_service() {
+    let mut site = Site::new();
+    let _server = site.small.pods[0].serve(Protocol::Tcp, 8080);
+    let twos = Web::over(&site.small.pods[..1]).option("scheduler", "twos");
+    site.write(&twos);
+    site.start(&[]);
+
+    assert_eq!(site.outside().callees(Protocol::Tcp, WEB, 1), ["p1"]);
+    let by = |scheduler: &str| {
+        site.table()
+            .contains(&format!("-A -t {WEB} -s {scheduler}"))
+    };
+    if by("twos") {
+        return;
+    }
+    assert!(by("rr"), "{}", site.table());
+    site.daemon()
+        .wait_for_log("is not in this node's kernel (ip_vs_twos)", PATIENCE);
+
+    let mut command = kube_ipvs(site.node(), ["run", "--ipvs-scheduler=twos", "--manifests"]);
+    let state = tempfile::tempdir().expect("a directory");
+    command
+        .arg(state.path())
+        .arg("--state-dir")
+        .arg(state.path());
+    let output = command.output().expect("start it");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("modprobe ip_vs_twos"), "{text}");
+}
+
 #[test]
 fn without_root_one_error_names_the_capability() {
     // This thread is in the namespace, and what it starts is too.

@@ -251,6 +251,14 @@ impl Dataplane for Linux {
         super::listeners::listeners(ports)
     }
 
+    fn lacks_scheduler(&mut self, name: &str) -> anyhow::Result<bool> {
+        let has = self.client.has_scheduler(&name.to_owned().into());
+        let has = has
+            .map_err(with_hint)
+            .with_context(|| format!("ask for scheduler {name}"))?;
+        Ok(has == Some(false))
+    }
+
     fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
         self.binder
             .default_gateways()

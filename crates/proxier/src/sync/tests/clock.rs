@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::sync::driver::{Driver, Times};
 use crate::sync::reporter::Reporter;
 
-const TIMES: Times = Times {
+pub(super) const TIMES: Times = Times {
     min_sync_period: Duration::from_secs(1),
     sync_period: Duration::from_secs(30),
 };

@@ -59,6 +59,9 @@ pub(super) struct Kernel {
     pub(super) forgotten: Vec<BTreeMap<Front, BTreeSet<RealServerKey>>>,
     pub(super) host: Vec<HostAddress>,
     pub(super) host_fails: bool,
+    /// What it has no module for, and how often it was asked for it.
+    pub(super) lacks: BTreeSet<&'static str>,
+    pub(super) asked_for: Vec<String>,
     pub(super) gateways: BTreeSet<IpAddr>,
     /// Connections cannot be counted.
     pub(super) loads_fail: bool,
@@ -92,6 +95,8 @@ impl Fake {
             forgotten: Vec::new(),
             host: Vec::new(),
             host_fails: false,
+            lacks: BTreeSet::new(),
+            asked_for: Vec::new(),
             gateways: BTreeSet::new(),
             loads_fail: false,
             listeners: BTreeSet::new(),
@@ -165,6 +170,15 @@ impl Kernel {
         Ok(part)
     }
 
+    fn is_without_scheduler(&self, op: &Op) -> bool {
+        match op {
+            Op::AddVirtualServer(_, to) | Op::EditVirtualServer(_, to) => {
+                self.lacks.contains(to.scheduler.as_str())
+            }
+            _ => false,
+        }
+    }
+
     /// One operation of a stage; false when nothing comes back any more.
     fn step(&mut self, op: &Op, report: &mut ApplyReport) -> bool {
         let number = self.tried;
@@ -177,6 +191,9 @@ impl Kernel {
                 return false;
             }
             Fate::Refused(errno) => report.refused.extend(refused(op, errno)),
+            Fate::Done if self.is_without_scheduler(op) => {
+                report.refused.extend(refused(op, Errno::ENOENT));
+            }
             Fate::Done => match self.model.step(op) {
                 Ok(()) => {
                     report.done += 1;
@@ -362,6 +379,12 @@ impl Dataplane for Fake {
         Ok(all
             .filter(|x| ports.contains(&(x.protocol, x.port)))
             .collect())
+    }
+
+    fn lacks_scheduler(&mut self, name: &str) -> anyhow::Result<bool> {
+        let mut kernel = self.kernel();
+        kernel.asked_for.push(name.to_owned());
+        Ok(kernel.lacks.contains(name))
     }
 
     fn gateways(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {

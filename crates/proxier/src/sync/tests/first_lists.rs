@@ -10,8 +10,8 @@ use super::{Host, key, syncer_with, tell};
 use crate::sync::Syncer;
 
 const NODE_PORT: &str = "192.0.2.11:30080/TCP";
-const OTHER_NODE_PORT: &str = "198.51.100.7:30080/TCP";
-const BALANCED: &str = "203.0.113.80";
+pub(super) const OTHER_NODE_PORT: &str = "198.51.100.7:30080/TCP";
+pub(super) const BALANCED: &str = "203.0.113.80";
 
 fn node() -> Event {
     upsert(
@@ -25,7 +25,7 @@ fn node() -> Event {
 
 /// `edge`, with a node port and an address of a load balancer; endpoints of two
 /// zones with hints.
-fn edge() -> [Event; 2] {
+pub(super) fn edge() -> [Event; 2] {
     let service = json!({
         "metadata": {"name": "edge", "namespace": "default"},
         "spec": {
@@ -91,7 +91,7 @@ fn orders<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
     all
 }
 
-fn host() -> Host {
+pub(super) fn host() -> Host {
     let host = Host::new();
     let address = |address: &str| HostAddress {
         address: address.parse().unwrap(),

@@ -7,6 +7,7 @@ mod faults;
 mod first_lists;
 mod objects;
 mod refused;
+mod schedulers;
 
 use std::path::Path;
 use std::time::Duration;

@@ -6,8 +6,13 @@ use serde_json::{Value, json};
 
 /// Service `default/NAME` at an address with one port 80.
 pub(super) fn service(name: &str, vip: &str, protocol: &str) -> Event {
+    service_in("default", name, vip, protocol)
+}
+
+/// The same in another namespace.
+pub(super) fn service_in(namespace: &str, name: &str, vip: &str, protocol: &str) -> Event {
     let object = json!({
-        "metadata": {"name": name, "namespace": "default"},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "type": "ClusterIP", "clusterIP": vip, "clusterIPs": [vip],
             "ports": [{"name": "", "protocol": protocol, "port": 80}],
@@ -30,6 +35,16 @@ pub(super) fn node_port(name: &str, vip: &str, number: u16) -> Event {
 
 /// Its endpoints at port 8080: an address is ready, `-address` terminates.
 pub(super) fn endpoints(name: &str, protocol: &str, addresses: &[&str]) -> Event {
+    endpoints_in("default", name, protocol, addresses)
+}
+
+/// The same in another namespace.
+pub(super) fn endpoints_in(
+    namespace: &str,
+    name: &str,
+    protocol: &str,
+    addresses: &[&str],
+) -> Event {
     let endpoint = |address: &&str| {
         let leaving = address.starts_with('-');
         json!({
@@ -39,7 +54,7 @@ pub(super) fn endpoints(name: &str, protocol: &str, addresses: &[&str]) -> Event
     };
     let object = json!({
         "metadata": {
-            "name": format!("{name}-1"), "namespace": "default",
+            "name": format!("{name}-1"), "namespace": namespace,
             "labels": {"kubernetes.io/service-name": name},
         },
         "addressType": "IPv4",
