@@ -8,6 +8,7 @@ mod first_lists;
 mod objects;
 mod refused;
 mod schedulers;
+mod start;
 
 use std::path::Path;
 use std::time::Duration;
