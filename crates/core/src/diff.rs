@@ -306,6 +306,8 @@ impl Steps {
         let transaction = match set {
             // Open only when there is a virtual server behind it.
             NftSet::ServicePorts | NftSet::InsideMarks | NftSet::NodePortMarks => &mut self.opening,
+            // When the VIPs in it are bound: what is no Service's yet may be one's then.
+            NftSet::ServiceCidrs => &mut self.last,
             NftSet::AllowedSources => match self.sources.addition(&element) {
                 Moment::First => &mut self.closing,
                 Moment::Last => &mut self.last,

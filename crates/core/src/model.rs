@@ -281,6 +281,13 @@ fn clashes(there: &BTreeSet<NftElement>, element: &NftElement) -> bool {
                 ports.meets(of) && (network.contains(other) || other.contains(network))
             })
         }
+        NftElement::Network(network) => {
+            let mut all = there.iter();
+            all.any(|other| match other {
+                NftElement::Network(other) => network.contains(other) || other.contains(network),
+                _ => false,
+            })
+        }
         NftElement::Address(_) | NftElement::Front(_) => false,
     }
 }

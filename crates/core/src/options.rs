@@ -28,6 +28,9 @@ pub struct Options {
     pub reserved_ports: Vec<RangeInclusive<u16>>,
     /// The node's own addresses, when the operator gave them; otherwise the Node object's.
     pub node_addresses: Vec<IpAddr>,
+    /// Whether the networks of ServiceCIDRs are told to the table, which lets
+    /// nothing through to an address in them that no Service has.
+    pub close_service_cidrs: bool,
     /// Networks of the cluster's pods, as far as the operator named them.
     pub pod_networks: Vec<IpNet>,
     /// Networks from which `externalIPs` are honoured; empty ignores all of them.
@@ -87,6 +90,7 @@ impl Default for Options {
             node_port_servers: NodePortServers::Auto,
             reserved_ports: Vec::new(),
             node_addresses: Vec::new(),
+            close_service_cidrs: true,
             pod_networks: Vec::new(),
             allow_external_ips: Vec::new(),
             masquerade_all: false,

@@ -42,6 +42,8 @@ pub enum Change {
     Front(Front),
     /// An address in a set of the table.
     Address(NftSet, IpAddr),
+    /// A network of ClusterIPs.
+    Network(ipnet::IpNet),
 }
 
 impl Change {
@@ -55,7 +57,7 @@ impl Change {
             | Self::EditRealServer(key, _)
             | Self::RemoveRealServer(key, _) => Some(*key),
             Self::Front(front) => Some(VirtualServerKey::Front(*front)),
-            Self::Bind(_) | Self::Unbind(_) | Self::Address(..) => None,
+            Self::Bind(_) | Self::Unbind(_) | Self::Address(..) | Self::Network(_) => None,
         }
     }
 
@@ -77,7 +79,7 @@ impl Change {
                 "real_server"
             }
             Self::Bind(_) | Self::Unbind(_) => "vip",
-            Self::Front(_) | Self::Address(..) => "nft",
+            Self::Front(_) | Self::Address(..) | Self::Network(_) => "nft",
         }
     }
 
@@ -108,6 +110,7 @@ impl fmt::Display for Change {
             Self::Bind(vip) | Self::Unbind(vip) => write!(f, "vip {vip}"),
             Self::Front(front) => write!(f, "nft front {front}"),
             Self::Address(set, address) => write!(f, "nft {} {address}", set.name()),
+            Self::Network(net) => write!(f, "nft {} {net}", NftSet::ServiceCidrs.name()),
         }
     }
 }
@@ -222,6 +225,10 @@ impl Refused {
                     let sources = sources.map(|source| (NftSet::AllowedSources, source));
                     touched.elements.extend(sources);
                 }
+            }
+            Change::Network(net) => {
+                let network = NftElement::Network(*net);
+                touched.elements.insert((NftSet::ServiceCidrs, network));
             }
             _ => {}
         }
@@ -369,6 +376,7 @@ impl<'a> Goal<'a> {
         match element {
             NftElement::Address(address) => self.refused.contains(&Change::Address(set, *address)),
             NftElement::Source(ports, _) => self.refused.contains(&Change::Front(ports.front())),
+            NftElement::Network(net) => self.refused.contains(&Change::Network(*net)),
             NftElement::Front(front) if !matches!(set, NftSet::ServicePorts | NftSet::Reject) => {
                 self.refused.contains(&Change::Front(*front))
             }
@@ -515,6 +523,7 @@ pub fn together<'a>(parts: impl IntoIterator<Item = &'a (Change, Op)>) -> Op {
 fn part_of(set: NftSet, element: &NftElement) -> Change {
     match element {
         NftElement::Address(address) => Change::Address(set, *address),
+        NftElement::Network(net) => Change::Network(*net),
         NftElement::Front(front) | NftElement::Mark(front, _) => Change::Front(*front),
         // The other ports stay restricted, so what is refused here opens none of them.
         NftElement::Source(ports, _) => Change::Front(ports.front()),

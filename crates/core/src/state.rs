@@ -330,11 +330,13 @@ pub enum NftSet {
     /// The sources that may: ports and network. What lies between two ports of
     /// such is not asked for, unless it is restricted.
     AllowedSources,
+    /// Networks of ClusterIPs: what is in them and no Service's leads nowhere.
+    ServiceCidrs,
 }
 
 impl NftSet {
     /// All of them, in the order they are written.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Vips,
         Self::ServicePorts,
         Self::Reject,
@@ -346,6 +348,7 @@ impl NftSet {
         Self::Hairpin,
         Self::Restricted,
         Self::AllowedSources,
+        Self::ServiceCidrs,
     ];
 
     /// The maps from front to mark, in the order in which the table asks them.
@@ -365,6 +368,7 @@ impl NftSet {
             Self::Hairpin => "hairpin",
             Self::Restricted => "restricted",
             Self::AllowedSources => "allowed-sources",
+            Self::ServiceCidrs => "service-cidrs",
         }
     }
 }
@@ -380,6 +384,8 @@ pub enum NftElement {
     Mark(Front, u32),
     /// `AllowedSources`: ports and a network, host bits zero.
     Source(Ports, IpNet),
+    /// `ServiceCidrs`: a network, host bits zero.
+    Network(IpNet),
 }
 
 impl NftElement {
@@ -389,6 +395,7 @@ impl NftElement {
             Self::Address(address) => Family::of(*address),
             Self::Front(front) | Self::Mark(front, _) => Family::of(front.address),
             Self::Source(ports, _) => Family::of(ports.address),
+            Self::Network(net) => Family::of(net.addr()),
         }
     }
 }
@@ -407,6 +414,7 @@ impl fmt::Display for NftElement {
                 write!(f, " : {mark:#010x}")
             }
             Self::Source(ports, net) => write!(f, "{ports} . {net}"),
+            Self::Network(net) => net.fmt(f),
         }
     }
 }

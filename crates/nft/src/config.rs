@@ -64,6 +64,20 @@ pub enum LocalPods {
     Bridge(String),
 }
 
+/// What becomes of a new connection to an address in
+/// [`Set::ServiceCidrs`](crate::Set::ServiceCidrs) that is none of this host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unallocated {
+    /// Dropped, as by kube-proxy's nftables mode: a client that comes before its
+    /// Service does tries again.
+    #[default]
+    Drop,
+    /// Refused at once, with RST or ICMP.
+    Reject,
+    /// Sent where the routes lead.
+    Forward,
+}
+
 /// What decides chains and rules. Two tables with equal configuration have equal
 /// [fingerprints](Config::fingerprint).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +94,8 @@ pub struct Config {
     pub accept_bit: Option<u8>,
     /// How local pods are known.
     pub local_pods: LocalPods,
+    /// What becomes of traffic to cluster addresses that no Service has.
+    pub unallocated: Unallocated,
     /// Ports that masquerading keeps clear of, since an answer to one of them
     /// would be taken for a call of a NodePort: it takes its source ports from
     /// the larger part above or below this range.
@@ -87,13 +103,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Kubernetes' defaults: bit 14, NodePorts 30000 to 32767, local pods unknown.
+    /// Kubernetes' defaults: bit 14, NodePorts 30000 to 32767, local pods unknown,
+    /// cluster addresses of nobody dropped.
     pub fn new(family: Family) -> Self {
         Self {
             family,
             masquerade_bit: DEFAULT_MASQUERADE_BIT,
             accept_bit: None,
             local_pods: LocalPods::None,
+            unallocated: Unallocated::Drop,
             node_ports: 30000..=32767,
         }
     }

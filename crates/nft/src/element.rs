@@ -72,6 +72,14 @@ pub enum Invalid {
         /// The other.
         second: String,
     },
+    /// The kernel refuses networks of a set that overlap.
+    #[error("set service-cidrs: {wide} contains {narrow}: aggregate the networks first")]
+    OverlappingNetworks {
+        /// The wider network.
+        wide: IpNet,
+        /// The network inside it.
+        narrow: IpNet,
+    },
     /// The kernel refuses networks of one front that overlap.
     #[error(
         "set allowed-sources: {wide:?} contains {narrow:?}: aggregate the networks of a front first"
@@ -133,6 +141,7 @@ pub(crate) enum Element {
     Front(Front),
     Mark(Front, u32),
     Source(Ports, IpNet),
+    Network(IpNet),
 }
 
 impl Element {
@@ -161,6 +170,7 @@ impl Element {
             Self::Address(address) => of(*address),
             Self::Front(front) | Self::Mark(front, _) => of(front.address),
             Self::Source(ports, net) => of(ports.front.address) && of(net.addr()),
+            Self::Network(net) => of(net.addr()),
         }
     }
 
@@ -172,6 +182,7 @@ impl Element {
                 format!("{address} . {address}")
             }
             Self::Address(address) => address.to_string(),
+            Self::Network(net) => net.to_string(),
             Self::Front(front) | Self::Mark(front, _) => front.key(),
             Self::Source(ports, net) => {
                 format!("{}{} . {net}", ports.front.key(), ports.end())
@@ -223,6 +234,7 @@ impl fmt::Display for Element {
             Self::Address(address) => address.fmt(f),
             Self::Front(front) => front.fmt(f),
             Self::Mark(front, mark) => write!(f, "{front} : {mark:#010x}"),
+            Self::Network(net) => net.fmt(f),
             Self::Source(ports, net) => write!(f, "{}{} . {net}", ports.front, ports.end()),
         }
     }
@@ -233,6 +245,7 @@ fn expected(shape: Shape) -> &'static str {
         Shape::Address | Shape::Pair => "an address: 10.96.0.10",
         Shape::Front => "address, protocol and port: 10.96.0.10 . tcp . 80",
         Shape::Mark => "a front and its mark: 10.96.0.10 . tcp . 80 : 0x00000123",
+        Shape::Network => "a network: 10.96.0.0/16",
         Shape::Source => {
             "ports and a network: 10.96.0.10 . tcp . 80 . 192.0.2.0/24, or 80-90 for the port"
         }
@@ -247,6 +260,10 @@ fn parse(shape: Shape, text: &str) -> Option<Element> {
             let (front, mark) = text.split_once(" : ")?;
             let mark = u32::from_str_radix(mark.strip_prefix("0x")?, 16).ok()?;
             Some(Element::Mark(parse_front(front)?, mark))
+        }
+        Shape::Network => {
+            let net: IpNet = text.parse().ok()?;
+            (net.trunc() == net).then_some(Element::Network(net))
         }
         Shape::Source => {
             let (ports, net) = text.rsplit_once(" . ")?;
@@ -344,6 +361,14 @@ fn check_marks(set: Set, sorted: &[Element], forbidden: u32) -> Result<(), Inval
 /// In sorted order a network stands right before those it contains.
 fn check_overlap(sorted: &[Element]) -> Result<(), Invalid> {
     for pair in sorted.windows(2) {
+        if let [Element::Network(wide), Element::Network(narrow)] = pair
+            && wide.contains(narrow)
+        {
+            return Err(Invalid::OverlappingNetworks {
+                wide: *wide,
+                narrow: *narrow,
+            });
+        }
         if let [Element::Source(ports, wide), Element::Source(other, narrow)] = pair
             && ports == other
             && wide.contains(narrow)

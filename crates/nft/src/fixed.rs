@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{Config, Family, Invalid, LocalPods};
+use crate::{Config, Family, Invalid, LocalPods, Unallocated};
 
 /// The chains as text, and their name.
 pub(crate) struct Fixed {
@@ -33,9 +33,10 @@ impl Fixed {
             guard(config, &words),
             refuse(),
             before_ipvs(config, &words),
-            forward(config),
+            forward(config, &words),
             output(config, &words),
             re_emitted(config, &words),
+            output_last(config, &words),
             postrouting(config, &words),
             masquerade(config),
             clear_marks(config),
@@ -224,20 +225,48 @@ fn before_ipvs(config: &Config, words: &Words) -> Chain {
     }
 }
 
-/// Answers of endpoints pass here; requests go to IPVS by way of `input`.
-/// Without an accept bit an empty chain, and no hook is taken.
-fn forward(config: &Config) -> Chain {
+/// Answers of endpoints pass here; requests go to IPVS by way of `input`, so
+/// what is for a cluster address here is for one that no Service has. Without
+/// anything to do an empty chain, and no hook is taken.
+fn forward(config: &Config, words: &Words) -> Chain {
+    let accept = config.accept_mask().map(|accept| {
+        format!("ct state established,related meta mark set meta mark | {accept:#010x}")
+    });
+    let rules: Vec<String> = unallocated(config, words)
+        .into_iter()
+        .chain(accept)
+        .collect();
     Chain {
         name: "forward",
-        base: config.accept_bit.map(|_| "filter hook forward priority -1"),
-        rules: config
-            .accept_mask()
-            .map(|accept| {
-                format!("ct state established,related meta mark set meta mark | {accept:#010x}")
-            })
-            .into_iter()
-            .collect(),
+        base: (!rules.is_empty()).then_some("filter hook forward priority -1"),
+        rules,
     }
+}
+
+/// What this host sends, when everybody has translated what they translate:
+/// IPVS has taken what is for a virtual server, and what is for other ports of
+/// a VIP goes on to `input`.
+fn output_last(config: &Config, words: &Words) -> Chain {
+    let rules: Vec<String> = unallocated(config, words).into_iter().collect();
+    Chain {
+        name: "output-last",
+        base: (!rules.is_empty()).then_some("filter hook output priority 0"),
+        rules,
+    }
+}
+
+/// New connections to cluster addresses that nobody here has. Others may have
+/// bound one, of a Service that is theirs.
+fn unallocated(config: &Config, words: &Words) -> Option<String> {
+    let verdict = match config.unallocated {
+        Unallocated::Drop => "drop",
+        Unallocated::Reject => "goto refuse",
+        Unallocated::Forward => return None,
+    };
+    let ip = words.ip;
+    Some(format!(
+        "ct state new {ip} daddr @service-cidrs fib daddr type != local {verdict}"
+    ))
 }
 
 /// This host's own packets, before IPVS; and, translated, what IPVS forwards.

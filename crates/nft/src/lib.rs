@@ -70,7 +70,9 @@ mod observe;
 mod render;
 mod set;
 
-pub use config::{Config, DEFAULT_ACCEPT_BIT, DEFAULT_MASQUERADE_BIT, Family, LocalPods};
+pub use config::{
+    Config, DEFAULT_ACCEPT_BIT, DEFAULT_MASQUERADE_BIT, Family, LocalPods, Unallocated,
+};
 pub use element::{Invalid, aggregate, check};
 pub use error::NftError;
 pub use foreign::{ForeignChain, Hook, Reason, render_foreign_accept};

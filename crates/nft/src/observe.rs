@@ -114,6 +114,10 @@ fn read(shape: Shape, value: &Value) -> Option<Vec<Element>> {
             let mark = u32::try_from(number(mark)?).ok()?;
             Some(vec![Element::Mark(front(concat(key)?)?, mark)])
         }
+        Shape::Network => {
+            let networks = networks(bare(value))?.into_iter();
+            Some(networks.map(Element::Network).collect())
+        }
         Shape::Source => {
             let (source, parts) = concat(value)?.split_last()?;
             let ports = ports(parts)?;

@@ -30,6 +30,9 @@ pub enum Set {
     Restricted,
     /// The sources that may: `10.96.0.10 . tcp . 80 . 192.0.2.0/24`.
     AllowedSources,
+    /// Networks that lead nowhere, but for the addresses of this host in them:
+    /// `10.96.0.0/16`.
+    ServiceCidrs,
 }
 
 /// What stands in a set.
@@ -40,11 +43,12 @@ pub(crate) enum Shape {
     Mark,
     Pair,
     Source,
+    Network,
 }
 
 impl Set {
     /// All of them, in the order they are written.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Vips,
         Self::ServicePorts,
         Self::Reject,
@@ -56,6 +60,7 @@ impl Set {
         Self::Hairpin,
         Self::Restricted,
         Self::AllowedSources,
+        Self::ServiceCidrs,
     ];
 
     /// The maps from front to mark.
@@ -75,6 +80,7 @@ impl Set {
             Self::Hairpin => "hairpin",
             Self::Restricted => "restricted",
             Self::AllowedSources => "allowed-sources",
+            Self::ServiceCidrs => "service-cidrs",
         }
     }
 
@@ -104,6 +110,7 @@ impl Set {
             Self::Hairpin => Shape::Pair,
             Self::InsideMarks | Self::NodePortMarks => Shape::Mark,
             Self::AllowedSources => Shape::Source,
+            Self::ServiceCidrs => Shape::Network,
             _ => Shape::Front,
         }
     }
@@ -125,6 +132,7 @@ impl Set {
             Shape::Front => format!("type {front};"),
             Shape::Mark => format!("type {front} : mark;"),
             Shape::Pair => format!("type {addr} . {addr};"),
+            Shape::Network => format!("type {addr}; flags interval;"),
             Shape::Source => format!("type {front} . {addr}; flags interval;"),
         }
     }

@@ -1,7 +1,8 @@
 //! The text as a reviewer reads it. After a wanted change: `INSTA_UPDATE=always cargo test -p kube-ipvs-nft`.
 
 use kube_ipvs_nft::{
-    Change, Config, Elements, Family, LocalPods, Set, render_change, render_delete, render_table,
+    Change, Config, Elements, Family, LocalPods, Set, Unallocated, render_change, render_delete,
+    render_table,
 };
 
 fn elements(list: &[(Set, &[&str])]) -> Elements {
@@ -41,6 +42,7 @@ fn cluster_v4() -> Elements {
                 "203.0.113.5 . tcp . 80 . 192.0.2.7/32",
             ],
         ),
+        (Set::ServiceCidrs, &["10.96.0.0/16", "10.98.0.7/32"]),
     ])
 }
 
@@ -54,6 +56,7 @@ fn cluster_v6() -> Elements {
             Set::AllowedSources,
             &["fd00:96::a . udp . 53 . 2001:db8::/32"],
         ),
+        (Set::ServiceCidrs, &["fd00:96::/112"]),
     ])
 }
 
@@ -75,6 +78,7 @@ fn table_v6_with_pods_known_by_interface_and_an_accept_bit() {
         local_pods: LocalPods::InterfacePrefix("veth".into()),
         masquerade_bit: 20,
         accept_bit: Some(12),
+        unallocated: Unallocated::Reject,
         node_ports: 40000..=60000,
         ..Config::new(Family::Ip6)
     };
@@ -83,7 +87,10 @@ fn table_v6_with_pods_known_by_interface_and_an_accept_bit() {
 
 #[test]
 fn empty_table_with_pods_unknown() {
-    let config = Config::new(Family::Ip);
+    let config = Config {
+        unallocated: Unallocated::Forward,
+        ..Config::new(Family::Ip)
+    };
     insta::assert_snapshot!(render_table(&config, &Elements::new()).expect("valid"));
 }
 
@@ -108,6 +115,7 @@ fn change_removes_first_and_keeps_marks_in_use() {
             ],
         ),
         (Set::Hairpin, &["10.244.1.2"]),
+        (Set::ServiceCidrs, &["10.96.0.0/16"]),
     ]);
     let after = elements(&[
         (Set::Vips, &["10.96.0.10", "10.96.0.12"]),
@@ -118,6 +126,7 @@ fn change_removes_first_and_keeps_marks_in_use() {
             &["10.0.0.1 . tcp . 80-90 . 10.0.0.0/8"],
         ),
         (Set::Reject, &["10.0.0.1 . sctp . 80"]),
+        (Set::ServiceCidrs, &["10.96.0.0/15"]),
     ]);
     let change = Change::between(&before, &after);
 

@@ -150,7 +150,7 @@ fn refusals_name_set_and_element() {
     );
     assert!(
         refusal(Set::AllowedSources, &["10.0.0.1 . tcp . 80 . 10.0.0.1/8"])
-            .contains("expected a front and a network")
+            .contains("expected ports and a network")
     );
 }
 
@@ -265,5 +265,25 @@ fn names_of_sets_are_read_back() {
     for set in Set::ALL {
         assert_eq!(Set::from_name(set.name()), Some(set));
         assert_eq!(Set::from_kernel_name(set.kernel_name()), Some(set));
+    }
+}
+
+#[test]
+fn networks_of_cluster_addresses_do_not_overlap() {
+    let config = Config::new(Family::Ip);
+    let both = |texts: [&str; 2]| {
+        let texts = texts.map(str::to_owned);
+        Elements::from([(Set::ServiceCidrs, BTreeSet::from(texts))])
+    };
+    assert_eq!(
+        check(&config, &both(["10.96.0.0/16", "10.97.0.0/16"])),
+        Ok(())
+    );
+    assert!(check(&config, &both(["10.96.0.0/12", "10.97.0.0/16"])).is_err());
+    for bad in ["10.96.0.1/16", "10.96.0.0", "fd00::/64", "10.96.0.0/16 "] {
+        assert!(
+            check(&config, &one(Set::ServiceCidrs, bad)).is_err(),
+            "{bad:?}"
+        );
     }
 }

@@ -62,6 +62,8 @@ pub struct Cluster {
     lists: Lists,
     names: Interner,
     dirty: BTreeSet<ServiceName>,
+    /// The networks of ClusterIPs changed.
+    networks_moved: bool,
     /// Services with warnings or a health-check node port, so that asking for
     /// those does not walk over all.
     notable: BTreeSet<ServiceName>,
@@ -84,6 +86,7 @@ impl Cluster {
             slice_owners: BTreeMap::new(),
             names: Interner::default(),
             dirty: BTreeSet::new(),
+            networks_moved: false,
             notable: BTreeSet::new(),
             claims: Claims::default(),
             health_ports: HealthPorts::default(),
@@ -138,7 +141,7 @@ impl Cluster {
 
     /// Whether anything changed since the last [`Self::compile`].
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.networks_moved
     }
 
     /// Compiles the Services that changed; says what may differ in [`Self::desired`].
@@ -146,6 +149,10 @@ impl Cluster {
         let mut touched = Touched::default();
         while let Some(name) = self.dirty.pop_first() {
             self.compile_one(&name, &mut touched);
+        }
+        if std::mem::take(&mut self.networks_moved) && self.options.close_service_cidrs {
+            let networks = self.ground.service_networks().iter().copied();
+            self.placement.set_networks(networks, &mut touched);
         }
         touched
     }
@@ -320,6 +327,7 @@ impl Cluster {
         if change.is_empty() {
             return;
         }
+        self.networks_moved |= change.moves_networks();
         let concerned = self.entries.iter().filter(|(_, entry)| {
             let service = entry.service.as_ref();
             service.is_some_and(|service| change.concerns(service))

@@ -55,6 +55,9 @@ impl Lifelines<'_> {
     }
 
     fn within(&self, net: &IpNet) -> Option<String> {
+        if net.prefix_len() == 0 {
+            return Some("every address".to_owned());
+        }
         let own = self.own.iter().copied();
         let mut host = own.chain(self.host.iter().map(IpNet::addr));
         if let Some(address) = host.find(|address| net.contains(address)) {

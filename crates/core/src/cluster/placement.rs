@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::claims::{Claimant, Claims};
 use super::health_ports::Wish;
 use super::host_ports::HostPort;
@@ -166,6 +168,28 @@ impl Placement {
         }
         footprint.withheld = grant.withheld.into();
         moved
+    }
+
+    /// Makes the networks of ClusterIPs these, neighbours joined: the table
+    /// takes none that overlap.
+    pub(super) fn set_networks(
+        &mut self,
+        networks: impl Iterator<Item = IpNet>,
+        touched: &mut Touched,
+    ) {
+        let networks: Vec<IpNet> = networks.collect();
+        let networks = IpNet::aggregate(&networks).into_iter();
+        let wanted: BTreeSet<_> = networks.map(NftElement::Network).collect();
+        let before = match wanted.is_empty() {
+            true => self.desired.nft.remove(&NftSet::ServiceCidrs),
+            false => self
+                .desired
+                .nft
+                .insert(NftSet::ServiceCidrs, wanted.clone()),
+        };
+        let moved = &before.unwrap_or_default() ^ &wanted;
+        let moved = moved.into_iter().map(|net| (NftSet::ServiceCidrs, net));
+        touched.elements.extend(moved);
     }
 
     fn set_server(

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use crate::event::Kind;
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, EndpointSlice, Object, Service};
+use crate::model::Model;
+use crate::state::{KernelState, NftSet};
 use crate::{Cluster, Event, Withheld};
 
 fn at(text: &str) -> IpAddr {
@@ -401,7 +403,8 @@ fn a_service_cidr_with_what_the_node_lives_by_is_ignored() {
     let mut options = options();
     options.pod_networks = vec!["10.244.0.0/16".parse().unwrap()];
     for (cidr, why) in [
-        ("0.0.0.0/0", "this host's address"),
+        ("0.0.0.0/0", "every address"),
+        ("::/0", "every address"),
         ("192.0.0.0/8", "this host's address 192.0.2.1"),
         ("198.51.100.0/24", "this host's address 198.51.100.7"),
         ("203.0.113.0/24", "the gateway 203.0.113.254"),
@@ -477,4 +480,75 @@ fn a_pod_that_comes_touches_nobody_it_does_not_concern() {
     let touched = cluster.compile();
     let vips: Vec<String> = touched.vips.iter().map(ToString::to_string).collect();
     assert_eq!(vips, ["10.96.0.2", "203.0.113.7"]);
+}
+
+fn closed_networks(cluster: &mut Cluster) -> Vec<String> {
+    let state = cluster.state();
+    let all = state.nft.get(&NftSet::ServiceCidrs).into_iter().flatten();
+    all.map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_table_learns_of_cluster_addresses_when_the_vips_are_bound() {
+    let mut cluster = cluster();
+    cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+    cluster.add(service_cidr(
+        "kubernetes",
+        &["10.96.0.0/16", "fd00:96::/112"],
+    ));
+    let before = KernelState::default();
+    let plan = plan(&before, &cluster.state()).to_string();
+    let (bound, closed) = (plan.find("10.96.0.1").unwrap(), plan.find("10.96.0.0/16"));
+    let last = plan.rfind("10.96.0.1").unwrap();
+    assert!(closed.is_some_and(|at| at > last && at > bound), "{plan}");
+    assert!(plan.contains("fd00:96::/112"), "{plan}");
+}
+
+#[test]
+fn networks_of_cluster_addresses_come_and_go_by_themselves() {
+    let mut cluster = cluster();
+    cluster.compile();
+    cluster.add(service_cidr("kubernetes", &["10.96.0.0/16"]));
+    assert!(cluster.is_dirty(), "though no Service changed");
+    let touched = cluster.compile();
+    assert_eq!(touched.elements.len(), 1);
+    assert!(cluster.compile().is_empty());
+
+    // The kernel takes no networks that overlap.
+    cluster.add(service_cidr(
+        "more",
+        &["10.96.4.0/24", "10.97.0.0/16", "192.0.2.0/24"],
+    ));
+    assert_eq!(closed_networks(&mut cluster), ["10.96.0.0/15"]);
+    let before = cluster.state();
+    cluster.remove(service_cidr("more", &[]));
+    let after = cluster.state();
+    let plan = plan(&before, &after);
+    assert_eq!(plan.ops.len(), 1, "in one transaction: {plan}");
+    let mut kernel = Model::new(before);
+    kernel.apply(&plan).unwrap();
+    assert_eq!(kernel.state(), &after);
+
+    // A node that comes to live in it lets everything through again.
+    cluster.host(&["10.96.0.77"]);
+    assert_eq!(closed_networks(&mut cluster), [""; 0]);
+    cluster.host(&["192.0.2.1"]);
+    assert_eq!(closed_networks(&mut cluster), ["10.96.0.0/16"]);
+    cluster.remove(service_cidr("kubernetes", &[]));
+    assert_eq!(cluster.state(), KernelState::default());
+}
+
+#[test]
+fn networks_of_cluster_addresses_stay_open_where_that_is_wanted() {
+    let mut options = options();
+    options.close_service_cidrs = false;
+    let mut cluster = cluster_with(options);
+    cluster.add(service_cidr("kubernetes", &["10.96.0.0/16"]));
+    cluster.add(web().load_balancer("10.96.9.9"));
+    assert_eq!(closed_networks(&mut cluster), [""; 0]);
+    assert_eq!(
+        vips(&mut cluster),
+        ["10.96.0.1"],
+        "its addresses stay the cluster's"
+    );
 }

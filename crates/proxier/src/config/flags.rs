@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use kube_ipvs_core::options::NodePortServers;
+use kube_ipvs_nft::Unallocated;
 use serde::Serialize;
 
 use super::boolean;
@@ -37,6 +38,9 @@ pub struct RunArgs {
     /// Ports, and ranges of them, that no Service gets on this host's own addresses, as node port or otherwise: 22,6443,10250-10260
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     pub nodeport_reserved_ports: Vec<String>,
+    /// What becomes of a new connection to an address of a ServiceCIDR that no Service has: dropped as by kube-proxy's nftables mode, refused at once, or sent where the routes lead [default: drop]
+    #[arg(long, value_name = "WHAT")]
+    pub unallocated_cluster_ips: Option<UnallocatedClusterIps>,
     /// How long a terminating endpoint may keep its connections [default: 15m]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub drain_timeout: Option<GoDuration>,
@@ -391,6 +395,29 @@ impl From<NodePortVirtualServers> for NodePortServers {
             NodePortVirtualServers::Auto => Self::Auto,
             NodePortVirtualServers::Address => Self::Address,
             NodePortVirtualServers::Mark => Self::Mark,
+        }
+    }
+}
+
+/// What becomes of traffic to a cluster address that no Service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnallocatedClusterIps {
+    /// Dropped.
+    #[default]
+    Drop,
+    /// Refused at once.
+    Reject,
+    /// Sent where the routes lead.
+    Forward,
+}
+
+impl From<UnallocatedClusterIps> for Unallocated {
+    fn from(what: UnallocatedClusterIps) -> Self {
+        match what {
+            UnallocatedClusterIps::Drop => Self::Drop,
+            UnallocatedClusterIps::Reject => Self::Reject,
+            UnallocatedClusterIps::Forward => Self::Forward,
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct Settings {
     pub node_port_servers: NodePortServers,
     /// Networks from which externalIPs are honoured; empty ignores all.
     pub allow_external_ips: Vec<IpNet>,
+    /// What becomes of traffic to cluster addresses that no Service has.
+    pub unallocated: kube_ipvs_nft::Unallocated,
     /// Value of the label `service.kubernetes.io/service-proxy-name` to serve.
     pub service_proxy_name: Option<String>,
     /// Insert accept rules into other programs' chains.
@@ -198,6 +200,7 @@ impl Settings {
             node_port_servers: self.node_port_servers,
             reserved_ports: self.reserved_ports.clone(),
             node_addresses,
+            close_service_cidrs: self.unallocated != kube_ipvs_nft::Unallocated::Forward,
             pod_networks: self.pod_networks(),
             allow_external_ips: self.allow_external_ips.clone(),
             masquerade_all: self.masquerade_all,
@@ -228,6 +231,7 @@ impl Settings {
                 .accept_in_foreign_chains
                 .then_some(kube_ipvs_nft::DEFAULT_ACCEPT_BIT),
             local_pods: self.local_pods(pod_cidrs),
+            unallocated: self.unallocated,
             ..kube_ipvs_nft::Config::new(match family {
                 Family::V4 => kube_ipvs_nft::Family::Ip,
                 Family::V6 => kube_ipvs_nft::Family::Ip6,

@@ -176,6 +176,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("service-metrics", Bool, "false", "metrics of every Service and real server, with Kubernetes names"),
     ours("service-proxy-name", Text, "", "serve the Services labelled with this `service.kubernetes.io/service-proxy-name` instead of those without the label"),
     ours("state-dir", Text, "/run/kube-ipvs", "where the ownership record is kept"),
+    ours("unallocated-cluster-ips", Text, "drop", "what becomes of a new connection to an address of a ServiceCIDR that no Service has: drop (as kube-proxy's nftables mode), reject (refused at once) or forward (sent where the routes lead)"),
     ours("vip-binding", Text, "address", "address: a /32 or /128 on kube-ipvs0 each; route: a local route each"),
 ];
 

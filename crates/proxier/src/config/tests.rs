@@ -191,6 +191,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("service-proxy-name", "other"),
         ("show-hidden-metrics-for-version", "1.35"),
         ("state-dir", "/state"),
+        ("unallocated-cluster-ips", "reject"),
         ("v", "4"),
         ("version", "raw"),
         ("vip-binding", "route"),
@@ -853,6 +854,7 @@ fn bad_values_of_flags_are_refused_by_the_flags_name() {
         "--oom-score-adj=x",
         "--vip-binding=magic",
         "--nodeport-virtual-servers=magic",
+        "--unallocated-cluster-ips=magic",
         "--node-addresses=x",
         "--no-such-flag",
     ] {

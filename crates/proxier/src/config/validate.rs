@@ -88,6 +88,7 @@ pub(super) fn settings(
         reserved_ports: check.reserved_ports(args),
         node_port_servers: args.nodeport_virtual_servers.unwrap_or_default().into(),
         allow_external_ips,
+        unallocated: args.unallocated_cluster_ips.unwrap_or_default().into(),
         service_proxy_name: args.service_proxy_name.clone(),
         accept_in_foreign_chains: args.accept_in_foreign_chains.unwrap_or(false),
         configuration: KubeProxyConfiguration::default(),

@@ -199,7 +199,7 @@ impl Seen {
             let named = elements.iter().any(|element| match element {
                 NftElement::Front(of) | NftElement::Mark(of, _) => of == front,
                 NftElement::Source(of, _) => of.contains(front),
-                NftElement::Address(_) => false,
+                NftElement::Address(_) | NftElement::Network(_) => false,
             });
             named.then(|| convert::set(*set).kernel_name())
         };

@@ -166,6 +166,6 @@ fn front_of((_, element): &(kube_ipvs_core::state::NftSet, NftElement)) -> Optio
     match element {
         NftElement::Front(front) | NftElement::Mark(front, _) => Some(*front),
         NftElement::Source(ports, _) => Some(ports.front()),
-        NftElement::Address(_) => None,
+        NftElement::Address(_) | NftElement::Network(_) => None,
     }
 }

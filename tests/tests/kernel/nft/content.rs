@@ -82,12 +82,18 @@ fn full(family: Family) -> Elements {
             Set::AllowedSources,
             format!("{vip} . sctp . 64-127 . {net}"),
         ),
+        (Set::ServiceCidrs, net.into()),
+        (Set::ServiceCidrs, format!("{vip}/{}", host_prefix(family))),
     ]);
     for set in Set::ALL {
         all.entry(set)
             .or_insert_with(|| ["tcp", "udp", "sctp"].map(front).into());
     }
     all
+}
+
+fn host_prefix(family: Family) -> u8 {
+    if family == Family::Ip { 32 } else { 128 }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Who gets through: guard, refusal, source ranges, drop for outside.
 
-use kube_ipvs_nft::{Config, Elements, Family, LocalPods, Set};
+use std::net::IpAddr;
 
-use super::lab::{Fate, Lab, carries, elements};
+use kube_ipvs_nft::{Config, Elements, Family, LocalPods, Set, Unallocated};
+
+use super::lab::{Fate, Lab, Netns, carries, elements};
 
 /// TCP 80 and UDP 53 are Service ports of the VIP; the node listens on 22 and 69 as well.
 fn guarded(family: Family) -> Lab {
@@ -234,5 +236,76 @@ fn drop_for_outside_spares_pods_and_the_host() {
             assert_eq!(lab.peer.tcp(lab.vip(), 80), from_peer, "{config:?}");
             assert_eq!(lab.node.tcp(lab.vip(), 80), Fate::Passed, "{config:?}");
         }
+    });
+}
+
+/// A lab whose node forwards cluster addresses to a router beyond it, which
+/// answers at one that no Service has.
+fn with_a_router(family: Family) -> (Lab, Netns, IpAddr) {
+    let (lab, router) = (Lab::new(family), Netns::new());
+    lab.attach(&router, "veth1", "192.168.60");
+    lab.node.ip("addr add fd00:60::1/64 dev veth1 nodad");
+    router.ip("addr add fd00:60::2/64 dev eth0 nodad");
+    router.ip("addr add 10.96.77.7/32 dev lo");
+    router.ip("addr add fd00:96::77/128 dev lo nodad");
+    for (netns, net, via) in [
+        (&lab.node, "10.96.0.0/16", "192.168.60.2"),
+        (&lab.node, "fd00:96::/64", "fd00:60::2"),
+        (&router, "192.168.50.0/24", "192.168.60.1"),
+        (&router, "fd00:50::/64", "fd00:60::1"),
+    ] {
+        netns.ip(&format!("route add {net} via {via}"));
+    }
+    lab.node.run(|| {
+        for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            std::fs::write(format!("/proc/sys/net/{switch}"), "1").expect("forward");
+        }
+    });
+    let nobodys = match family {
+        Family::Ip => "10.96.77.7",
+        Family::Ip6 => "fd00:96::77",
+    };
+    (lab, router, nobodys.parse().expect("an address"))
+}
+
+#[test]
+fn a_cluster_address_that_no_service_has_leads_nowhere() {
+    both(|family| {
+        let (lab, router, nobodys) = with_a_router(family);
+        let any = lab.any(80);
+        let _far = router
+            .run(|| std::net::TcpListener::bind(any))
+            .expect("listen");
+        let _here = lab.listen(80);
+        let net = match family {
+            Family::Ip => "10.96.0.0/16",
+            Family::Ip6 => "fd00:96::/64",
+        };
+        let elements = and(served(&lab), [(Set::ServiceCidrs, net.to_owned())]);
+        for (unallocated, fate) in [
+            (Unallocated::Forward, Fate::Passed),
+            (Unallocated::Reject, Fate::Refused),
+            (Unallocated::Drop, Fate::Dropped),
+        ] {
+            let config = Config {
+                unallocated,
+                ..lab.config()
+            };
+
+            lab.apply(&config, &elements);
+
+            for (who, netns) in [("peer", &lab.peer), ("node", &lab.node)] {
+                let told = format!("{who} {family} {unallocated:?}");
+                assert_eq!(netns.tcp(nobodys, 80), fate, "{told}");
+                assert_eq!(netns.tcp(lab.vip(), 80), Fate::Passed, "{told}");
+                assert_eq!(netns.tcp(lab.vip(), 22), Fate::Refused, "{told}");
+            }
+            if unallocated == Unallocated::Reject {
+                assert_eq!(lab.peer.udp(nobodys, 53), Fate::Refused, "{family}");
+            }
+        }
+        // When the ServiceCIDR goes the address is like any other.
+        lab.apply(&lab.config(), &served(&lab));
+        assert_eq!(lab.peer.tcp(nobodys, 80), Fate::Passed, "{family}");
     });
 }

@@ -170,6 +170,7 @@ pub(crate) fn set(set: NftSet) -> nft::Set {
         NftSet::Hairpin => nft::Set::Hairpin,
         NftSet::Restricted => nft::Set::Restricted,
         NftSet::AllowedSources => nft::Set::AllowedSources,
+        NftSet::ServiceCidrs => nft::Set::ServiceCidrs,
     }
 }
 
@@ -217,6 +218,7 @@ pub(super) fn read_elements(elements: &nft::Elements, into: &mut NftState) -> bo
 fn element(set: NftSet, text: &str) -> Option<NftElement> {
     match set {
         NftSet::Vips | NftSet::Hairpin => text.parse().ok().map(NftElement::Address),
+        NftSet::ServiceCidrs => text.parse().ok().map(NftElement::Network),
         NftSet::InsideMarks | NftSet::NodePortMarks => {
             let (at, mark) = text.split_once(" : ")?;
             let mark = u32::from_str_radix(mark.strip_prefix("0x")?, 16).ok()?;
