@@ -232,6 +232,12 @@ fn kube_proxy_takes_its_node_back_without_a_lost_connection() {
         "{said}"
     );
     assert!(said.contains("left: virtual servers "), "{said}");
+    let put_back = "put back: IPVS time-out tcp from 7800 to 900 seconds\n";
+    assert!(said.contains(put_back), "{said}");
+    assert_eq!(
+        lab.node().sh("ipvsadm -l --timeout"),
+        "Timeout (tcp tcpfin udp): 900 120 300\n"
+    );
     let tables = lab.node().sh("nft list tables");
     assert!(!tables.contains("kube-ipvs"), "{tables}");
     let again = output_of(&mut kube_ipvs(lab.node(), ["cleanup"]));
