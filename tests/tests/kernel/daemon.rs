@@ -3,6 +3,7 @@
 //! Loads are sized for a machine that is emulated: a tenth of what a node takes.
 
 mod api;
+mod closed;
 mod edits;
 mod faults;
 mod foreign;
