@@ -126,6 +126,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("proxy-mode", &["iptables", "nftables", "IPVS"]),
     ("service-proxy-name", &["a b", "a,b!=c", "-a"]),
     ("state-dir", &[""]),
+    ("unallocated-cluster-ips", &["x", "", "DROP", "drop,reject"]),
     ("v", &["-1", "x", "4294967296"]),
     ("vip-binding", &["x"]),
     ("vmodule", &["x", "a=-1"]),
