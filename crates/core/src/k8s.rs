@@ -15,7 +15,7 @@ pub use crate::object::{DecodeError, Object};
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// Label of a Service that another proxier serves.
 pub const SERVICE_PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
-/// Label of a Service or EndpointSlice that nobody proxies.
+/// Label of an EndpointSlice that nobody proxies.
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 /// Label of a Node: its zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";

@@ -61,7 +61,7 @@ impl Cluster {
         metadata.annotations.retain(|key, _| is_read(key));
         metadata
             .labels
-            .retain(|key, _| key == HEADLESS_LABEL || key == SERVICE_PROXY_NAME_LABEL);
+            .retain(|key, _| key == SERVICE_PROXY_NAME_LABEL);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
             self.schedulers.follow(&name, Some(&service));

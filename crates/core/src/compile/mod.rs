@@ -248,8 +248,9 @@ fn of_slices<'a>(slices: impl Iterator<Item = &'a Slice>, warnings: &mut Warning
 fn is_ours(service: &k8s::Service, options: &Options) -> bool {
     let labels = &service.metadata.labels;
     let proxy_name = labels.get(k8s::SERVICE_PROXY_NAME_LABEL);
+    // The label of headless Services is for slices alone: a Service that has a
+    // ClusterIP is none, whatever it is labelled.
     proxy_name == options.service_proxy_name.as_ref()
-        && !labels.contains_key(k8s::HEADLESS_LABEL)
         && service.spec.type_.as_deref() != Some("ExternalName")
 }
 

@@ -1,5 +1,7 @@
 //! Kinds of Services and where their fronts are.
 
+use std::collections::BTreeMap;
+
 use crate::FrontKind;
 use crate::fixtures::*;
 use crate::k8s::{HEADLESS_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
@@ -95,12 +97,6 @@ fn headless_and_external_name_ask_for_nothing() {
         bare("web", &[""]).port("", "TCP", 80),
         web().with(|s| s.spec.type_ = Some("ExternalName".to_owned())),
         web().with(|s| {
-            _ = s
-                .metadata
-                .labels
-                .insert(HEADLESS_LABEL.to_owned(), String::new())
-        }),
-        web().with(|s| {
             let labels = &mut s.metadata.labels;
             labels.insert(SERVICE_PROXY_NAME_LABEL.to_owned(), "other".to_owned());
         }),
@@ -109,6 +105,23 @@ fn headless_and_external_name_ask_for_nothing() {
         let mut cluster = with(options(), service);
         assert_eq!(cluster.text(), "");
     }
+}
+
+#[test]
+fn the_headless_label_counts_on_slices_and_not_on_services() {
+    let headless = |labels: &mut BTreeMap<String, String>| {
+        _ = labels.insert(HEADLESS_LABEL.to_owned(), "false".to_owned());
+    };
+    let web = web().with(|s| headless(&mut s.metadata.labels));
+    let mut cluster = cluster();
+    cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
+    assert!(cluster.text().contains("-> 10.244.1.7:8080 weight 1"));
+
+    let mut slice = slice(&web, [ep("10.244.1.7")]);
+    headless(&mut slice.metadata.labels);
+    cluster.apply(Event::Upsert(slice.into()));
+    assert!(!cluster.text().contains("10.244.1.7"));
+    assert_eq!(vips(&mut cluster), ["10.96.0.1"]);
 }
 
 #[test]
