@@ -100,6 +100,9 @@ pub enum Event {
     ListStarted(Kind),
     /// It was complete.
     ListCompleted(Kind),
+    /// It ended, but not all of it could be read: what was named may be served,
+    /// nothing is gone, and whatever the kernel holds besides stays.
+    ListIncomplete(Kind),
     /// All addresses of this host, ours on the dummy link left out.
     HostAddresses(Vec<HostAddress>),
     /// Default gateways of this host: they never become VIPs here.

@@ -27,6 +27,7 @@ mod restricted;
 mod slices;
 pub mod state;
 pub mod text;
+pub mod unknown;
 mod warnings;
 
 pub use cluster::{Cluster, HealthCheck};
@@ -41,6 +42,7 @@ pub use output::Output;
 pub use plan::{Op, Plan, Settings};
 pub use refused::{Change, Refused};
 pub use state::KernelState;
+pub use unknown::Unknown;
 
 /// A stable number for a name (64-bit FNV-1a), the same in every build.
 pub fn seed(name: &str) -> u64 {

@@ -243,6 +243,9 @@ impl Replica {
                     .retain(|object, _| object.kind != kind || listed.contains(object));
                 *self.lists.entry(kind).or_default() += 1;
             }
+            Event::ListIncomplete(kind) => {
+                panic!("the API gives a list of {kind} whole or not at all")
+            }
             Event::Upsert(object) => {
                 let reference = object.reference();
                 if let Some(listed) = self.running.get_mut(&reference.kind) {

@@ -1,18 +1,28 @@
-//! Full lists: what they named, and whether they have been whole once.
+//! Full lists: what they named, whether they have been whole once, and what
+//! nobody could read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Kind, ObjectRef};
+use crate::unknown::Unknown;
 
 #[derive(Debug)]
 pub(super) struct Lists {
     running: BTreeMap<Kind, BTreeSet<ObjectRef>>,
     /// Kinds whose first list is still awaited.
     awaited: BTreeSet<Kind>,
+    /// Kinds that were whole once: what is known of them since is all there is.
+    whole: BTreeSet<Kind>,
+    /// Kinds whose lists ended with something missing, and none was whole yet.
+    incomplete: BTreeSet<Kind>,
+    /// Objects that are there and were never readable.
+    unreadable: BTreeSet<ObjectRef>,
+    node: String,
+    unknown: Unknown,
 }
 
 impl Lists {
-    pub(super) fn new(wait_for_node: bool) -> Self {
+    pub(super) fn new(wait_for_node: bool, node: &str) -> Self {
         let mut awaited = BTreeSet::from([Kind::Service, Kind::EndpointSlice]);
         if wait_for_node {
             awaited.insert(Kind::Node);
@@ -20,6 +30,11 @@ impl Lists {
         Self {
             running: BTreeMap::new(),
             awaited,
+            whole: BTreeSet::new(),
+            incomplete: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            node: node.to_owned(),
+            unknown: Unknown::default(),
         }
     }
 
@@ -28,15 +43,32 @@ impl Lists {
         self.running.insert(kind, BTreeSet::new());
     }
 
-    pub(super) fn seen(&mut self, kind: Kind, object: impl FnOnce() -> ObjectRef) {
+    /// An object is there and was read.
+    pub(super) fn read(&mut self, kind: Kind, object: impl Fn() -> ObjectRef) {
         if let Some(seen) = self.running.get_mut(&kind) {
             seen.insert(object());
+        }
+        if !self.unreadable.is_empty() && self.unreadable.remove(&object()) {
+            self.settle();
+        }
+    }
+
+    /// An object is there and cannot be read. `known`: it could be once.
+    pub(super) fn unreadable(&mut self, object: ObjectRef, known: bool) {
+        if let Some(seen) = self.running.get_mut(&object.kind) {
+            seen.insert(object.clone());
+        }
+        if !known && self.unreadable.insert(object) {
+            self.settle();
         }
     }
 
     pub(super) fn gone(&mut self, object: &ObjectRef) {
         if let Some(seen) = self.running.get_mut(&object.kind) {
             seen.remove(object);
+        }
+        if self.unreadable.remove(object) {
+            self.settle();
         }
     }
 
@@ -45,11 +77,41 @@ impl Lists {
     pub(super) fn completed(&mut self, kind: Kind) -> Option<BTreeSet<ObjectRef>> {
         let seen = self.running.remove(&kind)?;
         self.awaited.remove(&kind);
+        self.whole.insert(kind);
+        self.incomplete.remove(&kind);
+        self.unreadable
+            .retain(|object| object.kind != kind || seen.contains(object));
+        self.settle();
         Some(seen)
     }
 
-    /// Kinds whose first list is not whole yet.
+    /// A list ended, but not all of it could be read: nothing is gone.
+    pub(super) fn incomplete(&mut self, kind: Kind) {
+        if self.running.remove(&kind).is_none() {
+            return;
+        }
+        self.awaited.remove(&kind);
+        if !self.whole.contains(&kind) {
+            self.incomplete.insert(kind);
+        }
+        self.settle();
+    }
+
+    /// Kinds whose first list has not ended yet.
     pub(super) fn awaited(&self) -> impl Iterator<Item = Kind> {
         self.awaited.iter().copied()
+    }
+
+    /// What there may be besides what is known.
+    pub(super) fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn settle(&mut self) {
+        self.unknown = if self.incomplete.is_empty() {
+            Unknown::of(&self.unreadable, &self.node)
+        } else {
+            Unknown::Everything
+        };
     }
 }

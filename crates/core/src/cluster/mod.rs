@@ -34,6 +34,7 @@ use crate::object::Object;
 use crate::options::Options;
 use crate::slices::Interner;
 use crate::state::{KernelState, Protocol, VirtualServerKey};
+use crate::unknown::Unknown;
 
 /// What a health-check node port answers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +81,7 @@ impl Cluster {
             territory: Territory::default(),
             ground: Ground::new(&options),
             schedulers: Schedulers::default(),
-            lists: Lists::new(options.wait_for_node),
+            lists: Lists::new(options.wait_for_node, &options.node_name),
             options,
             entries: BTreeMap::new(),
             slice_owners: BTreeMap::new(),
@@ -100,10 +101,14 @@ impl Cluster {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Upsert(object) => self.upsert(object),
-            Event::Unreadable(object) => self.lists.seen(object.kind, || object.clone()),
+            Event::Unreadable(object) => {
+                let known = self.knows(&object);
+                self.lists.unreadable(object, known);
+            }
             Event::Delete(object) => self.delete(&object),
             Event::ListStarted(kind) => self.lists.started(kind),
             Event::ListCompleted(kind) => self.list_completed(kind),
+            Event::ListIncomplete(kind) => self.lists.incomplete(kind),
             Event::HostAddresses(addresses) => {
                 let change = self.ground.host_addresses(&addresses, &self.options);
                 self.ground_changed(&change);
@@ -128,8 +133,9 @@ impl Cluster {
         }
     }
 
-    /// Whether every kind needed has been listed whole. Before that the desired
-    /// state must not be used to remove anything.
+    /// Whether every kind needed has been listed. Before that the desired state
+    /// must not be used at all, and then [`Self::unknown`] says what may be
+    /// missing from it.
     pub fn synced(&self) -> bool {
         self.awaited().next().is_none()
     }
@@ -137,6 +143,29 @@ impl Cluster {
     /// The kinds whose first full list is still missing.
     pub fn awaited(&self) -> impl Iterator<Item = Kind> {
         self.lists.awaited()
+    }
+
+    /// What may be in the cluster besides what could be read: of it nothing must
+    /// be removed.
+    pub fn unknown(&self) -> &Unknown {
+        self.lists.unknown()
+    }
+
+    /// Whether an object could be read once.
+    fn knows(&self, object: &ObjectRef) -> bool {
+        let name = ServiceName::new(&object.namespace, &object.name);
+        match object.kind {
+            Kind::Service => {
+                let entry = self.entries.get(&name);
+                entry.is_some_and(|entry| entry.service.is_some())
+            }
+            Kind::EndpointSlice => self.slice_owners.contains_key(&name),
+            Kind::ServiceCidr => {
+                let mut names = self.ground.service_cidr_names();
+                names.any(|name| *name == *object.name)
+            }
+            Kind::Node => self.ground.node_names().any(|node| node == object.name),
+        }
     }
 
     /// Whether anything changed since the last [`Self::compile`].
@@ -220,7 +249,7 @@ impl Cluster {
     }
 
     fn upsert(&mut self, object: Object) {
-        self.lists.seen(object.kind(), || object.reference());
+        self.lists.read(object.kind(), || object.reference());
         match object {
             Object::Service(service) => self.upsert_service(*service),
             Object::EndpointSlice(slice) => self.upsert_slice(&slice),

@@ -14,4 +14,5 @@ mod properties;
 mod ranges;
 mod reading;
 mod refusals;
+mod unknown;
 mod whose;

@@ -47,12 +47,12 @@ struct Met {
 impl<D: Dataplane> Syncer<D> {
     fn plan_for(&self, scope: &Scope) -> Plan {
         let known = self.known.as_ref().expect("the callers made sure").state();
-        let desired = self.cluster.desired();
+        let wanted = self.wanted(known);
         match scope {
-            Scope::Everything => diff(desired, known, &self.terms(self.owned())),
+            Scope::Everything => diff(&wanted, known, &self.terms(self.owned())),
             Scope::Only(touched) => {
                 let terms = self.terms(self.owned_among(&touched.virtual_servers));
-                diff_touched(desired, known, touched, &terms)
+                diff_touched(&wanted, known, touched, &terms)
             }
         }
     }

@@ -329,7 +329,8 @@ impl<D: Dataplane> Driver<D> {
             return;
         }
         self.backoff.reset();
-        if self.syncer.refusals().vips() > 0 {
+        let unread = !self.syncer.cluster().unknown().is_nothing();
+        if unread || self.syncer.refusals().vips() > 0 {
             return;
         }
         if let Some(work) = self.settled.take() {

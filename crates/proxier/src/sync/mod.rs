@@ -14,6 +14,7 @@ pub mod reporter;
 mod schedulers;
 mod told;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
     Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServerKey,
 };
-use kube_ipvs_core::{Change, Cluster, Event, HealthCheck, HostAddress, ServiceName};
+use kube_ipvs_core::{Change, Cluster, Event, HealthCheck, HostAddress, ServiceName, Unknown};
 
 use crate::dataplane::record::RecordFile;
 use crate::dataplane::{ApplyReport, Cleaned, Dataplane, Nature, Observed, Refusal};
@@ -107,8 +108,34 @@ impl<D: Dataplane> Syncer<D> {
                 self.unchecked = addresses;
                 self.uncheck();
             }
-            other => self.cluster.apply(other),
+            other => {
+                let unknown = self.cluster.unknown().clone();
+                self.cluster.apply(other);
+                if *self.cluster.unknown() != unknown {
+                    // What was kept may go now, and nothing else says what that is.
+                    self.known = None;
+                }
+            }
         }
+    }
+
+    /// What the kernel should hold: what is desired, and as long as anything
+    /// could not be read also what it holds of that.
+    fn wanted<'a>(&'a self, observed: &KernelState) -> Cow<'a, KernelState> {
+        let desired = self.cluster.desired();
+        let unknown = self.cluster.unknown();
+        if unknown.is_nothing() {
+            return Cow::Borrowed(desired);
+        }
+        let ours = &self.record.record().virtual_servers;
+        let recorded = |key: &VirtualServerKey| {
+            let port = ours.get(key)?;
+            let service = port.split(':').next().unwrap_or_default();
+            let (namespace, name) = service.split_once('/').unwrap_or_default();
+            Some(ServiceName::new(namespace, name))
+        };
+        let wanted = |key: &VirtualServerKey| Some(self.cluster.service_of(key)?.service);
+        Cow::Owned(unknown.keep(desired, observed, recorded, wanted))
     }
 
     /// Tells the cluster of this host's addresses and gateways; true when they
@@ -262,7 +289,7 @@ impl<D: Dataplane> Syncer<D> {
         self.cluster.compile();
         self.look_at_drain(0, &observed);
         Ok(diff(
-            self.cluster.desired(),
+            &self.wanted(&observed.state),
             &observed.state,
             &self.terms(self.owned()),
         ))
@@ -375,7 +402,8 @@ impl<D: Dataplane> Syncer<D> {
             touched.extend(self.cluster.compile_first(&name));
         }
         let terms = self.terms(self.owned_among(&touched.virtual_servers));
-        let plan = diff_touched(self.cluster.desired(), &observed.state, &touched, &terms);
+        let wanted = self.wanted(&observed.state);
+        let plan = diff_touched(&wanted, &observed.state, &touched, &terms);
         if plan.is_empty() {
             return Ok(observed);
         }
@@ -385,8 +413,16 @@ impl<D: Dataplane> Syncer<D> {
         Ok(self.observe()?.0)
     }
 
+    /// Whether anything may go at all: not before a list has been whole.
+    fn may_drain(&self) -> bool {
+        *self.cluster.unknown() != Unknown::Everything
+    }
+
     /// Looks at draining real servers with the counts of a fresh observation.
     fn look_at_drain(&mut self, now: u64, observed: &Observed) {
+        if !self.may_drain() {
+            return;
+        }
         let ours = self.record.record().virtual_servers.keys();
         let wanted = self.cluster.desired().virtual_servers.keys();
         let touched = Touched {
@@ -403,12 +439,14 @@ impl<D: Dataplane> Syncer<D> {
 
     fn carry_out_touched(&mut self, now: u64, mut touched: Touched, trigger: Trigger) -> Round {
         let known = self.known.as_ref().expect("the callers made sure").state();
-        let mut loads = Loads::of(&mut self.dataplane);
-        let step = self.drain.step(now, &self.cluster, known, &touched, |key| {
-            loads.of_server(key)
-        });
-        self.drain_due = step.next;
-        touched.extend(step.touched);
+        if self.may_drain() {
+            let mut loads = Loads::of(&mut self.dataplane);
+            let step = self.drain.step(now, &self.cluster, known, &touched, |key| {
+                loads.of_server(key)
+            });
+            self.drain_due = step.next;
+            touched.extend(step.touched);
+        }
         self.refusals
             .release(now, self.cluster.desired(), known, &mut touched);
         self.carry_out(now, Scope::Only(touched), trigger)

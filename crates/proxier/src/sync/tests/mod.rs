@@ -9,6 +9,7 @@ mod objects;
 mod refused;
 mod schedulers;
 mod start;
+mod unread;
 
 use std::path::Path;
 use std::time::Duration;
