@@ -1,5 +1,6 @@
 //! The command line: which command, and what its arguments become.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +15,11 @@ use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
 use crate::{check, cleanup, explain, initialise, inspect, streams, tasks};
 
+/// Exit code for a command line that makes no sense.
+const MISUSED: u8 = 2;
+/// The same of `plan`: EX_USAGE of sysexits.h, since 2 means a change there.
+const MISUSED_PLAN: u8 = 64;
+
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "kube-ipvs", version, about, max_term_width = 100)]
@@ -26,7 +32,8 @@ pub struct Cli {
 enum Command {
     /// Run the proxy on this node
     Run(Box<RunArgs>),
-    /// Show what a sync would change now; exit code 0 nothing, 2 something
+    /// Show what a sync would change now; exit code 0 nothing, 2 something, 1 an error, 64 a wrong
+    /// command line
     Plan(Box<PlanArgs>),
     /// Compile manifests to the desired state; no kernel needed
     Compile(Box<PlanArgs>),
@@ -64,12 +71,13 @@ enum Output {
 }
 
 /// Runs a command. Errors come out on standard error: exit code 1, or 2 for a
-/// command line that makes no sense.
+/// command line that makes no sense (64 for `plan`, whose 2 means something).
 pub fn main() -> ExitCode {
     tasks::exit_on_panic();
-    let result = match Cli::try_parse_from(std::env::args_os().map(config::normalise)) {
+    let arguments: Vec<_> = std::env::args_os().map(config::normalise).collect();
+    let result = match Cli::try_parse_from(&arguments) {
         Ok(cli) => run(cli.command),
-        Err(answer) => no_command(&answer),
+        Err(answer) => no_command(&answer, &arguments),
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         streams::complain(format_args!("kube-ipvs: {error:#}"));
@@ -78,13 +86,14 @@ pub fn main() -> ExitCode {
 }
 
 /// Help, the version, or what is wrong with the command line.
-fn no_command(answer: &clap::Error) -> anyhow::Result<ExitCode> {
+fn no_command(answer: &clap::Error, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let printed = answer
         .print()
         .and_then(|()| std::io::stdout().lock().flush());
     if answer.use_stderr() {
         // Who cannot be told sees the code.
-        return Ok(ExitCode::from(2));
+        let plan = arguments.get(1).is_some_and(|command| command == "plan");
+        return Ok(ExitCode::from(if plan { MISUSED_PLAN } else { MISUSED }));
     }
     streams::written(printed)?;
     Ok(ExitCode::SUCCESS)
@@ -181,9 +190,8 @@ fn compile(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("compile needs --manifests: a directory, a file, or - for standard input");
     };
     let reading = Manifests::at(path).read()?;
-    for problem in &reading.problems {
-        tracing::warn!("{problem}");
-    }
+    reading.log_problems();
+    run::all_was_read(reading.unreadable())?;
     let families = vec![Family::V4, Family::V6];
     let mut cluster = Cluster::new(resolve::options(&settings, families)?);
     reading

@@ -30,6 +30,7 @@ pub mod events;
 pub mod explain;
 pub mod health;
 pub mod initialise;
+pub mod input;
 pub mod inspect;
 pub mod metrics;
 pub mod run;

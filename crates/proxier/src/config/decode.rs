@@ -8,6 +8,7 @@ use super::duration::GoDuration;
 use super::file::{API_VERSION, KIND, KubeProxyConfiguration};
 use super::problem::Collector;
 use super::table::{self, Kind, SETTINGS, Setting};
+use crate::input::yaml;
 
 /// A file, read.
 #[derive(Debug)]
@@ -24,9 +25,9 @@ pub(super) struct Decoded {
 /// the collector either way.
 pub(super) fn decode(text: &str, collector: &mut Collector) -> Option<Decoded> {
     let mut lenient = Vec::new();
-    let tree = match yaml(text, DuplicateKeyPolicy::Error) {
+    let tree = match tree(text, DuplicateKeyPolicy::Error) {
         Ok(tree) => tree,
-        Err(strict) => match yaml(text, DuplicateKeyPolicy::LastWins) {
+        Err(strict) => match tree(text, DuplicateKeyPolicy::LastWins) {
             Ok(tree) => {
                 lenient.push(format!("duplicate field: {strict}"));
                 tree
@@ -62,9 +63,15 @@ pub(super) fn decode(text: &str, collector: &mut Collector) -> Option<Decoded> {
     }
 }
 
-fn yaml(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, String> {
-    let options = serde_saphyr::options! { duplicate_keys: duplicate_keys };
-    serde_saphyr::from_str_with_options(text, options).map_err(|x| x.without_snippet().to_string())
+/// JSON is YAML except for what it allows in strings, so it is read as JSON.
+fn tree(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, String> {
+    let text = text.trim_start_matches('\u{feff}');
+    match yaml::read(text, 0, duplicate_keys) {
+        Err(error) if text.trim_start().starts_with('{') => {
+            serde_json::from_str(text).map_err(|_| error)
+        }
+        read => read,
+    }
 }
 
 fn check_kind(tree: &Map<String, Value>, collector: &mut Collector) -> Option<()> {

@@ -37,6 +37,7 @@ pub use table::{Class, Kind, Setting};
 pub(crate) use version::user_agent;
 pub use version::version;
 
+use crate::input::file as input;
 use problem::Collector;
 
 /// Reads the file of `--config`, if given, and makes settings of everything.
@@ -48,7 +49,7 @@ pub fn load(args: &RunArgs) -> Result<Settings, Problems> {
     let Some(path) = args.config.as_deref().filter(|x| !x.as_os_str().is_empty()) else {
         return settings(args, None);
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = input::read(path, input::CONFIGURATION).map_err(|error| {
         let mut collector = Collector::new(Origin::File(path.to_owned()));
         collector.whole(format!("cannot be read: {error}"));
         Problems(collector.problems)

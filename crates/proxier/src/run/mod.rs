@@ -178,11 +178,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let kernel = Tasks::thread("kernel", move || {
         keep(syncer, times, reporter, received, &link, settled, stopped)
     })?;
-    let file = program
-        .config_file
-        .as_deref()
-        .map(watch_file::replaced)
-        .transpose()?;
+    let file = program.config_file.as_deref().map(watch_file::replaced);
     let finished = runtime.block_on(until_signal(&kernel, file, endings));
     let _ = stop.send(true);
     let result = kernel
@@ -270,13 +266,15 @@ async fn until_signal(
     }
 }
 
-/// `run --once`: one sync from manifests, then the end.
+/// `run --once`: one sync from manifests, then the end. What could be read is
+/// served; nothing is removed unless all could.
 ///
 /// # Errors
-/// When something needed is missing, or the kernel refused anything.
+/// When something needed is missing, manifests could not be read, or the kernel
+/// refused anything.
 pub fn once(program: &Program) -> anyhow::Result<ExitCode> {
     let _lock = StateLock::acquire(&program.state_dir)?;
-    let mut syncer = prepared(program)?;
+    let (mut syncer, unreadable) = prepared(program)?;
     let mut round = syncer
         .sync(0)?
         .context("the manifests were not a full list")?;
@@ -286,19 +284,22 @@ pub fn once(program: &Program) -> anyhow::Result<ExitCode> {
         tracing::warn!(kind = refusal.kind, "{refusal}");
     }
     warn_of(syncer.cluster());
-    if round.is_clean() {
+    if round.is_clean() && unreadable.is_none() {
         adopt::settle(syncer.dataplane(), program.adopt.is_some());
     }
-    report(&round)
+    let report = report(&round)?;
+    all_was_read(unreadable)?;
+    Ok(report)
 }
 
 /// `kube-ipvs plan`: what a sync would change, without changing it. Exit code
 /// 0 for nothing, 2 for something.
 ///
 /// # Errors
-/// When something needed is missing.
+/// When something needed is missing, or manifests could not be read: then the
+/// plan that is printed is that of the rest.
 pub fn plan(program: &Program, json: bool) -> anyhow::Result<ExitCode> {
-    let mut syncer = prepared(program)?;
+    let (mut syncer, unreadable) = prepared(program)?;
     let plan = syncer.plan()?;
     warn_of(syncer.cluster());
     if json {
@@ -306,6 +307,7 @@ pub fn plan(program: &Program, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         streams::print(&plan)?;
     }
+    all_was_read(unreadable)?;
     Ok(if plan.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -313,22 +315,30 @@ pub fn plan(program: &Program, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A syncer that has read the manifests and looked at the host.
-fn prepared(program: &Program) -> anyhow::Result<Syncer<Linux>> {
+/// A syncer that has read the manifests and looked at the host, and what could
+/// not be read.
+fn prepared(program: &Program) -> anyhow::Result<(Syncer<Linux>, Option<String>)> {
     let Source::Manifests(path) = &program.source else {
         anyhow::bail!("this needs --manifests: the API is only watched by a running daemon");
     };
     let mut manifests = Manifests::at(path);
     let reading = manifests.read()?;
-    for problem in &reading.problems {
-        tracing::warn!("{problem}");
-    }
+    reading.log_problems();
+    let unreadable = reading.unreadable();
     let mut syncer = program.syncer()?;
     syncer.look_at_host()?;
     for event in reading.events {
         syncer.event(event);
     }
-    Ok(syncer)
+    Ok((syncer, unreadable))
+}
+
+/// Manifests that could not be read are an error, after all that was safe.
+pub(crate) fn all_was_read(unreadable: Option<String>) -> anyhow::Result<()> {
+    match unreadable {
+        Some(what) => anyhow::bail!("not all manifests could be read: {what}"),
+        None => Ok(()),
+    }
 }
 
 fn warn_of(cluster: &Cluster) {

@@ -17,7 +17,7 @@ use crate::events::{Fact, Pace, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::kube::{self as api, SourceStatus};
-use crate::source::manifests::{self, Manifests, Reading};
+use crate::source::manifests::{Manifests, Reading, Watched};
 use crate::source::protected::{self, Checked, Guard, Timing};
 use crate::sync::reporter::WarningSink;
 use crate::tasks::{Task, Tasks};
@@ -135,22 +135,34 @@ fn from_manifests(
     health: &Health,
 ) -> anyhow::Result<Sources> {
     // Watched before it is read: what changes in between is seen by either.
-    let mut changes = manifests::watch(path)?;
+    let mut watched = Watched::new(path);
     let mut manifests = Manifests::at(path);
-    let first = manifests.read()?;
+    let mut reading = manifests.read()?;
     let health = health.clone();
     // Without an API server nobody deletes or taints this node.
     health.set_node(crate::health::Node::Eligible);
     let reader = tasks.spawn("manifests", async move {
-        let mut reading = first;
+        let mut said = Said::default();
         loop {
-            if !tell(reading, &events, &health).await || !changes.settled().await {
-                return;
+            let unreadable = reading.unreadable();
+            said.say(&reading);
+            health.set_reason("manifests", unreadable.clone());
+            for event in reading.events {
+                if events.send(event).await.is_err() {
+                    return;
+                }
             }
-            reading = match manifests.read() {
-                Ok(reading) => reading,
-                Err(error) => Reading::failed(format!("{error:#}")),
+            watched.look_again(unreadable.is_some()).await;
+            let read = tokio::task::spawn_blocking(move || {
+                let reading = manifests.read();
+                (manifests, reading)
+            });
+            // A reading that panics ends the task, as one that is cancelled does.
+            let Ok((back, read)) = read.await else {
+                return;
             };
+            manifests = back;
+            reading = read.unwrap_or_else(|error| Reading::failed(format!("{error:#}")));
         }
     });
     Ok(Sources {
@@ -159,16 +171,25 @@ fn from_manifests(
     })
 }
 
-/// Passes a reading on; false when nobody listens any more.
-async fn tell(reading: Reading, events: &Sender<Event>, health: &Health) -> bool {
-    for problem in &reading.problems {
-        tracing::warn!("{problem}");
-    }
-    health.set_reason("manifests", reading.unreadable());
-    for event in reading.events {
-        if events.send(event).await.is_err() {
-            return false;
+/// What was said of the manifests last: it is said again when it changes.
+#[derive(Default)]
+struct Said {
+    problems: Vec<String>,
+    others: Vec<String>,
+}
+
+impl Said {
+    fn say(&mut self, reading: &Reading) {
+        if self.problems != reading.problems {
+            reading.log_problems();
+            self.problems.clone_from(&reading.problems);
+        }
+        if self.others != reading.others {
+            reading
+                .others
+                .iter()
+                .for_each(|other| tracing::info!("{other}"));
+            self.others.clone_from(&reading.others);
         }
     }
-    true
 }

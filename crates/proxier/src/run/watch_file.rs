@@ -3,25 +3,36 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::source::manifests;
+use crate::input::file;
+use crate::source::manifests::Watched;
 
-/// Ends when the file's content is not what it was, with the reason.
-///
-/// # Errors
-/// When the file cannot be watched.
-pub(super) fn replaced(path: &Path) -> anyhow::Result<impl Future<Output = String> + use<>> {
-    let mut changes = manifests::watch(path)?;
+/// Ends when the file's content is not what it was, with the reason. One that
+/// cannot be read is no new one: the program serves on and looks again.
+pub(super) fn replaced(path: &Path) -> impl Future<Output = String> + use<> {
+    let mut watched = Watched::new(path);
     let path: PathBuf = path.to_owned();
-    let before = std::fs::read(&path).ok();
-    Ok(async move {
-        while changes.settled().await {
-            if std::fs::read(&path).ok() != before {
-                return format!("configuration file {} changed", path.display());
+    let mut before = file::read(&path, file::CONFIGURATION).ok();
+    async move {
+        let mut failure = None;
+        loop {
+            watched.look_again(failure.is_some()).await;
+            match file::read(&path, file::CONFIGURATION) {
+                Ok(text) if before.as_ref().is_some_and(|before| *before != text) => {
+                    return format!("configuration file {} changed", path.display());
+                }
+                Ok(text) => {
+                    before = Some(text);
+                    failure = None;
+                }
+                Err(error) => {
+                    let why = Some(error.to_string());
+                    if failure != why {
+                        let path = path.display();
+                        tracing::warn!("configuration file {path} cannot be read: {error}");
+                        failure = why;
+                    }
+                }
             }
         }
-        format!(
-            "configuration file {} cannot be watched any more",
-            path.display()
-        )
-    })
+    }
 }

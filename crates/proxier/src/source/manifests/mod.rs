@@ -1,18 +1,20 @@
 //! A directory of manifests as a source: read, and read again when it changes.
 
+mod documents;
+mod files;
 mod parse;
 mod watch;
 
-use std::collections::BTreeMap;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context;
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
 
-pub use parse::{Parsed, Problem, parse};
-pub use watch::{Changes, watch};
+use files::Survey;
+pub use parse::{Loss, Parsed, Problem, parse};
+pub use watch::{Changes, Watched, watch};
 
 /// The kinds a source of manifests speaks for.
 const KINDS: [Kind; 4] = [
@@ -21,13 +23,30 @@ const KINDS: [Kind; 4] = [
     Kind::ServiceCidr,
     Kind::Node,
 ];
+/// One written file is several notices (made, written, renamed): they are over
+/// when none came for this long.
+const QUIET: Duration = Duration::from_millis(50);
+/// How often files that change meanwhile are read anew.
+const ATTEMPTS: usize = 5;
+/// Files and documents that a reason names.
+const NAMED: usize = 10;
 
 /// Objects of manifests by file, and what was last told of them.
 #[derive(Debug)]
 pub struct Manifests {
     path: PathBuf,
     files: BTreeMap<PathBuf, BTreeMap<ObjectRef, Object>>,
-    told: Option<BTreeMap<ObjectRef, Object>>,
+    told: Told,
+}
+
+/// What the cluster knows.
+#[derive(Debug, Default)]
+struct Told {
+    /// Every object that is there; none for one that was never readable.
+    objects: BTreeMap<ObjectRef, Option<Object>>,
+    begun: bool,
+    /// A whole list was told once.
+    whole: bool,
 }
 
 /// What a reading brought: events for the cluster, and what was wrong.
@@ -37,24 +56,52 @@ pub struct Reading {
     pub events: Vec<Event>,
     /// One line a problem, with the file, the document and the field.
     pub problems: Vec<String>,
-    /// Files that could not be read at all.
+    /// Objects of other groups, which are none of ours.
+    pub others: Vec<String>,
+    /// What could not be read: files, documents, objects.
     unreadable: Vec<String>,
+    /// Objects that are there and cannot be read.
+    lost: BTreeSet<ObjectRef>,
+    /// There may be objects that nobody knows of.
+    incomplete: bool,
 }
 
 impl Reading {
     /// A reading that failed whole.
     pub fn failed(problem: String) -> Self {
-        Self {
-            unreadable: vec![problem.clone()],
-            problems: vec![problem],
-            ..Self::default()
+        let mut reading = Self::default();
+        reading.lose_all(problem);
+        reading
+    }
+
+    /// Logs what was wrong.
+    pub fn log_problems(&self) {
+        for problem in &self.problems {
+            tracing::warn!("{problem}");
         }
     }
 
-    /// Why this node should not count as ready: a file or directory that
-    /// cannot be read. Documents that make no sense are the owner's matter.
+    /// What could not be read, if anything: a reason not to be ready, and not
+    /// to have succeeded.
     pub fn unreadable(&self) -> Option<String> {
-        (!self.unreadable.is_empty()).then(|| self.unreadable.join("; "))
+        let more = self.unreadable.len().saturating_sub(NAMED);
+        let named = self.unreadable[..self.unreadable.len() - more].join("; ");
+        match (self.unreadable.len(), more) {
+            (0, _) => None,
+            (_, 0) => Some(named),
+            _ => Some(format!("{named}; and {more} more")),
+        }
+    }
+
+    fn lose(&mut self, what: String) {
+        self.unreadable.push(what.clone());
+        self.problems.push(what);
+    }
+
+    /// Something could not be read, and nobody knows what it held.
+    fn lose_all(&mut self, what: String) {
+        self.incomplete = true;
+        self.lose(what);
     }
 }
 
@@ -65,69 +112,96 @@ impl Manifests {
         Self {
             path: path.to_owned(),
             files: BTreeMap::new(),
-            told: None,
+            told: Told::default(),
         }
     }
 
     /// Reads all files. What a file held when it was last good is kept when it
-    /// cannot be read or parsed now; what a removed file held is gone.
+    /// cannot be read or parsed now, and while anything is unreadable nothing
+    /// is taken for gone.
     ///
     /// # Errors
     /// On the first reading, when the path itself cannot be read. Later this
     /// is a problem like any other and everything is kept.
     pub fn read(&mut self) -> anyhow::Result<Reading> {
-        let mut reading = Reading::default();
-        match list(&self.path) {
-            Ok(paths) => self.read_files(&paths, &mut reading),
-            Err(error) if self.told.is_none() => return Err(error),
-            Err(error) => {
-                reading = Reading::failed(format!("{error:#}; what was read before is kept"));
+        let mut reading = match self.read_whole() {
+            Ok((files, reading)) => {
+                self.files = files;
+                reading
             }
-        }
-        reading.events = self.changes(&mut reading.problems);
+            Err(error) if !self.told.begun => return Err(error),
+            Err(error) => Reading::failed(format!("{error:#}; what was read before is kept")),
+        };
+        reading.events = self.changes(&mut reading);
         Ok(reading)
     }
 
-    fn read_files(&mut self, paths: &[PathBuf], reading: &mut Reading) {
-        self.files.retain(|path, _| paths.contains(path));
-        for path in paths {
-            let before = self.files.remove(path).unwrap_or_default();
-            let after = match text_of(path) {
-                Ok(text) => merge(before, parse(&text), path, &mut reading.problems),
+    /// Reads until nothing changed meanwhile: a file that is renamed between
+    /// two looks would else be in neither.
+    fn read_whole(&self) -> anyhow::Result<(Files, Reading)> {
+        let mut attempts = 1;
+        loop {
+            let survey = Survey::of(&self.path)?;
+            let (files, mut reading) = self.read_files(&survey);
+            if survey.still_holds(&self.path) {
+                return Ok((files, reading));
+            }
+            if attempts == ATTEMPTS {
+                let path = self.path.display();
+                reading.lose_all(format!("{path} changes faster than it can be read"));
+                return Ok((files, reading));
+            }
+            attempts += 1;
+        }
+    }
+
+    fn read_files(&self, survey: &Survey) -> (Files, Reading) {
+        let mut reading = Reading::default();
+        let mut files = Files::new();
+        for path in survey.paths() {
+            let before = self.files.get(path);
+            let objects = match files::text(path) {
+                Ok(text) => merge(before, parse(&text), path, &mut reading),
                 Err(error) => {
-                    let kept = if before.is_empty() {
+                    let note = if before.is_none_or(BTreeMap::is_empty) {
                         ""
                     } else {
                         "; what it held is kept"
                     };
-                    reading.problems.push(format!("{error:#}{kept}"));
-                    reading.unreadable.push(format!("{error:#}{kept}"));
-                    before
+                    reading.lose_all(format!("{error:#}{note}"));
+                    before.cloned().unwrap_or_default()
                 }
             };
-            self.files.insert(path.clone(), after);
+            files.insert(path.to_owned(), objects);
         }
+        (files, reading)
     }
 
-    fn changes(&mut self, problems: &mut Vec<String>) -> Vec<Event> {
-        let now = self.merged(problems);
-        let mut events = Vec::new();
-        match &self.told {
-            None => {
-                events.extend(KINDS.map(Event::ListStarted));
-                events.extend(now.values().cloned().map(Event::Upsert));
-                events.extend(KINDS.map(Event::ListCompleted));
-            }
-            Some(told) => {
-                let changed = now
-                    .iter()
-                    .filter(|(at, object)| told.get(at) != Some(object));
-                events.extend(changed.map(|(_, object)| Event::Upsert(object.clone())));
-                let gone = told.keys().filter(|at| !now.contains_key(at));
-                events.extend(gone.cloned().map(Event::Delete));
+    fn changes(&mut self, reading: &mut Reading) -> Vec<Event> {
+        let mut now: BTreeMap<_, _> = self
+            .merged(&mut reading.problems)
+            .into_iter()
+            .map(|(at, object)| (at, Some(object)))
+            .collect();
+        for at in &reading.lost {
+            let known = self.told.objects.get(at).cloned().flatten();
+            now.entry(at.clone()).or_insert(known);
+        }
+        if reading.incomplete {
+            for (at, object) in &self.told.objects {
+                now.entry(at.clone()).or_insert_with(|| object.clone());
             }
         }
-        self.told = Some(now);
+        let events = if self.told.whole || (self.told.begun && reading.incomplete) {
+            self.told.differences(&now)
+        } else {
+            list(&now, reading.incomplete)
+        };
+        self.told = Told {
+            objects: now,
+            begun: true,
+            whole: self.told.whole || !reading.incomplete,
+        };
         events
     }
 
@@ -154,83 +228,87 @@ impl Manifests {
     }
 }
 
+type Files = BTreeMap<PathBuf, BTreeMap<ObjectRef, Object>>;
+
+impl Told {
+    fn differences(&self, now: &BTreeMap<ObjectRef, Option<Object>>) -> Vec<Event> {
+        let changed = now
+            .iter()
+            .filter(|(at, object)| self.objects.get(at) != Some(object))
+            .map(|(at, object)| event(at, object.as_ref()));
+        let gone = self.objects.keys().filter(|at| !now.contains_key(at));
+        changed.chain(gone.cloned().map(Event::Delete)).collect()
+    }
+}
+
+/// All there is, as a list.
+fn list(now: &BTreeMap<ObjectRef, Option<Object>>, incomplete: bool) -> Vec<Event> {
+    let end = if incomplete {
+        Event::ListIncomplete
+    } else {
+        Event::ListCompleted
+    };
+    let objects = now.iter().map(|(at, object)| event(at, object.as_ref()));
+    let begun = KINDS.into_iter().map(Event::ListStarted);
+    begun.chain(objects).chain(KINDS.map(end)).collect()
+}
+
+fn event(at: &ObjectRef, object: Option<&Object>) -> Event {
+    match object {
+        Some(object) => Event::Upsert(object.clone()),
+        None => Event::Unreadable(at.clone()),
+    }
+}
+
+/// What a file holds now: what could be read of it, and of the rest what was
+/// there before.
 fn merge(
-    before: BTreeMap<ObjectRef, Object>,
+    before: Option<&BTreeMap<ObjectRef, Object>>,
     parsed: Parsed,
     path: &Path,
-    problems: &mut Vec<String>,
+    reading: &mut Reading,
 ) -> BTreeMap<ObjectRef, Object> {
+    let file = path.display();
     let mut after: BTreeMap<ObjectRef, Object> = BTreeMap::new();
     for object in parsed.objects {
         let at = object.reference();
         if after.insert(at.clone(), object).is_some() {
-            problems.push(format!(
-                "{}: {at} appears twice, the last one is used",
-                path.display()
-            ));
+            let problem = format!("{file}: {at} appears twice, the last one is used");
+            reading.problems.push(problem);
         }
     }
-    let broken = |at: &ObjectRef| {
-        parsed
-            .problems
-            .iter()
-            .any(|problem| problem.object.as_ref() == Some(at))
-    };
-    let kept: Vec<_> = before
+    let truncated = parsed.problems.iter().any(|x| x.loss == Loss::Unknown);
+    let lost = parsed.problems.iter().filter_map(|x| match &x.loss {
+        Loss::Object(at) => Some(at),
+        _ => None,
+    });
+    let lost: BTreeSet<_> = lost.collect();
+    let kept: BTreeMap<_, _> = before
         .into_iter()
-        .filter(|(at, _)| !after.contains_key(at) && (parsed.truncated || broken(at)))
+        .flatten()
+        .filter(|(at, _)| !after.contains_key(at) && (truncated || lost.contains(at)))
+        .map(|(at, object)| (at.clone(), object.clone()))
         .collect();
-    for problem in &parsed.problems {
-        let note = if kept.is_empty() {
-            ""
-        } else {
-            "; what it held when it was last good is kept"
-        };
-        problems.push(format!("{}: {problem}{note}", path.display()));
+    let note = if kept.is_empty() {
+        ""
+    } else {
+        "; what it held when it was last good is kept"
+    };
+    let others = parsed.others.iter().map(|other| format!("{file}: {other}"));
+    reading.others.extend(others);
+    for problem in parsed.problems {
+        let line = format!("{file}: {problem}{note}");
+        match problem.loss {
+            Loss::Nothing => reading.problems.push(line),
+            Loss::Object(at) => {
+                reading.lose(line);
+                reading.lost.insert(at);
+            }
+            Loss::Unknown => reading.lose_all(line),
+        }
     }
     after.extend(kept);
     after
-}
-
-/// The files of a path, in order of their names.
-fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if path == Path::new("-") {
-        return Ok(vec![path.to_owned()]);
-    }
-    let reading = || format!("read manifests {}", path.display());
-    if !std::fs::metadata(path).with_context(reading)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(reading)? {
-        let entry = entry.with_context(reading)?.path();
-        if is_manifest(&entry) {
-            paths.push(entry);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// `*.yaml`, `*.yml` and `*.json`, hidden files excepted (editors and ConfigMap
-/// mounts keep theirs there).
-fn is_manifest(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
-}
-
-fn text_of(path: &Path) -> anyhow::Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("read manifests from standard input")?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(path).with_context(|| format!("read manifest {}", path.display()))
 }
 
 #[cfg(test)]

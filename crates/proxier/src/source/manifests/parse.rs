@@ -1,11 +1,14 @@
-//! Manifest text to objects: YAML streams, JSON, and `List` objects as
-//! `kubectl get -o yaml` prints them.
+//! Manifest text to objects: group, kind and namespace as `kubectl` takes them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kube_ipvs_core::event::{Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
 use serde_json::Value;
+
+use super::documents::{self, Content};
+use crate::input::shown;
 
 /// Something in a manifest that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +17,19 @@ pub struct Problem {
     pub document: usize,
     /// What was wrong, with the field's name.
     pub message: String,
-    /// The object that it is about, as far as that could be read: what was good of it is kept.
-    pub object: Option<ObjectRef>,
+    /// What is not known for it.
+    pub loss: Loss,
+}
+
+/// What could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing of ours.
+    Nothing,
+    /// This object.
+    Object(ObjectRef),
+    /// Nobody knows what, nor how much.
+    Unknown,
 }
 
 impl fmt::Display for Problem {
@@ -34,138 +48,186 @@ pub struct Parsed {
     pub objects: Vec<Object>,
     /// What could not be used.
     pub problems: Vec<Problem>,
-    /// The text is not YAML from some point on: what follows is unknown.
-    pub truncated: bool,
+    /// Objects of other groups that are called like ours: nobody's mistake.
+    pub others: BTreeSet<String>,
+    /// Kinds that are not known, by document.
+    unknown: BTreeSet<(usize, String)>,
 }
 
-/// Parses a YAML stream or JSON text. Never fails: what is wrong is a problem
-/// with the number of its document, and the rest is used.
+/// Whether a kind is that of a list that may hold some of ours.
+fn is_list(kind: &str) -> bool {
+    let of = kind.strip_suffix("List");
+    of.is_some_and(|of| of.is_empty() || known(of).is_some())
+}
+
+/// Parses YAML or JSON. Never fails: what is wrong is a problem with the
+/// number of its document, and the rest is used.
 pub fn parse(text: &str) -> Parsed {
     let mut parsed = Parsed::default();
-    for (number, document) in split(text) {
-        match serde_saphyr::from_str::<Value>(&document) {
-            Ok(value) => take(value, number, &mut parsed),
-            Err(error) => {
-                parsed.truncated = true;
-                parsed.problems.push(Problem {
-                    document: number,
-                    message: format!(
-                        "not YAML: {}",
-                        one_line(&error.without_snippet().to_string())
-                    ),
-                    object: None,
-                });
-            }
-        }
+    if text.trim().is_empty() {
+        // Somebody who means nothing removes the file; somebody who writes it
+        // empties it first.
+        parsed.lost(0, "is empty".to_owned(), Loss::Unknown);
     }
+    documents::read(text, |document| {
+        let number = document.number;
+        match document.content {
+            Ok(Content::Tree(tree)) => parsed.tree(tree, number),
+            Ok(Content::List {
+                api_version,
+                kind,
+                items,
+            }) if is_list(&kind) => {
+                for item in items {
+                    match item {
+                        Ok(item) => parsed.item(item, &api_version, &kind, number),
+                        Err(error) => parsed.lost(number, error, Loss::Unknown),
+                    }
+                }
+            }
+            Ok(Content::List { kind, .. }) => parsed.unknown_kind(&kind, number),
+            Err(error) => parsed.lost(number, error, Loss::Unknown),
+        }
+    });
     parsed
 }
 
-/// Cuts a stream at its `---` lines, so that one broken document does not take
-/// the others with it. Line numbers in errors count from the document's start.
-fn split(text: &str) -> Vec<(usize, String)> {
-    let mut documents = vec![String::new()];
-    for line in text.lines() {
-        if line == "---" || line.starts_with("--- ") {
-            documents.push(String::new());
-        } else if line != "..." {
-            let document = documents.last_mut().expect("starts with one");
-            document.push_str(line);
-            document.push('\n');
+impl Parsed {
+    fn lost(&mut self, document: usize, message: String, loss: Loss) {
+        self.problems.push(Problem {
+            document,
+            message,
+            loss,
+        });
+    }
+
+    /// Said once a document: a listing may have thousands of them.
+    fn unknown_kind(&mut self, kind: &str, number: usize) {
+        let kind = shown(kind);
+        let message = format!(
+            "kind {kind} is not known; used are Service, EndpointSlice, ServiceCIDR, Node and lists of them"
+        );
+        if self.unknown.insert((number, kind)) {
+            self.lost(number, message, Loss::Nothing);
         }
     }
-    documents
-        .into_iter()
-        .filter(|document| has_content(document))
-        .enumerate()
-        .map(|(index, document)| (index + 1, document))
-        .collect()
-}
 
-fn has_content(document: &str) -> bool {
-    document.lines().any(|line| {
-        let line = line.trim_start();
-        !line.is_empty() && !line.starts_with('#') && !line.starts_with('%')
-    })
-}
-
-fn take(value: Value, number: usize, parsed: &mut Parsed) {
-    if value.is_null() {
-        return;
+    /// An object, or a list of some.
+    fn tree(&mut self, mut tree: Value, number: usize) {
+        if tree.is_null() {
+            return;
+        }
+        let kind = text(&tree, "/kind").unwrap_or_default().to_owned();
+        let api_version = text(&tree, "/apiVersion").unwrap_or_default().to_owned();
+        match tree.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) if is_list(&kind) => {
+                for item in items {
+                    self.item(item, &api_version, &kind, number);
+                }
+            }
+            // As Go writes a list of nothing.
+            Some(Value::Null) if is_list(&kind) => {}
+            _ => self.object(tree, &api_version, &kind, number),
+        }
     }
-    let kind = value
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    match value.get("items") {
-        Some(Value::Array(items)) if kind.ends_with("List") => {
-            let item_kind = kind.strip_suffix("List").unwrap_or_default();
-            for item in items {
-                take(with_kind(item.clone(), item_kind), number, parsed);
+
+    /// Items of a `ServiceList` carry neither kind nor version of their own,
+    /// those of a `List` do.
+    fn item(&mut self, mut item: Value, api_version: &str, kind: &str, number: usize) {
+        let of_item = kind.strip_suffix("List").unwrap_or_default();
+        if let Value::Object(map) = &mut item
+            && !of_item.is_empty()
+        {
+            map.entry("kind").or_insert_with(|| of_item.into());
+            map.entry("apiVersion")
+                .or_insert_with(|| api_version.into());
+        }
+        self.tree(item, number);
+    }
+
+    fn object(&mut self, mut tree: Value, api_version: &str, kind: &str, number: usize) {
+        if kind.is_empty() {
+            return self.lost(number, "field kind is missing".to_owned(), Loss::Unknown);
+        }
+        let Some(known) = known(kind) else {
+            return self.unknown_kind(kind, number);
+        };
+        if !api_version.is_empty() && group(api_version) != group(versions(known)[0]) {
+            let (kind, api_version) = (known.to_string(), shown(api_version));
+            _ = self.others.insert(format!(
+                "document {number}: {kind} of {api_version} is none of Kubernetes' own, and ignored"
+            ));
+            return;
+        }
+        settle_namespace(&mut tree, known);
+        let Some(name) = text(&tree, "/metadata/name").filter(|name| !name.is_empty()) else {
+            let message = format!("{kind}: field metadata.name is missing");
+            return self.lost(number, message, Loss::Unknown);
+        };
+        let at = ObjectRef {
+            kind: known,
+            namespace: text(&tree, "/metadata/namespace")
+                .unwrap_or_default()
+                .to_owned(),
+            name: name.to_owned(),
+        };
+        match decode(known, api_version, tree, &at) {
+            Ok(object) => self.objects.push(object),
+            Err(message) => self.lost(number, message, Loss::Object(at)),
+        }
+    }
+}
+
+fn decode(kind: Kind, api_version: &str, tree: Value, at: &ObjectRef) -> Result<Object, String> {
+    let allowed = versions(kind);
+    if !allowed.contains(&api_version) {
+        let wrong = if api_version.is_empty() {
+            "is missing".to_owned()
+        } else {
+            format!("{} is not read", shown(api_version))
+        };
+        let allowed = allowed.join(" or ");
+        return Err(format!("{at}: apiVersion {wrong}; it must be {allowed}"));
+    }
+    Object::decode(kind, tree).map_err(|error| shown(&error.to_string()))
+}
+
+/// What has no namespace is in `default`, as for `kubectl apply`.
+fn settle_namespace(tree: &mut Value, kind: Kind) {
+    let Some(Value::Object(metadata)) = tree.get_mut("metadata") else {
+        return;
+    };
+    match kind {
+        Kind::Node | Kind::ServiceCidr => _ = metadata.remove("namespace"),
+        Kind::Service | Kind::EndpointSlice => {
+            let namespace = metadata.entry("namespace").or_insert(Value::Null);
+            if namespace.is_null() || namespace == "" {
+                *namespace = "default".into();
             }
         }
-        _ => match decode(&kind, value.clone()) {
-            Ok(object) => parsed.objects.push(object),
-            Err(message) => parsed.problems.push(Problem {
-                document: number,
-                message,
-                object: reference(&kind, &value),
-            }),
-        },
     }
-}
-
-/// Items of a `ServiceList` carry no kind of their own.
-fn with_kind(mut item: Value, kind: &str) -> Value {
-    if let Value::Object(map) = &mut item
-        && !kind.is_empty()
-    {
-        map.entry("kind").or_insert_with(|| kind.into());
-    }
-    item
-}
-
-fn decode(kind: &str, value: Value) -> Result<Object, String> {
-    if kind.is_empty() {
-        return Err("field kind is missing".to_owned());
-    }
-    let Some(known) = known(kind) else {
-        return Err(format!(
-            "kind {kind} is not known; used are Service, EndpointSlice, ServiceCIDR, Node and lists of them"
-        ));
-    };
-    if text(&value, "/metadata/name").is_none_or(str::is_empty) {
-        return Err(format!("{kind}: field metadata.name is missing"));
-    }
-    Object::decode(known, value).map_err(|error| error.to_string())
 }
 
 fn known(kind: &str) -> Option<Kind> {
-    [
-        Kind::Service,
-        Kind::EndpointSlice,
-        Kind::ServiceCidr,
-        Kind::Node,
-    ]
-    .into_iter()
-    .find(|known| known.to_string() == kind)
+    super::KINDS
+        .into_iter()
+        .find(|known| known.to_string() == kind)
 }
 
-fn reference(kind: &str, value: &Value) -> Option<ObjectRef> {
-    Some(ObjectRef {
-        kind: known(kind)?,
-        namespace: text(value, "/metadata/namespace")
-            .unwrap_or_default()
-            .to_owned(),
-        name: text(value, "/metadata/name")?.to_owned(),
-    })
+/// The versions that are read, all of one group.
+fn versions(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Service | Kind::Node => &["v1"],
+        Kind::EndpointSlice => &["discovery.k8s.io/v1"],
+        Kind::ServiceCidr => &["networking.k8s.io/v1", "networking.k8s.io/v1beta1"],
+    }
+}
+
+/// `discovery.k8s.io` of `discovery.k8s.io/v1`; nothing of `v1`.
+fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 fn text<'a>(value: &'a Value, at: &str) -> Option<&'a str> {
     value.pointer(at)?.as_str()
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

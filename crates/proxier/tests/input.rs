@@ -1,0 +1,181 @@
+//! What the program makes of input that it cannot read, from the command line.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const WEB: &str = "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.0.41, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.244.1.1]}]
+ports: [{name: http, port: 8080}]
+";
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn compile(path: &Path, more: &[&str]) -> Output {
+    let mut command = program(&["compile", "--hostname-override", "n1", "--node-addresses"]);
+    command
+        .arg("192.0.2.11")
+        .arg("--manifests")
+        .arg(path)
+        .args(more);
+    command.output().expect("run it")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn file(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, content).expect("write");
+    path
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_with_its_place_and_no_state() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    let fifo = at.join("fifo.yaml");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let dangling = at.join("dangling.yaml");
+    std::os::unix::fs::symlink(at.join("nothing"), &dangling).expect("a link");
+    let endless = at.join("endless.yaml");
+    std::os::unix::fs::symlink("/dev/zero", &endless).expect("a link");
+    let broken = format!("{WEB}---\nkind: [broken\n");
+    let typed = WEB.replace("port: 80}", "port: http}");
+    for (path, place) in [
+        (fifo, "fifo.yaml: a FIFO, not a regular file"),
+        (dangling, "No such file"),
+        (endless, "endless.yaml: a device, not a regular file"),
+        (file(at, "empty.yaml", ""), "empty.yaml: is empty"),
+        (file(at, "a.yaml", broken), "a.yaml: document 3: not YAML: "),
+        (
+            file(at, "b.yaml", typed),
+            "b.yaml: document 1: decode Service default/web: spec.ports[0].port",
+        ),
+        (
+            file(at, "c.yaml", b"\xff\xfe"),
+            "c.yaml: not UTF-8 text: byte 0 is wrong",
+        ),
+        (at.join("nothing"), "No such file"),
+    ] {
+        let output = compile(&path, &[]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{place}: {error}");
+        assert!(error.contains(place), "{place}: {error}");
+        assert_eq!(text(&output.stdout), "", "{place}");
+    }
+}
+
+#[test]
+fn standard_input_may_be_a_pipe_and_must_end() {
+    let mut child = program(&["compile", "--manifests", "-", "--hostname-override", "n1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run it");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(WEB.as_bytes()).expect("write");
+    drop(stdin);
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("10.96.0.41:80/TCP"));
+}
+
+#[test]
+fn objects_of_other_groups_change_nothing() {
+    let others = "---
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {template: {spec: {containers: []}}}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n1, labels: {topology.kubernetes.io/zone: zone-a}}
+status: {addresses: [{type: InternalIP, address: 192.0.2.11}]}
+---
+apiVersion: longhorn.io/v1beta2
+kind: Node
+metadata: {name: n1, namespace: longhorn-system}
+spec: {allowScheduling: true}
+";
+    let directory = tempfile::tempdir().expect("a directory");
+    let alone = compile(&file(directory.path(), "a.yaml", WEB), &[]);
+    let beside = compile(
+        &file(directory.path(), "b.yaml", WEB.to_owned() + others),
+        &[],
+    );
+    assert_eq!(beside.status.code(), Some(0), "{}", text(&beside.stderr));
+    assert!(text(&alone.stdout).contains("-> 10.244.1.1:8080 weight 1"));
+    assert_eq!(text(&beside.stdout), text(&alone.stdout));
+}
+
+#[test]
+fn a_file_of_settings_may_be_all_comments_and_must_be_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let manifests = file(directory.path(), "a.yaml", WEB);
+    let config = format!(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nconntrack:\n{}ipvs:\n{}  scheduler: lc\n",
+        "  # min: 131072\n".repeat(200),
+        "# excludeCIDRs: []\n".repeat(200),
+    );
+    let path = file(directory.path(), "config", config);
+    let output = compile(&manifests, &["--config", path.to_str().expect("a name")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("10.96.0.41:80/TCP lc"),
+        "{}",
+        text(&output.stdout)
+    );
+
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for (path, reason) in [
+        (fifo.as_path(), "a FIFO, not a regular file"),
+        (Path::new("/dev/zero"), "a device, not a regular file"),
+        (directory.path(), "a directory, not a regular file"),
+    ] {
+        let output = compile(&manifests, &["--config", path.to_str().expect("a name")]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_of_plan_is_no_change() {
+    let code = |arguments: &[&str]| {
+        let output = program(arguments).output().expect("run it");
+        output.status.code().expect("it ended by itself")
+    };
+    assert_eq!(code(&["plan", "--bogus"]), 64);
+    assert_eq!(code(&["plan", "-o", "xml"]), 64);
+    assert_eq!(code(&["plan", "--help"]), 0);
+    assert_eq!(code(&["run", "--bogus"]), 2);
+    assert_eq!(code(&["compile", "--bogus"]), 2);
+    assert_eq!(code(&["--bogus"]), 2);
+    assert_eq!(
+        code(&[
+            "plan",
+            "--manifests",
+            "/nowhere",
+            "--hostname-override",
+            "n"
+        ]),
+        1
+    );
+}
