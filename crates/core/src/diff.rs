@@ -380,7 +380,7 @@ fn left(ops: Vec<Op>, refused: &Refused) -> Vec<Op> {
 }
 
 /// Where a real server stands in the order of its virtual server on this node.
-fn place(seed: u64, real: &RealServerKey) -> u64 {
+pub(crate) fn place(seed: u64, real: &RealServerKey) -> u64 {
     // The seed must reach every bit, or nodes would only differ by a rotation.
     let mixed = crate::seed(&real.to_string()) ^ seed;
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

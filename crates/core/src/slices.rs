@@ -15,7 +15,7 @@ use crate::warnings::Warnings;
 pub(crate) struct Slice {
     /// Family of all its endpoints.
     pub(crate) family: Family,
-    /// Ports all endpoints have.
+    /// Ports all endpoints have, by name and protocol.
     pub(crate) ports: Box<[SlicePort]>,
     /// Endpoints.
     pub(crate) endpoints: Box<[Endpoint]>,
@@ -24,6 +24,15 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// The numbers of a port. Costs little where there are many ports.
+    pub(crate) fn numbers(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = u16> {
+        let wanted = (name, protocol);
+        let first = self.ports.partition_point(|port| port.key() < wanted);
+        let same = self.ports[first..].iter();
+        same.take_while(move |port| port.key() == wanted)
+            .map(|port| port.port)
+    }
+
     fn empty(warnings: Vec<Warning>) -> Self {
         Self {
             family: Family::V4,
@@ -40,6 +49,12 @@ pub(crate) struct SlicePort {
     pub(crate) name: Arc<str>,
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
+}
+
+impl SlicePort {
+    fn key(&self) -> (&str, Protocol) {
+        (&self.name, self.protocol)
+    }
 }
 
 /// An endpoint as seen from this node.
@@ -108,12 +123,13 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
             return Slice::empty(warnings.finish());
         }
     };
-    let ports = slice
+    let mut ports: Vec<SlicePort> = slice
         .ports
         .iter()
         .filter_map(|port| read_port(port, names).map_err(|m| warnings.add(m)).ok())
         .flatten()
         .collect();
+    ports.sort_by(|one, other| one.key().cmp(&other.key()));
     let endpoints = slice
         .endpoints
         .iter()
@@ -127,7 +143,7 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         .collect();
     Slice {
         family,
-        ports,
+        ports: ports.into(),
         endpoints,
         warnings: warnings.finish().into(),
     }

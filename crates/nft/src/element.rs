@@ -247,7 +247,7 @@ fn expected(shape: Shape) -> &'static str {
         Shape::Mark => "a front and its mark: 10.96.0.10 . tcp . 80 : 0x00000123",
         Shape::Network => "a network: 10.96.0.0/16",
         Shape::Source => {
-            "ports and a network: 10.96.0.10 . tcp . 80 . 192.0.2.0/24, or 80-90 for the port"
+            "a front and a network: 10.96.0.10 . tcp . 80 . 192.0.2.0/24, or 80-90 for the port"
         }
     }
 }

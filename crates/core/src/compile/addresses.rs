@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::bounds::ADDRESSES;
 use super::{FrontKind, Surroundings, Warnings, Withheld};
 use crate::k8s::{LoadBalancerIngress, Service};
 use crate::names::ServiceName;
@@ -81,7 +82,7 @@ pub(super) fn read(
     if families.is_empty() {
         return Addresses::default();
     }
-    for ingress in &service.status.load_balancer.ingress {
+    for ingress in service.status.load_balancer.ingress.iter().take(ADDRESSES) {
         let Some(text) = ingress.ip.as_deref().filter(|ip| !ip.is_empty()) else {
             continue;
         };
@@ -93,7 +94,7 @@ pub(super) fn read(
             );
         }
     }
-    for text in &spec.external_ips {
+    for text in spec.external_ips.iter().take(ADDRESSES) {
         reader.read("externalIPs", text, FrontKind::ExternalIp);
     }
     reader.only(&families);

@@ -15,6 +15,8 @@ use crate::state::{Family, Front, Protocol, RealServer, RealServerKey};
 pub(super) struct Choice {
     pub(super) cluster: Servers,
     pub(super) local: Servers,
+    /// Whether there are endpoints that were not looked at.
+    pub(super) more: bool,
 }
 
 /// Real servers that get new connections, and some that only keep theirs.
@@ -40,9 +42,10 @@ impl Choice {
         family: Family,
         slices: impl Iterator<Item = &'s Slice>,
         skipped: &BTreeSet<IpAddr>,
+        looks: usize,
         zone: Option<&str>,
     ) -> Self {
-        let all = gather(port, family, slices, skipped);
+        let (all, more) = gather(port, family, slices, skipped, looks);
         let all = all.into_iter();
         let (ready, rest): (Vec<Found<'_>>, Vec<_>) = all.partition(|(_, e)| e.ready);
         let leaving: Vec<_> = rest
@@ -57,6 +60,7 @@ impl Choice {
         Self {
             local: servers(here(&ready), here(&leaving)),
             cluster: servers(near, leaving),
+            more,
         }
     }
 
@@ -105,6 +109,11 @@ impl Servers {
         self.chosen.is_empty()
     }
 
+    /// How many take new connections.
+    pub(super) fn len(&self) -> usize {
+        self.chosen.len()
+    }
+
     /// Whether the same ones answer.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.chosen == other.chosen && self.draining == other.draining
@@ -125,22 +134,19 @@ impl Servers {
 
 /// The endpoints that have this port, each address and port once. Of
 /// duplicates in several slices the liveliest counts: while an endpoint moves
-/// between slices one of them is stale.
+/// between slices one of them is stale. Looks at so many, and says whether there
+/// are more.
 fn gather<'s>(
     port: &Port,
     family: Family,
     slices: impl Iterator<Item = &'s Slice>,
     skipped: &BTreeSet<IpAddr>,
-) -> BTreeMap<RealServerKey, &'s Endpoint> {
+    mut looks: usize,
+) -> (BTreeMap<RealServerKey, &'s Endpoint>, bool) {
     let mut found: BTreeMap<RealServerKey, &Endpoint> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.family == family) {
-        let numbers = slice
-            .ports
-            .iter()
-            .filter(|p| p.name == port.name && p.protocol == port.protocol)
-            .map(|p| p.port);
-        for number in numbers {
-            let endpoints = slice.endpoints.iter();
+        for number in slice.numbers(&port.name, port.protocol) {
+            let endpoints = slice.endpoints.iter().take(looks);
             for endpoint in endpoints.filter(|e| !skipped.contains(&e.address)) {
                 let key = RealServerKey {
                     address: endpoint.address,
@@ -151,9 +157,13 @@ fn gather<'s>(
                     *known = endpoint;
                 }
             }
+            let Some(left) = looks.checked_sub(slice.endpoints.len()) else {
+                return (found, true);
+            };
+            looks = left;
         }
     }
-    found
+    (found, false)
 }
 
 fn liveliness(endpoint: &Endpoint) -> (bool, bool, bool) {

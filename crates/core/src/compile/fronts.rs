@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::addresses::Address;
+use super::bounds::{Bounds, FRONTS, REAL_SERVERS};
 use super::endpoints::{self, Choice};
 use super::marks::{Marks, Urn};
 use super::policy::{self, Treatment};
@@ -28,6 +29,11 @@ pub(super) struct Compiler<'a> {
     urn: Urn<'a>,
     /// Ports of this host that were warned of.
     told: BTreeSet<(Protocol, u16)>,
+    bounds: Bounds,
+    /// Fronts that are no NodePorts.
+    own: usize,
+    /// Ports that are not served at all their addresses.
+    beyond: usize,
     pub(super) warnings: Warnings,
 }
 
@@ -35,12 +41,16 @@ impl<'a> Compiler<'a> {
     pub(super) fn new(
         name: &'a ServiceName,
         shape: Shape,
+        bounds: Bounds,
         around: &'a Surroundings<'a>,
         warnings: Warnings,
         taken: &'a dyn Fn(u32, Family) -> bool,
     ) -> Self {
         Self {
             urn: Urn::new(taken),
+            bounds,
+            own: 0,
+            beyond: 0,
             name,
             shape,
             around,
@@ -62,7 +72,13 @@ impl<'a> Compiler<'a> {
         if addresses.is_empty() {
             return;
         }
-        let choice = Choice::of(port, family, slices, &self.shape.skipped, self.around.zone);
+        if self.own >= FRONTS && port.node_port.is_none() {
+            self.beyond += 1;
+            return;
+        }
+        let (looks, skipped) = (self.bounds.endpoints, &self.shape.skipped);
+        let choice = Choice::of(port, family, slices, skipped, looks, self.around.zone);
+        self.tell_of_shares(port, &choice);
         self.hairpin(&choice);
         let node_ports = self.around.node_ports.iter().copied();
         let node_ports = node_ports.filter(|address| Family::of(*address) == family);
@@ -84,7 +100,16 @@ impl<'a> Compiler<'a> {
         // The same marks for all fronts of the port: behind them are the same endpoints.
         let marks = Marks::of(self.name, port, family, self.around, &mut self.urn);
         let mut given = BTreeSet::new();
+        let mut beyond = false;
         for (address, number) in fronts {
+            // The host decides at how many addresses a NodePort is.
+            if address.kind != FrontKind::NodePort {
+                if self.own >= FRONTS {
+                    beyond = true;
+                    continue;
+                }
+                self.own += 1;
+            }
             let front = Front {
                 address: address.address,
                 port: number,
@@ -92,6 +117,7 @@ impl<'a> Compiler<'a> {
             };
             given.extend(self.front(port, front, &address, &choice, &marks));
         }
+        self.beyond += usize::from(beyond);
         for (set, mark) in given {
             let claims = marks.claims(mark);
             self.out
@@ -232,7 +258,31 @@ impl<'a> Compiler<'a> {
                 timeout,
                 prefix: servers.family.host_prefix(),
             }),
-            real_servers: servers.weighted(tuning),
+            real_servers: {
+                let mut all = servers.weighted(tuning);
+                self.bounds.keep(&mut all);
+                all
+            },
+        }
+    }
+
+    /// Says where not every endpoint is served.
+    fn tell_of_shares(&mut self, port: &Port, choice: &Choice) {
+        let (count, most) = (choice.cluster.len(), self.bounds.real_servers);
+        if count > most {
+            self.warnings.add(format!(
+                "port {}: of {count} endpoints each node serves {most}, the port's share of \
+                 {REAL_SERVERS} real servers of a Service",
+                Quoted(&port.name)
+            ));
+        }
+        if choice.more {
+            self.warnings.add(format!(
+                "port {}: of its endpoints the first {} are looked at, the more the fewer ports \
+                 the Service has",
+                Quoted(&port.name),
+                self.bounds.endpoints
+            ));
         }
     }
 
@@ -284,6 +334,13 @@ impl<'a> Compiler<'a> {
     }
 
     pub(super) fn finish(mut self) -> Compiled {
+        if self.beyond > 0 {
+            self.warnings.add(format!(
+                "spec.ports: the first {FRONTS} pairs of port and address are served; {} ports are \
+                 not, or not at all addresses",
+                self.beyond
+            ));
+        }
         self.out.warnings = self.warnings;
         self.out.ranges = self.shape.ranges;
         self.out.withheld = self.shape.addresses.withheld;

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod annotations;
+mod bounds;
 mod endpoints;
 mod fronts;
 mod marks;
@@ -36,6 +37,7 @@ pub use self::withheld::Withheld;
 
 use self::addresses::Addresses;
 use self::annotations::Tuning;
+use self::bounds::Bounds;
 use self::fronts::Compiler;
 
 /// How a front came to a Service.
@@ -215,11 +217,14 @@ pub(crate) fn compile<'a>(
     if !is_ours(service, around.options) {
         return Compiled::default();
     }
+    bounds::too_long(service, &mut warnings);
     let shape = Shape::read(name, service, around, &mut warnings);
     let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
     let shape = Shape { skipped, ..shape };
-    let mut compiler = Compiler::new(name, shape, around, warnings, taken);
-    for port in &ports::read(service, &mut compiler.warnings) {
+    let ports = ports::read(service, &mut warnings);
+    let bounds = Bounds::of(&ports, &shape, around);
+    let mut compiler = Compiler::new(name, shape, bounds, around, warnings, taken);
+    for port in &ports {
         for &family in &around.options.families {
             compiler.port(port, family, slices.clone());
         }

@@ -307,3 +307,124 @@ fn what_others_restrict_at_an_address_counts_against_nobody_who_has_few() {
     assert!(told.iter().all(|w| w.object == "Service default/two"));
     assert_eq!(told.len(), 1);
 }
+
+fn with_ports(ports: usize, endpoints: usize) -> (Cluster, Service) {
+    let service = (0..ports).fold(bare("web", &["10.96.0.1"]), |s, n| {
+        s.port(&format!("p{n}"), "TCP", 1 + n as i64)
+    });
+    let mut slice = slice(&service, []);
+    slice.endpoints = (0..endpoints)
+        .map(|n| ep(&format!("10.{}.{}.1", 100 + n / 256, n % 256)))
+        .collect();
+    slice
+        .ports
+        .iter_mut()
+        .for_each(|port| port.port = Some(8080));
+    let mut cluster = cluster();
+    cluster.add(service.clone()).add(slice);
+    (cluster, service)
+}
+
+/// Virtual servers, the fewest and the most real servers of one, and of all.
+fn servers(cluster: &mut Cluster) -> [usize; 4] {
+    let state = cluster.state();
+    let each = || state.virtual_servers.values().map(|s| s.real_servers.len());
+    [
+        each().count(),
+        each().min().unwrap_or(0),
+        each().max().unwrap_or(0),
+        each().sum(),
+    ]
+}
+
+#[test]
+fn ports_share_the_real_servers_of_a_service() {
+    let (mut whole, _) = with_ports(2000, 32);
+    assert_eq!(servers(&mut whole), [2000, 32, 32, 64_000]);
+    assert!(whole.warnings().is_empty());
+
+    let (mut cluster, _) = with_ports(10_000, 30);
+
+    assert_eq!(servers(&mut cluster), [10_000, 6, 6, 60_000]);
+    let warnings = cluster.warnings();
+    assert_eq!(warnings.len(), 20);
+    assert_eq!(
+        warnings[1].message,
+        "port \"p0\": of 30 endpoints each node serves 6, the port's share of 65536 real servers \
+         of a Service"
+    );
+    let (mut again, _) = with_ports(10_000, 30);
+    assert_eq!(again.state(), cluster.state());
+}
+
+#[test]
+fn many_endpoints_of_one_port_are_all_served() {
+    let (mut cluster, service) = with_ports(1, 10_000);
+    assert_eq!(servers(&mut cluster), [1, 10_000, 10_000, 10_000]);
+    // The table of this scheduler has no more places.
+    cluster.add(service.annotation("ipvs.kube-ipvs.dev/scheduler", "mh"));
+    assert_eq!(servers(&mut cluster), [1, 4093, 4093, 4093]);
+    assert_eq!(cluster.warnings().len(), 1);
+}
+
+#[test]
+fn what_drains_goes_before_nobody_who_takes_connections() {
+    let (mut cluster, service) = with_ports(10_000, 30);
+    let mut leaving = slice(&service, []).named("leaving");
+    leaving.endpoints = (0..30)
+        .map(|n| ep(&format!("10.99.0.{n}")).terminating())
+        .collect();
+    leaving
+        .ports
+        .iter_mut()
+        .for_each(|port| port.port = Some(8080));
+    cluster.add(leaving);
+    let state = cluster.state();
+    let mut all = state
+        .virtual_servers
+        .values()
+        .flat_map(|s| s.real_servers.values());
+    assert!(all.all(|real| real.weight == 1));
+}
+
+#[test]
+fn ports_times_addresses_are_bounded() {
+    let addresses =
+        (0..5000).map(|n| format!("198.{}.{}.{}", 20 + n / 62_500, n / 250 % 250, n % 250));
+    let mut cluster = cluster_with(crate::Options {
+        allow_external_ips: vec!["198.0.0.0/8".parse().unwrap()],
+        ..options()
+    });
+    let service = (0..100).fold(bare("web", &["10.96.0.1"]), |s, n| {
+        s.port(&format!("p{n}"), "TCP", 1 + n)
+    });
+    let service = service.with(|s| s.spec.external_ips = addresses.collect());
+    cluster
+        .add(service.clone())
+        .endpoints(&service, [ep("10.244.1.7")]);
+
+    let [fronts, ..] = servers(&mut cluster);
+
+    assert_eq!(fronts, 16_384);
+    let told: Vec<String> = cluster.warnings().into_iter().map(|w| w.message).collect();
+    assert!(
+        told.contains(&"externalIPs: of 5000 addresses the first 1024 are served".to_owned()),
+        "{told:?}"
+    );
+    assert!(
+        told.iter()
+            .any(|m| m.starts_with("spec.ports: the first 16384 pairs")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn one_endpoint_a_thousand_times_is_one() {
+    let mut cluster = cluster_of(&[web()]);
+    for n in 0..100 {
+        let mut same = slice(&web(), []).named(&format!("web-{n}"));
+        same.endpoints = vec![ep("10.244.1.7"); 10];
+        cluster.add(same);
+    }
+    assert_eq!(servers(&mut cluster), [1, 1, 1, 1]);
+}
