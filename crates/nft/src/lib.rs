@@ -81,5 +81,12 @@ pub use observe::Observed;
 pub use render::{Change, render_change, render_delete, render_table};
 pub use set::{Elements, Set};
 
+/// Kills what [`Nft`] runs at this moment, in whatever thread, and lets nothing
+/// be run any more: for a process that ends without waiting. A transaction is
+/// made whole or not at all, so nothing is left half done.
+pub fn end_children() {
+    child::end_all();
+}
+
 /// Name of our table, in both families.
 pub const TABLE: &str = "kube-ipvs";

@@ -6,6 +6,7 @@ mod preflight;
 pub(crate) mod resolve;
 mod servers;
 mod sources;
+mod stop;
 mod traffic;
 mod watch_file;
 
@@ -20,7 +21,6 @@ use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Options};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Conntrack, Settings};
@@ -123,7 +123,8 @@ impl Program {
     }
 }
 
-/// Runs until SIGTERM or SIGINT. What is in the kernel stays and serves on.
+/// Runs until SIGTERM or SIGINT, and ends within two seconds of it. What is in the
+/// kernel stays and serves on.
 ///
 /// # Errors
 /// When something needed is missing at the start. Later errors are logged,
@@ -137,6 +138,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("start the runtime")?;
+    let asked = stop::obey(runtime.handle())?;
     let mut syncer = program.syncer()?;
     let changed = initialise::set_conntrack(&program.setup.sysctl_root, &program.conntrack);
     syncer.record().add_sysctls(changed);
@@ -179,8 +181,11 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         keep(syncer, times, reporter, received, &link, settled, stopped)
     })?;
     let file = program.config_file.as_deref().map(watch_file::replaced);
-    let finished = runtime.block_on(until_signal(&kernel, file, endings));
+    let finished = runtime.block_on(until_signal(&kernel, file, endings, asked));
     let _ = stop.send(true);
+    if let Err(error) = &finished {
+        stop::end_in_time(runtime.handle(), format!("{error:#}"));
+    }
     let result = kernel
         .join()
         .unwrap_or_else(|_| Err(anyhow::anyhow!("the kernel's thread panicked")));
@@ -244,6 +249,7 @@ async fn until_signal(
     kernel: &std::thread::JoinHandle<anyhow::Result<()>>,
     file: Option<impl Future<Output = String>>,
     mut endings: Endings,
+    mut asked: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let replaced = async {
         match file {
@@ -252,13 +258,10 @@ async fn until_signal(
         }
     };
     tokio::pin!(replaced);
-    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
         tokio::select! {
-            _ = term.recv() => return Ok(()),
-            _ = int.recv() => return Ok(()),
+            _ = asked.wait_for(|asked| *asked) => return Ok(()),
             why = &mut replaced => anyhow::bail!("{why}; ending, to be started anew"),
             name = endings.next() => anyhow::bail!("the task {name} has ended; ending, to be started anew"),
             _ = tick.tick() => if kernel.is_finished() { return Ok(()) },
@@ -373,7 +376,8 @@ mod tests {
         let _ends = tasks.spawn("watch of services", async {});
 
         let file = None::<std::future::Pending<String>>;
-        let end = until_signal(&kernel.expect("a thread"), file, endings).await;
+        let (_ask, asked) = watch::channel(false);
+        let end = until_signal(&kernel.expect("a thread"), file, endings, asked).await;
 
         let message = end.expect_err("it cannot go on").to_string();
         assert!(message.contains("task watch of services"), "{message}");
