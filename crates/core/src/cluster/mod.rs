@@ -179,11 +179,35 @@ impl Cluster {
         while let Some(name) = self.dirty.pop_first() {
             self.compile_one(&name, &mut touched);
         }
+        self.place_networks(&mut touched);
+        touched
+    }
+
+    fn place_networks(&mut self, touched: &mut Touched) {
         if std::mem::take(&mut self.networks_moved) && self.options.close_service_cidrs {
             let networks = self.ground.service_networks().iter().copied();
-            self.placement.set_networks(networks, &mut touched);
+            self.placement.set_networks(networks, touched);
         }
-        touched
+    }
+
+    /// Compiles the Services that changed; says for each what may differ, there
+    /// and at those that win or lose something by it.
+    pub fn compile_each(&mut self) -> Vec<Touched> {
+        let mut waiting = std::mem::take(&mut self.dirty);
+        let mut networks = Touched::default();
+        self.place_networks(&mut networks);
+        let mut each = vec![networks];
+        while let Some(name) = waiting.pop_first() {
+            let mut touched = Touched::default();
+            self.compile_one(&name, &mut touched);
+            while let Some(rival) = self.dirty.pop_first() {
+                waiting.remove(&rival);
+                self.compile_one(&rival, &mut touched);
+            }
+            each.push(touched);
+        }
+        each.retain(|touched| !touched.is_empty());
+        each
     }
 
     /// Compiles one Service before all others, if it changed: on a cold start

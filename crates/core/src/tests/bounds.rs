@@ -428,3 +428,30 @@ fn one_endpoint_a_thousand_times_is_one() {
     }
     assert_eq!(servers(&mut cluster), [1, 1, 1, 1]);
 }
+
+#[test]
+fn one_by_one_the_same_is_compiled_as_together() {
+    let changed = || {
+        let mut cluster = cluster_of(&sharing()[..1]);
+        let mut cidr = ServiceCidr::default();
+        cidr.spec.cidrs.push("10.96.0.0/16".to_owned());
+        cluster.add(Object::from(cidr));
+        for service in &sharing()[1..] {
+            cluster
+                .add(service.clone())
+                .endpoints(service, [ep("10.244.1.7")]);
+        }
+        cluster
+    };
+    let (mut together, mut each) = (changed(), changed());
+
+    let touched = together.compile();
+    let mut all = crate::Touched::default();
+    each.compile_each()
+        .into_iter()
+        .for_each(|one| all.extend(one));
+
+    assert_eq!(each.desired(), together.desired());
+    assert_eq!(all, touched);
+    assert!(!each.is_dirty());
+}

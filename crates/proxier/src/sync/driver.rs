@@ -240,6 +240,11 @@ impl<D: Dataplane> Driver<D> {
         self.not_before = self
             .not_before
             .max(Instant::now() + self.times.min_sync_period);
+        // What waited for others waits no longer than for events and the end.
+        if self.syncer.is_behind() && self.retry.is_none() {
+            self.pending = true;
+            self.not_before = Instant::now();
+        }
     }
 
     /// Looks at everything at once.

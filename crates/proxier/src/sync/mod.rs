@@ -12,6 +12,7 @@ pub mod refusals;
 pub mod report;
 pub mod reporter;
 mod schedulers;
+mod slices;
 mod told;
 
 use std::borrow::Cow;
@@ -54,6 +55,8 @@ pub struct Syncer<D> {
     /// What the rolling audit reads next.
     piece: audit::Piece,
     drain: Drain,
+    /// What has been compiled and not been carried out.
+    slices: slices::Slices,
     /// When draining is to be looked at again, in milliseconds.
     drain_due: Option<u64>,
     /// None before they could be read once.
@@ -90,6 +93,7 @@ impl<D: Dataplane> Syncer<D> {
             known: None,
             piece: audit::Piece::default(),
             drain: Drain::new(timeout),
+            slices: slices::Slices::default(),
             drain_due: None,
             host: None,
             gateways: BTreeSet::new(),
@@ -249,7 +253,7 @@ impl<D: Dataplane> Syncer<D> {
             return self.audit(now, Trigger::Change).map(Some);
         }
         self.ask_for_schedulers();
-        let touched = self.cluster.compile();
+        let touched = self.next_slice();
         Ok(Some(self.carry_out_touched(now, touched, Trigger::Change)))
     }
 
@@ -267,7 +271,7 @@ impl<D: Dataplane> Syncer<D> {
             None => Drift::new(),
         };
         let observed = self.serve_first(now, observed)?;
-        let mut touched = self.cluster.compile();
+        let mut touched = self.all_slices();
         self.look_at_drain(now, &observed);
         self.settle_record(&observed.state);
         self.refusals

@@ -8,6 +8,7 @@ mod first_lists;
 mod objects;
 mod refused;
 mod schedulers;
+mod slices;
 mod start;
 mod unread;
 

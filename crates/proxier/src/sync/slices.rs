@@ -1,0 +1,130 @@
+//! Who costs much waits for those who cost little.
+//!
+//! What changed is carried out in one plan, but a Service with thousands of real
+//! servers or source ranges in a plan of its own, behind the others and one a
+//! round. What meets at an address stays together, so that the order of a plan
+//! holds for all there is at it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use kube_ipvs_core::diff::Touched;
+use kube_ipvs_core::state::{KernelState, NftElement, NftSet, VirtualServerKey};
+
+use super::Syncer;
+use crate::dataplane::Dataplane;
+
+/// Virtual servers, real servers and elements from which a Service is heavy: a
+/// tenth of a second on a usual machine.
+pub(super) const HEAVY: usize = 2000;
+
+/// What has been compiled and not been carried out.
+#[derive(Debug, Default)]
+pub(super) struct Slices {
+    light: Touched,
+    heavy: VecDeque<Touched>,
+    /// Whose turn it is where both wait.
+    heavy_next: bool,
+}
+
+impl Slices {
+    fn push(&mut self, touched: Touched, weight: usize) {
+        if weight > HEAVY {
+            self.heavy.push_back(touched);
+        } else {
+            self.light.extend(touched);
+        }
+    }
+
+    /// What is carried out now. Light ones go first, but do not keep heavy ones
+    /// waiting by coming again and again.
+    fn next(&mut self) -> Touched {
+        let light = !self.light.is_empty();
+        self.heavy_next = light && !self.heavy_next && !self.heavy.is_empty();
+        let first = match light && (self.heavy_next || self.heavy.is_empty()) {
+            true => std::mem::take(&mut self.light),
+            false => self.heavy.pop_front().unwrap_or_default(),
+        };
+        self.with_neighbours(first)
+    }
+
+    /// Together with all that touches the same addresses.
+    fn with_neighbours(&mut self, mut touched: Touched) -> Touched {
+        let mut at = addresses(&touched);
+        if meets(&at, &self.light) {
+            touched.extend(std::mem::take(&mut self.light));
+            at = addresses(&touched);
+        }
+        while let Some(n) = self.heavy.iter().position(|other| meets(&at, other)) {
+            touched.extend(self.heavy.remove(n).unwrap_or_default());
+            at = addresses(&touched);
+            if meets(&at, &self.light) {
+                touched.extend(std::mem::take(&mut self.light));
+                at = addresses(&touched);
+            }
+        }
+        touched
+    }
+}
+
+impl<D: Dataplane> Syncer<D> {
+    /// Whether something has been compiled and waits for the next round.
+    pub fn is_behind(&self) -> bool {
+        !self.slices.heavy.is_empty() || !self.slices.light.is_empty()
+    }
+
+    /// Compiles what changed; gives what is carried out now.
+    pub(super) fn next_slice(&mut self) -> Touched {
+        for touched in self.cluster.compile_each() {
+            let known = self.known();
+            let weight = weight(&touched, self.cluster.desired(), known);
+            self.slices.push(touched, weight);
+        }
+        self.slices.next()
+    }
+
+    /// Compiles what changed; gives all there is to carry out.
+    pub(super) fn all_slices(&mut self) -> Touched {
+        let mut all = self.cluster.compile();
+        let waiting = std::mem::take(&mut self.slices);
+        all.extend(waiting.light);
+        waiting
+            .heavy
+            .into_iter()
+            .for_each(|other| all.extend(other));
+        all
+    }
+}
+
+fn meets(at: &BTreeSet<IpAddr>, other: &Touched) -> bool {
+    !at.is_disjoint(&addresses(other))
+}
+
+/// What it costs to carry out, about.
+fn weight(touched: &Touched, desired: &KernelState, known: Option<&KernelState>) -> usize {
+    let real_servers = |state: &KernelState| -> usize {
+        let servers = touched.virtual_servers.iter();
+        let servers = servers.filter_map(|key| state.virtual_servers.get(key));
+        servers.map(|server| server.real_servers.len()).sum()
+    };
+    touched.len() + real_servers(desired).max(known.map_or(0, real_servers))
+}
+
+/// Where something is touched. Which pods may talk to themselves, and what the
+/// networks of Services are, is no Service's address.
+fn addresses(touched: &Touched) -> BTreeSet<IpAddr> {
+    let servers = touched.virtual_servers.iter().filter_map(|key| match key {
+        VirtualServerKey::Front(front) => Some(front.address),
+        VirtualServerKey::Mark { .. } => None,
+    });
+    let elements = touched.elements.iter();
+    let elements = elements.filter(|(set, _)| *set != NftSet::Hairpin);
+    let elements = elements.filter_map(|(_, element)| match element {
+        NftElement::Address(address) => Some(*address),
+        NftElement::Front(front) | NftElement::Mark(front, _) => Some(front.address),
+        NftElement::Source(ports, _) => Some(ports.address),
+        NftElement::Network(_) => None,
+    });
+    let vips = touched.vips.iter().copied();
+    servers.chain(elements).chain(vips).collect()
+}
