@@ -51,6 +51,9 @@ pub struct Options {
     /// an API server, whose list may come after all others. A list without this
     /// node is an answer.
     pub wait_for_node: bool,
+    /// Nor before that of ServiceCIDRs, likewise: no address in one is bound
+    /// meanwhile, and none that nobody has let through.
+    pub wait_for_service_cidrs: bool,
     /// Name of the link that carries VIPs; its addresses are not the host's.
     pub link: String,
     /// Networks in which virtual servers that were there before us stay
@@ -99,6 +102,7 @@ impl Default for Options {
             masquerade_bit: 14,
             service_proxy_name: None,
             wait_for_node: false,
+            wait_for_service_cidrs: false,
             link: "kube-ipvs0".to_owned(),
             exclude: Vec::new(),
         }

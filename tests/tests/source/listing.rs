@@ -270,6 +270,16 @@ async fn unknown_node_is_named_and_waited_for() {
 }
 
 #[tokio::test]
+async fn server_that_does_not_show_its_service_cidrs_is_enough() {
+    let server = server();
+    server.fault_at("servicecidrs", Fault::status(403, 1000));
+
+    let replica = Replica::synced_with(&server).await;
+
+    assert!(KINDS.iter().all(|kind| replica.status.kind(*kind).listed));
+}
+
+#[tokio::test]
 async fn server_without_service_cidrs_is_enough() {
     let server = server();
     server.fault_at("servicecidrs", Fault::status(404, 1000));

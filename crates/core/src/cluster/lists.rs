@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Kind, ObjectRef};
+use crate::options::Options;
 use crate::unknown::Unknown;
 
 #[derive(Debug)]
@@ -22,10 +23,13 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) fn new(wait_for_node: bool, node: &str) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let mut awaited = BTreeSet::from([Kind::Service, Kind::EndpointSlice]);
-        if wait_for_node {
+        if options.wait_for_node {
             awaited.insert(Kind::Node);
+        }
+        if options.wait_for_service_cidrs {
+            awaited.insert(Kind::ServiceCidr);
         }
         Self {
             running: BTreeMap::new(),
@@ -33,7 +37,7 @@ impl Lists {
             whole: BTreeSet::new(),
             incomplete: BTreeSet::new(),
             unreadable: BTreeSet::new(),
-            node: node.to_owned(),
+            node: options.node_name.clone(),
             unknown: Unknown::default(),
         }
     }

@@ -81,7 +81,7 @@ impl Cluster {
             territory: Territory::default(),
             ground: Ground::new(&options),
             schedulers: Schedulers::default(),
-            lists: Lists::new(options.wait_for_node, &options.node_name),
+            lists: Lists::new(&options),
             options,
             entries: BTreeMap::new(),
             slice_owners: BTreeMap::new(),

@@ -211,6 +211,7 @@ impl Settings {
             exclude: self.exclude_cidrs.clone(),
             // Among manifests there may be none.
             wait_for_node: self.source == Source::Kubernetes,
+            wait_for_service_cidrs: self.source == Source::Kubernetes,
             ..kube_ipvs_core::Options::default()
         }
     }

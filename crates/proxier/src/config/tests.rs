@@ -367,6 +367,7 @@ fn among_manifests_there_may_be_no_node_to_wait_for() {
     let settings = flags(&["--manifests=/manifests"]).expect("a source");
 
     assert!(!options(&settings).wait_for_node);
+    assert!(!options(&settings).wait_for_service_cidrs);
 }
 
 #[test]
@@ -375,6 +376,7 @@ fn no_flag_at_all_is_kube_proxys_defaults() {
     assert_eq!(settings.min_sync_period.as_secs(), 1);
     assert_eq!(settings.source, Source::Kubernetes);
     assert!(options(&settings).wait_for_node);
+    assert!(options(&settings).wait_for_service_cidrs);
     assert_eq!(settings.action, Action::Run);
     assert_eq!(settings.masquerade_bit, 14);
     assert_eq!(settings.oom_score_adj, -999);

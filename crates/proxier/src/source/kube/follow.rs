@@ -455,6 +455,13 @@ impl Follower {
             Failure::Refused { code: 404, .. } if self.kind() == Kind::ServiceCidr => {
                 return self.kind_is_absent().await;
             }
+            // The rights of an older release: not worth a node without a proxy,
+            // while all other kinds are worth the wait.
+            Failure::Refused { code: 403, .. }
+                if self.kind() == Kind::ServiceCidr && !self.status.kind(self.kind()).listed =>
+            {
+                return self.kind_is_absent().await;
+            }
             Failure::Gone(_) => {
                 (self.position, self.lost) = (None, true);
                 let before = self.gone.replace(Instant::now());
@@ -502,8 +509,8 @@ impl Follower {
         longest.mul_f64(rand::random())
     }
 
-    /// A server before Kubernetes 1.33 has no ServiceCIDRs: that is a full,
-    /// empty list.
+    /// A server before Kubernetes 1.33 has no ServiceCIDRs, and one that does not
+    /// show them to us has none for us: that is a full, empty list.
     async fn kind_is_absent(&mut self) -> Duration {
         if !self.status.kind(self.kind()).listed {
             for event in [

@@ -107,6 +107,7 @@ fn start(host: &Host, node_port_addresses: NodePortAddresses) -> Syncer<Fake> {
     let options = Options {
         node_port_addresses,
         wait_for_node: true,
+        wait_for_service_cidrs: true,
         ..Options::default()
     };
     syncer_with(host.fake.clone(), host.state.path(), options)
