@@ -9,8 +9,8 @@ use anyhow::Context;
 use crate::input::file;
 
 /// Most bytes of one file or of standard input. 10,000 Services of ten
-/// endpoints each, as `kubectl get -o json` prints them, are half of that.
-pub(super) const LARGEST: u64 = 128 << 20;
+/// endpoints each, as `kubectl get -o json` prints them, are about 95 MiB.
+pub(super) const LARGEST: u64 = 256 << 20;
 
 /// The files of a path, in order of their names.
 fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
