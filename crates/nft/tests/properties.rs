@@ -150,7 +150,7 @@ fn refusals_name_set_and_element() {
     );
     assert!(
         refusal(Set::AllowedSources, &["10.0.0.1 . tcp . 80 . 10.0.0.1/8"])
-            .contains("expected ports and a network")
+            .contains("expected a front and a network")
     );
 }
 
