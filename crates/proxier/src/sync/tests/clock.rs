@@ -45,7 +45,7 @@ impl Stage {
         }
     }
 
-    fn notice(&self, change: Change) {
+    pub(super) fn notice(&self, change: Change) {
         self.changes.unbounded_send(change).unwrap();
     }
 

@@ -10,6 +10,7 @@ mod refused;
 mod schedulers;
 mod slices;
 mod start;
+mod told;
 mod unread;
 
 use std::path::Path;

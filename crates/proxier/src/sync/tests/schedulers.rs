@@ -13,7 +13,7 @@ use super::objects::upsert;
 use super::{Host, WEB, endpoints, key, lists, tell, web};
 
 /// `web` with this scheduler.
-fn named(scheduler: &str) -> Event {
+pub(super) fn named(scheduler: &str) -> Event {
     let object = json!({
         "metadata": {
             "name": "web", "namespace": "default",

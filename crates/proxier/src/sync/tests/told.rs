@@ -1,0 +1,198 @@
+//! What others are told, and what the loop makes of its own failures.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube_ipvs_core::plan::Op;
+use kube_ipvs_core::state::Family;
+use kube_ipvs_core::{Event, HostAddress, Kind};
+use kube_ipvs_vip::Change;
+use nix::errno::Errno;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::clock::{TIMES, stage};
+use super::fake::Fate;
+use super::first_lists::{OTHER_NODE_PORT, edge};
+use super::objects::upsert;
+use super::schedulers::named;
+use super::{DNS, Host, WEB, dns, endpoints, key, lists, move_web, tell, web};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::sync::driver::Driver;
+use crate::sync::reporter::Reporter;
+
+fn node(metadata: Value, spec: Value) -> Event {
+    let mut node = json!({"metadata": {"name": "node-1"}, "spec": spec});
+    let named = node["metadata"].as_object_mut().unwrap();
+    named.extend(metadata.as_object().unwrap().clone());
+    upsert(Kind::Node, node)
+}
+
+#[test]
+fn a_node_on_its_way_out_takes_no_new_traffic() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        let taint = json!({"taints": [{
+            "key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule",
+        }]});
+        let leaving = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        for (node, eligible) in [
+            (node(json!({}), json!({})), true),
+            (node(json!({}), taint), false),
+            (node(leaving, json!({})), false),
+            (node(json!({}), json!({})), true),
+        ] {
+            stage.tell([node.clone()]).await;
+            sleep(Duration::from_secs(2)).await;
+            assert_eq!(stage.health.report().node_eligible, eligible, "{node:?}");
+        }
+    });
+}
+
+#[test]
+fn a_warning_is_told_once_and_again_when_it_comes_back() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage
+            .tell(lists([named("fastest"), endpoints("web", "TCP", &[])]))
+            .await;
+        for (service, told) in [("fastest", 1), ("lc", 1), ("fastest", 2)] {
+            stage.tell([named(service)]).await;
+            sleep(Duration::from_secs(2)).await;
+            let warnings = stage.warnings.lock().unwrap().clone();
+            assert_eq!(warnings.len(), told, "{warnings:?}");
+        }
+    });
+}
+
+#[test]
+fn after_lost_notices_the_hosts_addresses_are_read_too() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(edge())).await;
+        sleep(Duration::from_secs(5)).await;
+
+        stage.fake.kernel().host = vec![HostAddress {
+            address: "198.51.100.7".parse().unwrap(),
+            prefix: 24,
+            link: "eth0".to_owned(),
+        }];
+        stage.notice(Change::Lost);
+        sleep(Duration::from_secs(2)).await;
+
+        let servers = stage.fake.state().virtual_servers;
+        assert!(servers.contains_key(&key(OTHER_NODE_PORT)));
+    });
+}
+
+#[test]
+fn a_success_forgets_how_often_it_had_failed() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.fake.kernel().observe_fails = Some(Errno::ENOBUFS);
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        // The pauses are at their longest, then all is well.
+        sleep(Duration::from_secs(300)).await;
+        stage.fake.heal();
+        sleep(Duration::from_secs(61)).await;
+        assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
+
+        stage.fake.kernel().observe_fails = Some(Errno::ENOBUFS);
+        stage.notice(Change::Link);
+        sleep(Duration::from_secs(2)).await;
+        let tries = stage.fake.kernel().observed;
+        sleep(Duration::from_secs(8)).await;
+        let tries = stage.fake.kernel().observed - tries;
+        assert!(tries >= 2, "{tries} more in eight seconds");
+    });
+}
+
+#[test]
+fn what_waits_for_the_first_clean_round_is_done_once_and_not_before() {
+    let host = Host::new();
+    let done = Rc::new(Cell::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (events, received) = mpsc::channel(1024);
+        let (_changes, noticed) = futures::channel::mpsc::unbounded();
+        let (_stop, stopped) = watch::channel(false);
+        let metrics = Metrics::new();
+        let families = vec![Family::V4];
+        let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
+        let reporter = Reporter::new(families, metrics, health);
+        let counted = done.clone();
+        let driver = Driver::new(host.start(), TIMES, reporter)
+            .once_settled(move |_| counted.set(counted.get() + 1));
+        let play = async {
+            host.fake.hook(|_, op| match op {
+                Op::Nft { .. } => Fate::Refused(Errno::EPERM),
+                _ => Fate::Done,
+            });
+            for event in lists(web(&["10.1.0.1"])) {
+                events.send(event).await.unwrap();
+            }
+            sleep(Duration::from_secs(10)).await;
+            assert_eq!(done.get(), 0);
+            host.fake.heal();
+            sleep(Duration::from_secs(100)).await;
+            assert_eq!(done.get(), 1);
+        };
+        tokio::select! {
+            () = driver.run(received, noticed.boxed(), stopped) => panic!("the driver ended"),
+            () = play => {}
+        }
+    });
+}
+
+#[test]
+fn sysctls_that_were_changed_are_recorded() {
+    let host = Host::new();
+    host.fake.kernel().sysctls_changed = 2;
+
+    let mut syncer = host.started(web(&["10.1.0.1"]));
+
+    assert_eq!(syncer.record().record().sysctls.len(), 2);
+}
+
+#[test]
+fn flows_are_forgotten_once_and_never_those_of_tcp() {
+    let host = Host::new();
+    let all = dns(&["10.1.0.1", "10.1.0.2"]).into_iter();
+    let mut syncer = host.started(all.chain(web(&["10.1.0.3", "10.1.0.4"])));
+    host.fake.kernel().forgotten.clear();
+
+    move_web(&mut syncer, &["10.1.0.3"]);
+    assert_eq!(host.fake.kernel().forgotten, []);
+
+    tell(&mut syncer, [endpoints("dns", "UDP", &["10.1.0.1"])]);
+    move_web(&mut syncer, &["10.1.0.3", "10.1.0.4"]);
+    let forgotten = host.fake.kernel().forgotten.clone();
+    assert_eq!(forgotten.len(), 1);
+    assert!(forgotten[0].keys().map(ToString::to_string).eq([DNS]));
+}
+
+#[test]
+fn a_scheduler_that_nobody_names_any_more_is_not_asked_for() {
+    let host = Host::new();
+    host.fake.kernel().lacks = ["twos"].into();
+    stage(&host, |stage| async move {
+        let objects = [named("twos"), endpoints("web", "TCP", &["10.1.0.1"])];
+        stage.tell(lists(objects)).await;
+        sleep(Duration::from_secs(5)).await;
+        stage.tell(web(&["10.1.0.1"])).await;
+        sleep(Duration::from_secs(5)).await;
+        let asked = stage.fake.kernel().asked_for.len();
+
+        sleep(5 * TIMES.sync_period).await;
+        assert_eq!(stage.fake.kernel().asked_for.len(), asked);
+    });
+}
