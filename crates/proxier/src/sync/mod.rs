@@ -372,13 +372,18 @@ impl<D: Dataplane> Syncer<D> {
         Ok((observed, sysctls))
     }
 
-    /// Makes the ground sure; gives how many sysctls had to be set.
+    /// Makes the ground sure; gives how many sysctls had to be set. What they
+    /// were before is written down at once: after a kill nobody could tell.
+    /// That it cannot be written is told by the round, which tries again.
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<u64> {
         let prepared = self.dataplane.prepare(observed)?;
         let sysctls = prepared.sysctls.len() as u64;
         self.record.add_sysctls(prepared.sysctls);
         if let Some(changed) = prepared.timeouts {
             self.record.add_timeouts(changed);
+        }
+        if let Err(error) = self.record.flush() {
+            tracing::debug!(error = format!("{error:#}"), "tried again with the round");
         }
         Ok(sysctls)
     }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use super::fake::Fake;
 use super::objects::{dns, endpoints, service, web};
 use super::{DNS, FOREIGN, Host, WEB, key, tell};
+use crate::dataplane::record::{ChangedTimeouts, RecordFile};
 use crate::sync::audit::SLICES;
 use crate::sync::{Round, Syncer, Trigger};
 
@@ -201,6 +202,23 @@ fn sysctls_are_counted_too() {
     let mut syncer = host.started(both());
     host.fake.kernel().sysctls_changed = 2;
     assert_eq!(drift(&pass(&mut syncer)), "set-sysctl 2");
+}
+
+#[test]
+fn what_time_outs_were_is_written_before_anything_else_is_done() {
+    let host = Host::new();
+    let mut syncer = host.started(both());
+    let changed = ChangedTimeouts {
+        old: [900, 120, 300],
+        new: [7800, 120, 300],
+    };
+    host.fake.kernel().timeouts_changed = Some(changed);
+
+    // Nothing else is to be done: no round writes the record.
+    syncer.audit_step(0).unwrap();
+
+    let record = RecordFile::open(host.state.path()).unwrap();
+    assert_eq!(record.record().timeouts, Some(changed));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use kube_ipvs_core::state::{
 use kube_ipvs_core::{Change, HostAddress, Listener};
 use nix::errno::Errno;
 
+use crate::dataplane::record::ChangedTimeouts;
 use crate::dataplane::sysctl::Changed;
 use crate::dataplane::{ApplyReport, Connections, Dataplane, Nature, Observed, Prepared, Refusal};
 
@@ -56,6 +57,8 @@ pub(super) struct Kernel {
     pub(super) conntrack_fails: bool,
     /// What somebody changed and `prepare` has to set again.
     pub(super) sysctls_changed: usize,
+    /// IPVS time-outs likewise.
+    pub(super) timeouts_changed: Option<ChangedTimeouts>,
     pub(super) forgotten: Vec<BTreeMap<Front, BTreeSet<RealServerKey>>>,
     pub(super) host: Vec<HostAddress>,
     pub(super) host_fails: bool,
@@ -92,6 +95,7 @@ impl Fake {
             prepare_fails: false,
             conntrack_fails: false,
             sysctls_changed: 0,
+            timeouts_changed: None,
             forgotten: Vec::new(),
             host: Vec::new(),
             host_fails: false,
@@ -299,7 +303,7 @@ impl Dataplane for Fake {
         };
         Ok(Prepared {
             sysctls: (0..count).map(changed).collect(),
-            ..Prepared::default()
+            timeouts: kernel.timeouts_changed.take(),
         })
     }
 
