@@ -107,6 +107,10 @@ pub enum Event {
     HostAddresses(Vec<HostAddress>),
     /// Default gateways of this host: they never become VIPs here.
     Gateways(BTreeSet<IpAddr>),
+    /// Health-check node ports that could not be opened here, on one address or
+    /// on all: the guard does not let them pass, since behind it would be
+    /// whoever has the port instead.
+    UnopenedHealthPorts(BTreeSet<u16>),
     /// Sockets that take calls on one of [`Cluster::host_ports`](crate::Cluster::host_ports).
     Listeners(BTreeSet<Listener>),
     /// Addresses of other Nodes and API server endpoints: they do not become

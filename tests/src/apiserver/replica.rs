@@ -268,6 +268,7 @@ impl Replica {
             | Event::HostAddresses(_)
             | Event::Gateways(_)
             | Event::Listeners(_)
+            | Event::UnopenedHealthPorts(_)
             | Event::MissingSchedulers(_) => {
                 panic!("the API source itself checks nothing and knows no host or kernel")
             }

@@ -28,6 +28,8 @@ pub(super) fn moved<'a>(
 #[derive(Debug, Default)]
 pub(super) struct HealthPorts {
     wanted: BTreeMap<u16, BTreeSet<Claimant>>,
+    /// Ports that nobody of ours listens on.
+    unopened: BTreeSet<u16>,
 }
 
 /// A port that a Service wants, and how it stands there.
@@ -37,6 +39,15 @@ impl HealthPorts {
     /// Whether a Service wants this port.
     pub(super) fn wants(&self, port: u16) -> bool {
         self.wanted.contains_key(&port)
+    }
+
+    /// Replaces the ports that could not be opened. Returns the Services that
+    /// would answer where that changes something.
+    pub(super) fn unopened(&mut self, ports: BTreeSet<u16>) -> BTreeSet<ServiceName> {
+        let before = std::mem::replace(&mut self.unopened, ports);
+        let changed = before.symmetric_difference(&self.unopened);
+        let first = changed.filter_map(|port| self.wanted.get(port)?.first());
+        first.map(|claimant| claimant.service().clone()).collect()
     }
 
     /// Replaces the wish of a Service. Returns the others whose answer that changes.
@@ -110,6 +121,14 @@ impl HealthPorts {
                 health.port
             ));
             compiled.health = None;
+            return;
+        }
+        if self.unopened.contains(&health.port) {
+            compiled.warnings.add(format!(
+                "healthCheckNodePort {} could not be opened on this node, where another program \
+                 may have it; on the addresses of load balancers it is refused",
+                health.port
+            ));
             return;
         }
         let free = health.vips.iter().filter(|vip| owner(**vip).is_none());

@@ -117,6 +117,10 @@ impl Cluster {
                 let change = self.ground.gateways(addresses, &self.options);
                 self.ground_changed(&change);
             }
+            Event::UnopenedHealthPorts(ports) => {
+                let concerned = self.health_ports.unopened(ports);
+                self.dirty.extend(concerned);
+            }
             Event::Listeners(listeners) => self.listeners(listeners),
             Event::Protected(addresses) => {
                 let change = self.ground.protect(addresses, &self.options);

@@ -1,8 +1,8 @@
 //! Health-check node ports: what they count, and who answers.
 
-use crate::Cluster;
 use crate::fixtures::*;
 use crate::k8s::Service;
+use crate::{Cluster, Event};
 
 const PORT: i64 = 32_000;
 
@@ -183,4 +183,24 @@ fn a_load_balancer_port_that_is_a_health_check_port_stays_what_it_is() {
         !text.contains("nft service-ports  203.0.113.1 . tcp . 32000\n"),
         "{text}"
     );
+}
+
+#[test]
+fn a_port_that_could_not_be_opened_is_let_through_nowhere() {
+    let mut cluster = with(&[old(), young()]);
+    let before = outcome(&mut cluster);
+    assert_eq!(before.1, words(&["203.0.113.1"]));
+
+    cluster.apply(Event::UnopenedHealthPorts([32_000].into()));
+
+    let (checks, passed, warnings) = outcome(&mut cluster);
+    assert_eq!(checks, words(&["default/z-old"]), "it is tried again");
+    assert_eq!(passed, words(&[]));
+    let told = |text: &str| warnings.iter().any(|warning| warning.contains(text));
+    assert!(told(
+        "Service default/z-old: healthCheckNodePort 32000 could not be opened"
+    ));
+
+    cluster.apply(Event::UnopenedHealthPorts([32_001].into()));
+    assert_eq!(outcome(&mut cluster), before);
 }

@@ -201,6 +201,9 @@ impl<D: Dataplane> Driver<D> {
                     self.request();
                 }
                 self.look_at_listeners(true);
+                if self.reporter.try_health_checks(&mut self.syncer) {
+                    self.request();
+                }
             }
             Err(error) => {
                 tracing::warn!(
@@ -321,8 +324,10 @@ impl<D: Dataplane> Driver<D> {
 
     fn finished(&mut self, round: &super::Round, begun: Instant) {
         round.log();
-        self.reporter
-            .round(round, &mut self.syncer, begun.elapsed());
+        let took = begun.elapsed();
+        if self.reporter.round(round, &mut self.syncer, took) {
+            self.request();
+        }
         self.look_at_listeners(false);
         if round.trigger == Trigger::Change && !round.plan.is_empty() {
             let soon = Instant::now() + COUNT_DELAY;

@@ -31,6 +31,8 @@ pub struct Reporter {
     metrics: Metrics,
     health: Health,
     health_checks: Option<HealthCheckPorts>,
+    /// Health-check node ports that could not be opened.
+    unopened: BTreeSet<u16>,
     warned: BTreeSet<Warning>,
     told: Told,
     sink: Option<WarningSink>,
@@ -54,6 +56,7 @@ impl Reporter {
             metrics,
             health,
             health_checks: None,
+            unopened: BTreeSet::new(),
             warned: BTreeSet::new(),
             told: Told::default(),
             sink: None,
@@ -138,12 +141,13 @@ impl Reporter {
         self.metrics.refusal("sync");
     }
 
+    /// Tells of a round; true when that gave the cluster something to carry out.
     pub(super) fn round<D: Dataplane>(
         &mut self,
         round: &Round,
         syncer: &mut Syncer<D>,
         took: Duration,
-    ) {
+    ) -> bool {
         self.pending = Pending::default();
         self.taken();
         self.reason("source", None);
@@ -152,7 +156,7 @@ impl Reporter {
         self.numbers(round, took);
         self.node(syncer.cluster().node());
         self.warnings(syncer.cluster());
-        self.health_checks(syncer);
+        let changed = self.health_checks(syncer);
         self.without_local(syncer.cluster());
         for reason in Withheld::ALL {
             let n = syncer.cluster().withheld(reason);
@@ -161,6 +165,7 @@ impl Reporter {
         if round.trigger != Trigger::Change {
             self.tables(syncer);
         }
+        changed
     }
 
     /// What one Service is refused is no matter of the node's health.
@@ -294,10 +299,24 @@ impl Reporter {
         self.warned = now;
     }
 
-    fn health_checks<D: Dataplane>(&mut self, syncer: &Syncer<D>) {
+    /// What cannot be opened is told to the cluster: the guard must not let it
+    /// pass. True when that changed.
+    fn health_checks<D: Dataplane>(&mut self, syncer: &mut Syncer<D>) -> bool {
         let Some(ports) = &mut self.health_checks else {
-            return;
+            return false;
         };
-        ports.sync(&syncer.health_checks(), &Addresses::of(syncer.cluster()));
+        let unopened = ports.sync(&syncer.health_checks(), &Addresses::of(syncer.cluster()));
+        let unopened: BTreeSet<u16> = unopened.iter().map(|port| port.address.port()).collect();
+        let changed = unopened != self.unopened;
+        if changed {
+            self.unopened.clone_from(&unopened);
+            syncer.event(Event::UnopenedHealthPorts(unopened));
+        }
+        changed
+    }
+
+    /// Tries again to open what could not be opened. As [`Self::round`].
+    pub(super) fn try_health_checks<D: Dataplane>(&mut self, syncer: &mut Syncer<D>) -> bool {
+        !self.unopened.is_empty() && self.health_checks(syncer)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube_ipvs_core::plan::Op;
-use kube_ipvs_core::state::Family;
+use kube_ipvs_core::state::{Family, Front, NftElement, NftSet, Protocol};
 use kube_ipvs_core::{Event, HostAddress, Kind};
 use kube_ipvs_vip::Change;
 use nix::errno::Errno;
@@ -16,14 +16,17 @@ use tokio::time::sleep;
 
 use super::clock::{TIMES, stage};
 use super::fake::Fate;
-use super::first_lists::{OTHER_NODE_PORT, edge};
+use super::first_lists::{BALANCED, OTHER_NODE_PORT, edge};
 use super::objects::upsert;
 use super::schedulers::named;
 use super::{DNS, Host, WEB, dns, endpoints, key, lists, move_web, tell, web};
 use crate::health::Health;
+use crate::health::connections::Connections;
+use crate::health::node_ports::HealthCheckPorts;
 use crate::metrics::Metrics;
 use crate::sync::driver::Driver;
 use crate::sync::reporter::Reporter;
+use crate::tasks::Tasks;
 
 fn node(metadata: Value, spec: Value) -> Event {
     let mut node = json!({"metadata": {"name": "node-1"}, "spec": spec});
@@ -145,6 +148,70 @@ fn what_waits_for_the_first_clean_round_is_done_once_and_not_before() {
             host.fake.heal();
             sleep(Duration::from_secs(100)).await;
             assert_eq!(done.get(), 1);
+        };
+        tokio::select! {
+            () = driver.run(received, noticed.boxed(), stopped) => panic!("the driver ended"),
+            () = play => {}
+        }
+    });
+}
+
+/// `edge`, whose health check is at this port.
+fn checked(port: u16) -> [Event; 2] {
+    let [_, slice] = edge();
+    let service = json!({
+        "metadata": {"name": "edge", "namespace": "default"},
+        "spec": {
+            "type": "LoadBalancer", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"],
+            "externalTrafficPolicy": "Local", "healthCheckNodePort": port,
+            "ports": [{"name": "", "protocol": "TCP", "port": 80, "nodePort": 30080}],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": BALANCED}]}},
+    });
+    [upsert(Kind::Service, service), slice]
+}
+
+#[test]
+fn a_health_check_port_that_another_program_has_is_let_through_when_it_is_ours() {
+    let host = Host::new();
+    let other = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let front = NftElement::Front(Front {
+        address: BALANCED.parse().unwrap(),
+        port,
+        protocol: Protocol::Tcp,
+    });
+    let passes = || {
+        let ports = host.fake.state().nft.remove(&NftSet::ServicePorts);
+        ports.is_some_and(|ports| ports.contains(&front))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (events, received) = mpsc::channel(1024);
+        let (_changes, noticed) = futures::channel::mpsc::unbounded();
+        let (_stop, stopped) = watch::channel(false);
+        let metrics = Metrics::new();
+        let families = vec![Family::V4];
+        let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
+        let connections = Connections::at_most(Tasks::unwatched(), 64);
+        let ports = HealthCheckPorts::new(connections, health.clone());
+        let reporter = Reporter::new(families, metrics, health).with_health_checks(ports);
+        let driver = Driver::new(host.start(), TIMES, reporter);
+        let play = async {
+            for event in lists(checked(port)) {
+                events.send(event).await.unwrap();
+            }
+            sleep(Duration::from_secs(5)).await;
+            assert!(host.fake.state().vips.contains(&BALANCED.parse().unwrap()));
+            assert!(!passes(), "behind it is the other program");
+
+            drop(other);
+            sleep(TIMES.sync_period * 2).await;
+            assert!(passes());
         };
         tokio::select! {
             () = driver.run(received, noticed.boxed(), stopped) => panic!("the driver ended"),
