@@ -63,12 +63,15 @@ impl Bid {
 pub(super) struct Claims {
     owners: BTreeMap<VirtualServerKey, Bid>,
     waiting: BTreeMap<VirtualServerKey, BTreeSet<Bid>>,
+    /// Those that somebody else has now: who waits has lost to another one.
+    moved: BTreeSet<VirtualServerKey>,
     restricting: Restricting,
 }
 
 impl Claims {
     /// Replaces the claims of a Service. Returns the other Services for which
-    /// that changes who holds a front they want.
+    /// that changes whether they hold a front they want; who only loses to
+    /// another one than before is told of by [`Self::take_lost_to_others`].
     pub(super) fn stake(
         &mut self,
         claimant: &Claimant,
@@ -107,6 +110,22 @@ impl Claims {
         rivals
     }
 
+    /// Whether owners changed since [`Self::take_lost_to_others`].
+    pub(super) fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
+    /// The Services that wait for what has another owner since this was last
+    /// asked. Each once, however many owners there were in between: were all
+    /// told at every change, a thousand that want one front would cost a
+    /// million compilations.
+    pub(super) fn take_lost_to_others(&mut self) -> BTreeSet<ServiceName> {
+        let moved = std::mem::take(&mut self.moved);
+        let waiting = moved.iter().filter_map(|key| self.waiting.get(key));
+        let waiting = waiting.flatten().map(|bid| bid.claimant.service.clone());
+        waiting.collect()
+    }
+
     /// Who restricts fronts where.
     pub(super) fn restricting(&self) -> &Restricting {
         &self.restricting
@@ -142,8 +161,9 @@ impl Claims {
         let waiting = self.waiting.entry(key).or_default();
         if bid < *owner {
             waiting.remove(&bid);
+            rivals.insert(owner.claimant.service.clone());
             waiting.insert(std::mem::replace(owner, bid));
-            rivals.extend(waiting.iter().map(|other| other.claimant.service.clone()));
+            self.moved.insert(key);
         } else {
             waiting.insert(bid);
         }
@@ -158,9 +178,12 @@ impl Claims {
         let mut waiting = self.waiting.remove(key).unwrap_or_default();
         let owner = self.owners.get(key);
         if owner.is_some_and(|owner| owner.claimant == *claimant) {
-            rivals.extend(waiting.iter().map(|other| other.claimant.service.clone()));
             match waiting.pop_first() {
-                Some(next) => self.owners.insert(*key, next),
+                Some(next) => {
+                    rivals.insert(next.claimant.service.clone());
+                    self.moved.insert(*key);
+                    self.owners.insert(*key, next)
+                }
                 None => self.owners.remove(key),
             };
         } else {

@@ -28,6 +28,8 @@ pub(super) fn moved<'a>(
 #[derive(Debug, Default)]
 pub(super) struct HealthPorts {
     wanted: BTreeMap<u16, BTreeSet<Claimant>>,
+    /// Those that somebody else answers now.
+    moved: BTreeSet<u16>,
     /// Ports that nobody of ours listens on.
     unopened: BTreeSet<u16>,
 }
@@ -50,7 +52,22 @@ impl HealthPorts {
         first.map(|claimant| claimant.service().clone()).collect()
     }
 
-    /// Replaces the wish of a Service. Returns the others whose answer that changes.
+    /// Whether somebody else answers since [`Self::take_lost_to_others`].
+    pub(super) fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
+    /// The Services that want a port which somebody else answers since this was
+    /// last asked, each once.
+    pub(super) fn take_lost_to_others(&mut self) -> BTreeSet<ServiceName> {
+        let moved = std::mem::take(&mut self.moved);
+        let wanting = moved.iter().filter_map(|port| self.wanted.get(port));
+        let waiting = wanting.flat_map(|all| all.iter().skip(1));
+        waiting.map(|other| other.service().clone()).collect()
+    }
+
+    /// Replaces the wish of a Service. Returns the others that answer now or
+    /// do so no more.
     pub(super) fn stake(
         &mut self,
         claimant: &Claimant,
@@ -138,8 +155,9 @@ impl HealthPorts {
 
     fn add(&mut self, port: u16, claimant: Claimant, rivals: &mut BTreeSet<ServiceName>) {
         let all = self.wanted.entry(port).or_default();
-        if all.first().is_none_or(|first| claimant < *first) {
-            rivals.extend(all.iter().map(|other| other.service().clone()));
+        if let Some(first) = all.first().filter(|first| claimant < **first) {
+            rivals.insert(first.service().clone());
+            self.moved.insert(port);
         }
         all.insert(claimant);
     }
@@ -148,12 +166,15 @@ impl HealthPorts {
         let Some(all) = self.wanted.get_mut(&port) else {
             return;
         };
-        if all.first() == Some(claimant) {
-            rivals.extend(all.iter().map(|other| other.service().clone()));
-        }
+        let answered = all.first() == Some(claimant);
         all.remove(claimant);
-        if all.is_empty() {
-            self.wanted.remove(&port);
+        match all.first() {
+            Some(next) if answered => {
+                rivals.insert(next.service().clone());
+                self.moved.insert(port);
+            }
+            Some(_) => {}
+            None => _ = self.wanted.remove(&port),
         }
     }
 }

@@ -72,6 +72,9 @@ pub struct Cluster {
     health_ports: HealthPorts,
     host_ports: HostPorts,
     placement: Placement,
+    /// How often a Service was compiled.
+    #[cfg(test)]
+    compilations: usize,
 }
 
 impl Cluster {
@@ -93,6 +96,8 @@ impl Cluster {
             health_ports: HealthPorts::default(),
             host_ports: HostPorts::default(),
             placement: Placement::default(),
+            #[cfg(test)]
+            compilations: 0,
         }
     }
 
@@ -174,14 +179,26 @@ impl Cluster {
 
     /// Whether anything changed since the last [`Self::compile`].
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || self.networks_moved
+        !self.dirty.is_empty()
+            || self.networks_moved
+            || self.claims.has_moved()
+            || self.health_ports.has_moved()
     }
 
     /// Compiles the Services that changed; says what may differ in [`Self::desired`].
     pub fn compile(&mut self) -> Touched {
         let mut touched = Touched::default();
-        while let Some(name) = self.dirty.pop_first() {
-            self.compile_one(&name, &mut touched);
+        let mut vips = BTreeSet::new();
+        loop {
+            while let Some(name) = self.dirty.pop_first() {
+                vips.append(&mut self.compile_one(&name, &mut touched));
+            }
+            // Once for all: each may look through all Services.
+            self.mark_endpoints(&std::mem::take(&mut vips));
+            self.mark_lost_to_others();
+            if self.dirty.is_empty() {
+                break;
+            }
         }
         self.place_networks(&mut touched);
         touched
@@ -203,13 +220,15 @@ impl Cluster {
         let mut each = vec![networks];
         while let Some(name) = waiting.pop_first() {
             let mut touched = Touched::default();
-            self.compile_one(&name, &mut touched);
+            self.dirty.insert(name);
             while let Some(rival) = self.dirty.pop_first() {
                 waiting.remove(&rival);
-                self.compile_one(&rival, &mut touched);
+                let vips = self.compile_one(&rival, &mut touched);
+                self.mark_endpoints(&vips);
             }
             each.push(touched);
         }
+        each.push(self.compile());
         each.retain(|touched| !touched.is_empty());
         each
     }
@@ -219,15 +238,28 @@ impl Cluster {
     pub fn compile_first(&mut self, name: &ServiceName) -> Touched {
         let mut touched = Touched::default();
         if self.dirty.remove(name) {
-            self.compile_one(name, &mut touched);
+            let vips = self.compile_one(name, &mut touched);
+            self.mark_endpoints(&vips);
         }
         touched
     }
 
-    fn compile_one(&mut self, name: &ServiceName, touched: &mut Touched) {
+    /// Marks the Services that lose something to another one than before: they
+    /// have nothing more or less by it, but their warnings name the other.
+    fn mark_lost_to_others(&mut self) {
+        self.dirty.extend(self.claims.take_lost_to_others());
+        self.dirty.extend(self.health_ports.take_lost_to_others());
+    }
+
+    /// Compiles one Service. Returns the VIPs that came or went.
+    fn compile_one(&mut self, name: &ServiceName, touched: &mut Touched) -> BTreeSet<IpAddr> {
         let Some(entry) = self.entries.get_mut(name) else {
-            return;
+            return BTreeSet::new();
         };
+        #[cfg(test)]
+        {
+            self.compilations += 1;
+        }
         let claimant = entry.claimant(name);
         let mut compiled = match &entry.service {
             Some(service) => {
@@ -268,7 +300,13 @@ impl Cluster {
             self.entries.remove(name);
         }
         self.dirty.extend(rivals);
-        self.mark_endpoints(&vips);
+        vips
+    }
+
+    /// How often a Service was compiled.
+    #[cfg(test)]
+    pub(crate) fn compilations(&self) -> usize {
+        self.compilations
     }
 
     /// What the kernel should hold, as of the last [`Self::compile`].

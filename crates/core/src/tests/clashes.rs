@@ -274,3 +274,57 @@ fn one_service_holds_a_front_as_the_stronger_of_two_kinds() {
     let front = "192.0.2.1:30080/TCP".parse().unwrap();
     assert_eq!(cluster.kind_of(&front), Some(FrontKind::NodePort));
 }
+
+/// Many that want one front and one health-check node port, the first by name
+/// the youngest: each that is compiled takes both from the one before.
+fn crowd(count: usize) -> Vec<Service> {
+    let all = (0..count).map(|n| {
+        let (name, ip) = (format!("s{n:04}"), format!("10.96.{}.{}", n / 250, n % 250));
+        let created = format!("{:04}-01-01T00:00:00Z", 2026 - n);
+        let service = shared(&name, &ip, &created).external_local();
+        service.with(|service| service.spec.health_check_node_port = Some(32000))
+    });
+    all.collect()
+}
+
+#[test]
+fn a_crowd_at_one_front_is_compiled_a_few_times_each_and_told_who_has_it() {
+    let mut cluster = cluster();
+    for service in crowd(100) {
+        cluster.add(service);
+    }
+    cluster.compile();
+
+    let count = cluster.compilations();
+    assert!(count <= 400, "{count} compilations of 100 Services");
+    let warnings = cluster.warnings();
+    assert_eq!(warnings.len(), 2 * 99);
+    for warning in warnings {
+        let text = warning.message;
+        assert!(text.contains("for Service default/s0099"), "{text}");
+    }
+
+    let before = cluster.compilations();
+    cluster.remove(crowd(100).pop().unwrap());
+    cluster.compile();
+    let count = cluster.compilations() - before;
+    assert!(count <= 110, "{count} compilations when the owner goes");
+    for warning in cluster.warnings() {
+        let text = warning.message;
+        assert!(text.contains("for Service default/s0098"), "{text}");
+    }
+}
+
+#[test]
+fn compiled_one_by_one_they_are_told_the_same() {
+    let (mut one_by_one, mut at_once) = (cluster(), cluster());
+    for service in crowd(20) {
+        one_by_one.add(service.clone());
+        at_once.add(service);
+    }
+    one_by_one.compile_each();
+    assert!(!one_by_one.is_dirty());
+    at_once.compile();
+    assert_eq!(one_by_one.warnings(), at_once.warnings());
+    assert_eq!(one_by_one.state(), at_once.state());
+}
