@@ -8,7 +8,7 @@
 //! goes, the younger one takes its mark, and its connections of that moment end.
 //! With 10,000 marks in use that concerns one Service in 27,000 deletions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::{Masquerade, Outside, Treatment};
 use super::ports::Port;
@@ -35,6 +35,9 @@ pub(super) struct Urn<'a> {
     taken: &'a dyn Fn(u32, Family) -> bool,
     /// Those of this Service.
     own: BTreeSet<(Family, u32)>,
+    /// Which hash is the next for who has this one first: ports of one number
+    /// need not try again what the others of them got.
+    next: BTreeMap<(Family, u32), u32>,
 }
 
 impl<'a> Urn<'a> {
@@ -42,13 +45,15 @@ impl<'a> Urn<'a> {
         Self {
             taken,
             own: BTreeSet::new(),
+            next: BTreeMap::new(),
         }
     }
 
     fn draw(&mut self, family: Family, hash: impl Fn(u32) -> u32) -> Drawn {
         let mut taken = Vec::new();
-        let mut marks = (0..).map(hash);
-        let free = |mark: &u32| {
+        let next = self.next.entry((family, hash(0))).or_default();
+        let mut marks = (*next..).map(|again| (again, hash(again)));
+        let free = |(_, mark): &(u32, u32)| {
             if self.own.contains(&(family, *mark)) {
                 return false;
             }
@@ -58,8 +63,10 @@ impl<'a> Urn<'a> {
             }
             true
         };
-        let mark = marks.find(free);
-        let mark = mark.expect("2^27 marks outlast the memory for Services that take them");
+        let drawn = marks.find(free);
+        let (again, mark) =
+            drawn.expect("2^27 marks outlast the memory for Services that take them");
+        *next = again.saturating_add(1);
         self.own.insert((family, mark));
         Drawn { mark, taken }
     }
@@ -339,6 +346,21 @@ mod tests {
         let other = urn.draw(Family::V6, |again| 7 + again);
         assert_eq!((one.mark, two.mark, other.mark), (7, 8, 7));
         assert!(two.taken.is_empty(), "it waits for nobody");
+    }
+
+    #[test]
+    fn ports_of_one_number_do_not_try_what_the_others_got() {
+        let nobody = |_, _| false;
+        let mut urn = Urn::new(&nobody);
+        let hashes = std::cell::Cell::new(0);
+        for port in 0..1000 {
+            let drawn = urn.draw(Family::V4, |again| {
+                hashes.set(hashes.get() + 1);
+                7 + again
+            });
+            assert_eq!(drawn.mark, 7 + port);
+        }
+        assert!(hashes.get() <= 2000, "{} hashes", hashes.get());
     }
 
     #[test]
