@@ -81,8 +81,14 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         streams::complain(format_args!("kube-ipvs: {error:#}"));
-        code_of(&error)
+        code_of(&error, &arguments)
     })
+}
+
+/// What a wrong command line ends with.
+fn misused(arguments: &[OsString]) -> ExitCode {
+    let plan = arguments.get(1).is_some_and(|command| command == "plan");
+    ExitCode::from(if plan { MISUSED_PLAN } else { MISUSED })
 }
 
 /// Help, the version, or what is wrong with the command line.
@@ -92,8 +98,7 @@ fn no_command(answer: &clap::Error, arguments: &[OsString]) -> anyhow::Result<Ex
         .and_then(|()| std::io::stdout().lock().flush());
     if answer.use_stderr() {
         // Who cannot be told sees the code.
-        let plan = arguments.get(1).is_some_and(|command| command == "plan");
-        return Ok(ExitCode::from(if plan { MISUSED_PLAN } else { MISUSED }));
+        return Ok(misused(arguments));
     }
     streams::written(printed)?;
     Ok(ExitCode::SUCCESS)
@@ -119,11 +124,11 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// 2 where the command line is to blame, also for a value that only makes no
-/// sense beside another; else 1.
-fn code_of(error: &anyhow::Error) -> ExitCode {
+/// That of a wrong command line where it is to blame, also for a value that
+/// only makes no sense beside another; else 1.
+fn code_of(error: &anyhow::Error, arguments: &[OsString]) -> ExitCode {
     match error.downcast_ref::<config::Problems>() {
-        Some(problems) if problems.of_flags() => ExitCode::from(2),
+        Some(problems) if problems.of_flags() => misused(arguments),
         _ => ExitCode::FAILURE,
     }
 }
@@ -220,12 +225,12 @@ mod tests {
             };
             let file = file.map(|text| (std::path::Path::new("conf"), text));
             let error = config::settings(&args, file).expect_err("bit 12 is taken");
-            code_of(&anyhow::Error::from(error).context("load"))
+            code_of(&anyhow::Error::from(error).context("load"), &[])
         };
         let file = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
                     kind: KubeProxyConfiguration\niptables: {masqueradeBit: 12}";
         assert_eq!(code("--masquerade-bit=12", None), ExitCode::from(2));
         assert_eq!(code("--masquerade-bit=13", Some(file)), ExitCode::FAILURE);
-        assert_eq!(code_of(&anyhow::anyhow!("other")), ExitCode::FAILURE);
+        assert_eq!(code_of(&anyhow::anyhow!("other"), &[]), ExitCode::FAILURE);
     }
 }

@@ -164,6 +164,9 @@ fn a_wrong_command_line_of_plan_is_no_change() {
     };
     assert_eq!(code(&["plan", "--bogus"]), 64);
     assert_eq!(code(&["plan", "-o", "xml"]), 64);
+    assert_eq!(code(&["plan", "--masquerade-bit=32"]), 64);
+    assert_eq!(code(&["plan", "--nodeport-reserved-ports=30-20"]), 64);
+    assert_eq!(code(&["compile", "--masquerade-bit=32"]), 2);
     assert_eq!(code(&["plan", "--help"]), 0);
     assert_eq!(code(&["run", "--bogus"]), 2);
     assert_eq!(code(&["compile", "--bogus"]), 2);
