@@ -21,6 +21,10 @@ const OTHERS: u32 = 0o077;
 /// What others must not have: write.
 const OTHERS_WRITE: u32 = 0o022;
 
+/// The remedy of one who is not root, and lacks more than the directory.
+const WITHOUT_ROOT: &str =
+    "run as root (CAP_NET_ADMIN is needed too), or choose another --state-dir";
+
 /// Makes the directory if there is none, and takes away what others may do with
 /// it and with our files in it.
 ///
@@ -41,10 +45,15 @@ pub(super) fn prepare(directory: &Path, ours: &[&str]) -> anyhow::Result<()> {
     );
     anyhow::ensure!(
         found.uid() == geteuid().as_raw(),
-        "{}: it belongs to user {} and not to {}, who runs this; remove it, or choose another --state-dir",
+        "{}: it belongs to user {} and not to {}, who runs this; {}",
         operation(),
         found.uid(),
-        geteuid()
+        geteuid(),
+        if geteuid().is_root() {
+            "remove it, or choose another --state-dir"
+        } else {
+            WITHOUT_ROOT
+        }
     );
     narrow_directory(directory, found.mode(), ours).with_context(operation)?;
     ours.iter()
@@ -98,9 +107,7 @@ fn narrow(file: &Path) -> anyhow::Result<()> {
 /// Who may not write there is mostly not root, and lacks more than that.
 pub(super) fn with_remedy(error: std::io::Error) -> anyhow::Error {
     match error.kind() {
-        ErrorKind::PermissionDenied => anyhow::anyhow!(
-            "{error}; run as root (CAP_NET_ADMIN is needed too), or choose another --state-dir"
-        ),
+        ErrorKind::PermissionDenied => anyhow::anyhow!("{error}; {WITHOUT_ROOT}"),
         _ => error.into(),
     }
 }

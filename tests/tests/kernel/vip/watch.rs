@@ -120,7 +120,8 @@ fn a_reader_that_is_too_slow_is_told_to_look_again() {
     on_this_thread(async {
         let mut binder: Binder = binder(route_binding());
         let mut watch = watch(LINK).expect("a watch");
-        let many = (0..2_000u32)
+        // More notices than the buffer takes.
+        let many = (0..20_000u32)
             .map(|n| (0x0a60_0000 + n).to_be_bytes().into())
             .collect();
 
