@@ -15,8 +15,11 @@ use nix::unistd::Pid;
 
 use crate::{Namespace, wait_until};
 
+/// Most open files of a program that is to have few, in its environment.
+pub const OPEN_FILES: &str = "KUBE_IPVS_TEST_OPEN_FILES";
+
 /// Runs the program its arguments name with `$1` in the place of `/run/kube-ipvs`.
-const OWN_STATE: &str = r#"mount --bind "$1" /run/kube-ipvs && shift && exec "$@""#;
+const OWN_STATE: &str = r#"test -z "$KUBE_IPVS_TEST_OPEN_FILES" || ulimit -n "$KUBE_IPVS_TEST_OPEN_FILES"; mount --bind "$1" /run/kube-ipvs && shift && exec "$@""#;
 
 /// `kube-ipvs` for one run to its end (`plan`, `compile`, `inspect`, `run --once`),
 /// inside `namespace`. The program is the one `KUBE_IPVS_BIN` names.

@@ -6,6 +6,7 @@ mod api;
 mod closed;
 mod edits;
 mod faults;
+mod flood;
 mod foreign;
 mod load;
 mod memory;

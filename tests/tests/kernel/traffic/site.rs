@@ -6,9 +6,10 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use kube_ipvs_tests::{Client, Daemon, Namespace, Small, Topology, run, wait_until};
+use kube_ipvs_tests::{Client, Daemon, Namespace, Small, Topology, kube_ipvs, run, wait_until};
 use tempfile::TempDir;
 
 use super::web::Web;
@@ -71,12 +72,19 @@ impl Site {
 
     /// Starts the program and waits until it is ready.
     pub(crate) fn start(&mut self, flags: &[&str]) {
+        self.start_in(flags, |_| {});
+    }
+
+    /// The same, with the program's environment prepared.
+    pub(crate) fn start_in(&mut self, flags: &[&str], prepare: impl FnOnce(&mut Command)) {
         self.daemon = None;
         let manifests = self.manifests.path().display().to_string();
         let mut arguments = vec!["run", "--hostname-override=node-1", "--manifests"];
         arguments.push(&manifests);
         arguments.extend(flags);
-        self.daemon = Some(Daemon::start(self.node(), arguments));
+        let mut command = kube_ipvs(self.node(), arguments);
+        prepare(&mut command);
+        self.daemon = Some(Daemon::spawn(&mut command));
         self.wait_until_ready();
     }
 
