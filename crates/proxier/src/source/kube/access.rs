@@ -8,6 +8,7 @@ use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use anyhow::{Context, bail};
 
 use crate::config::user_agent;
+use crate::input::file;
 
 /// Where the API server's address and our credentials are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,28 +68,8 @@ impl KubeConfig {
             return Vec::new();
         };
         let mut files = vec![path.clone()];
-        if let Ok(kubeconfig) = Kubeconfig::read_from(path) {
-            let clusters = kubeconfig
-                .clusters
-                .iter()
-                .filter_map(|named| named.cluster.as_ref());
-            files.extend(
-                clusters
-                    .filter_map(|cluster| cluster.certificate_authority.as_ref())
-                    .map(PathBuf::from),
-            );
-            for user in kubeconfig
-                .auth_infos
-                .iter()
-                .filter_map(|named| named.auth_info.as_ref())
-            {
-                files.extend(
-                    [&user.client_certificate, &user.client_key]
-                        .into_iter()
-                        .flatten()
-                        .map(PathBuf::from),
-                );
-            }
+        if let Ok(kubeconfig) = read(path) {
+            files.extend(credentials(&kubeconfig));
         }
         files.into_iter().map(Stamp::of).collect()
     }
@@ -110,8 +91,42 @@ impl Stamp {
     }
 }
 
+/// The kubeconfig, paths in it made absolute. The reader of the library takes
+/// whatever it finds, a FIFO or a file without end too, so ours looks first.
+fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
+    file::read(path, file::CONFIGURATION)?;
+    Ok(Kubeconfig::read_from(path)?)
+}
+
+/// The files of certificates and keys that it names.
+fn credentials(kubeconfig: &Kubeconfig) -> Vec<PathBuf> {
+    let clusters = kubeconfig.clusters.iter();
+    let clusters = clusters.filter_map(|named| named.cluster.as_ref());
+    let authorities = clusters.filter_map(|cluster| cluster.certificate_authority.as_ref());
+    let users = kubeconfig.auth_infos.iter();
+    let users = users.filter_map(|named| named.auth_info.as_ref());
+    let pairs = users.flat_map(|user| [&user.client_certificate, &user.client_key]);
+    let files = authorities.chain(pairs.flatten());
+    files.map(PathBuf::from).collect()
+}
+
+/// The files of tokens that it names.
+fn tokens(kubeconfig: &Kubeconfig) -> impl Iterator<Item = PathBuf> + '_ {
+    let users = kubeconfig.auth_infos.iter();
+    let users = users.filter_map(|named| named.auth_info.as_ref());
+    let files = users.filter_map(|user| user.token_file.as_ref());
+    files.map(PathBuf::from)
+}
+
 async fn from_file(path: &Path) -> anyhow::Result<Config> {
-    let kubeconfig = Kubeconfig::read_from(path)?;
+    let kubeconfig = read(path)?;
+    for named in credentials(&kubeconfig)
+        .into_iter()
+        .chain(tokens(&kubeconfig))
+    {
+        file::read(&named, file::CONFIGURATION)
+            .with_context(|| format!("read {}", named.display()))?;
+    }
     if let Some(proxy) = kubeconfig
         .clusters
         .iter()
@@ -154,6 +169,55 @@ mod tests {
         let (arch, commit) = rest.split_once(") ").expect("architecture and commit");
         assert!(!arch.contains("x86") && !arch.contains("aarch"), "{arch}");
         assert!(!commit.is_empty() && !commit.contains(' '), "{commit}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_regular_file_is_neither_waited_for_nor_read() {
+        let zero = |field: &str| {
+            let named =
+                |kind: &str, body: &str| format!("{kind}s: [{{name: x, {kind}: {{{body}}}}}]");
+            let (cluster, user) = match field {
+                "certificate-authority" => (
+                    format!("{field}: /dev/zero, server: 'https://a'"),
+                    String::new(),
+                ),
+                _ => (
+                    "server: 'https://a'".to_owned(),
+                    format!("{field}: /dev/zero"),
+                ),
+            };
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: x\n{}\n{}\n{}\n",
+                named("cluster", &cluster),
+                named("user", &user),
+                named("context", "cluster: x, user: x")
+            )
+        };
+        for field in [
+            "certificate-authority",
+            "client-certificate",
+            "client-key",
+            "tokenFile",
+        ] {
+            let told = refusal(Some(&zero(field))).await;
+            assert!(told.contains("read /dev/zero: a device"), "{field}: {told}");
+        }
+        let config = KubeConfig {
+            path: Some("/dev/zero".into()),
+            server: None,
+        };
+        let told = format!("{:#}", config.read().await.expect_err("a device"));
+        assert!(told.contains("a device, not a regular file"), "{told}");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let config = KubeConfig {
+            path: Some(fifo),
+            server: None,
+        };
+        let told = format!("{:#}", config.read().await.expect_err("a FIFO"));
+        assert!(told.contains("a FIFO, not a regular file"), "{told}");
+        assert!(config.stamps().len() == 1, "and is not waited for later");
     }
 
     #[tokio::test]
