@@ -12,6 +12,7 @@ mod load;
 mod memory;
 mod restart;
 mod rollout;
+mod stop;
 
 /// Periods short enough for a test.
 const QUICK: [&str; 2] = ["--ipvs-min-sync-period=100ms", "--ipvs-sync-period=3s"];
