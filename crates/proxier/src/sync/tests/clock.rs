@@ -67,8 +67,18 @@ impl Stage {
 
 /// Runs a driver over `host` beside `play`, on a paused clock.
 pub(super) fn stage<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage) -> F) {
+    stage_with(host, |reporter, _| reporter, |driver| driver, play);
+}
+
+/// The same with a reporter and a driver that do more.
+pub(super) fn stage_with<F: Future<Output = ()>>(
+    host: &Host,
+    reporter: impl FnOnce(Reporter, &Health) -> Reporter,
+    driver: impl FnOnce(Driver<Fake>) -> Driver<Fake>,
+    play: impl FnOnce(Stage) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
@@ -81,9 +91,9 @@ pub(super) fn stage<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage
         let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let told = warnings.clone();
-        let reporter = Reporter::new(families, metrics.clone(), health.clone())
+        let plain = Reporter::new(families, metrics.clone(), health.clone())
             .with_sink(Box::new(move |w| told.lock().unwrap().push(w.to_string())));
-        let driver = Driver::new(host.start(), TIMES, reporter);
+        let driver = driver(Driver::new(host.start(), TIMES, reporter(plain, &health)));
         let stage = Stage {
             fake: host.fake.clone(),
             events,

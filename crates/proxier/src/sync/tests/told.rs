@@ -4,18 +4,16 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use kube_ipvs_core::plan::Op;
-use kube_ipvs_core::state::{Family, Front, NftElement, NftSet, Protocol};
+use kube_ipvs_core::state::{Front, NftElement, NftSet, Protocol};
 use kube_ipvs_core::{Event, HostAddress, Kind};
 use kube_ipvs_vip::Change;
 use nix::errno::Errno;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::clock::{TIMES, stage};
-use super::fake::Fate;
+use super::clock::{TIMES, stage, stage_with};
+use super::fake::{Fake, Fate};
 use super::first_lists::{BALANCED, OTHER_NODE_PORT, edge};
 use super::objects::upsert;
 use super::schedulers::named;
@@ -23,7 +21,6 @@ use super::{DNS, Host, WEB, dns, endpoints, key, lists, move_web, tell, web};
 use crate::health::Health;
 use crate::health::connections::Connections;
 use crate::health::node_ports::HealthCheckPorts;
-use crate::metrics::Metrics;
 use crate::sync::driver::Driver;
 use crate::sync::reporter::Reporter;
 use crate::tasks::Tasks;
@@ -119,41 +116,26 @@ fn a_success_forgets_how_often_it_had_failed() {
 fn what_waits_for_the_first_clean_round_is_done_once_and_not_before() {
     let host = Host::new();
     let done = Rc::new(Cell::new(0));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (events, received) = mpsc::channel(1024);
-        let (_changes, noticed) = futures::channel::mpsc::unbounded();
-        let (_stop, stopped) = watch::channel(false);
-        let metrics = Metrics::new();
-        let families = vec![Family::V4];
-        let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
-        let reporter = Reporter::new(families, metrics, health);
-        let counted = done.clone();
-        let driver = Driver::new(host.start(), TIMES, reporter)
-            .once_settled(move |_| counted.set(counted.get() + 1));
-        let play = async {
-            host.fake.hook(|_, op| match op {
+    let counted = done.clone();
+    let settles =
+        |driver: Driver<Fake>| driver.once_settled(move |_| counted.set(counted.get() + 1));
+    stage_with(
+        &host,
+        |reporter, _| reporter,
+        settles,
+        |stage| async move {
+            stage.fake.hook(|_, op| match op {
                 Op::Nft { .. } => Fate::Refused(Errno::EPERM),
                 _ => Fate::Done,
             });
-            for event in lists(web(&["10.1.0.1"])) {
-                events.send(event).await.unwrap();
-            }
+            stage.tell(lists(web(&["10.1.0.1"]))).await;
             sleep(Duration::from_secs(10)).await;
             assert_eq!(done.get(), 0);
-            host.fake.heal();
+            stage.fake.heal();
             sleep(Duration::from_secs(100)).await;
             assert_eq!(done.get(), 1);
-        };
-        tokio::select! {
-            () = driver.run(received, noticed.boxed(), stopped) => panic!("the driver ended"),
-            () = play => {}
-        }
-    });
+        },
+    );
 }
 
 /// `edge`, whose health check is at this port.
@@ -181,43 +163,31 @@ fn a_health_check_port_that_another_program_has_is_let_through_when_it_is_ours()
         port,
         protocol: Protocol::Tcp,
     });
-    let passes = || {
-        let ports = host.fake.state().nft.remove(&NftSet::ServicePorts);
+    let fake = host.fake.clone();
+    let passes = move || {
+        let ports = fake.state().nft.remove(&NftSet::ServicePorts);
         ports.is_some_and(|ports| ports.contains(&front))
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (events, received) = mpsc::channel(1024);
-        let (_changes, noticed) = futures::channel::mpsc::unbounded();
-        let (_stop, stopped) = watch::channel(false);
-        let metrics = Metrics::new();
-        let families = vec![Family::V4];
-        let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
+    let answers = |reporter: Reporter, health: &Health| {
         let connections = Connections::at_most(Tasks::unwatched(), 64);
-        let ports = HealthCheckPorts::new(connections, health.clone());
-        let reporter = Reporter::new(families, metrics, health).with_health_checks(ports);
-        let driver = Driver::new(host.start(), TIMES, reporter);
-        let play = async {
-            for event in lists(checked(port)) {
-                events.send(event).await.unwrap();
-            }
+        reporter.with_health_checks(HealthCheckPorts::new(connections, health.clone()))
+    };
+    stage_with(
+        &host,
+        answers,
+        |driver| driver,
+        |stage| async move {
+            stage.tell(lists(checked(port))).await;
             sleep(Duration::from_secs(5)).await;
-            assert!(host.fake.state().vips.contains(&BALANCED.parse().unwrap()));
+            let vip = BALANCED.parse().unwrap();
+            assert!(stage.fake.state().vips.contains(&vip));
             assert!(!passes(), "behind it is the other program");
 
             drop(other);
             sleep(TIMES.sync_period * 2).await;
             assert!(passes());
-        };
-        tokio::select! {
-            () = driver.run(received, noticed.boxed(), stopped) => panic!("the driver ended"),
-            () = play => {}
-        }
-    });
+        },
+    );
 }
 
 #[test]
