@@ -202,9 +202,10 @@ impl Element {
 impl Ports {
     /// What stands behind the first port: `-90`, or nothing where it is the last.
     fn end(&self) -> String {
-        match self.front.port < self.last {
-            true => format!("-{}", self.last),
-            false => String::new(),
+        if self.front.port < self.last {
+            format!("-{}", self.last)
+        } else {
+            String::new()
         }
     }
 }

@@ -31,9 +31,10 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn of(ports: &[Port], shape: &Shape, around: &Surroundings<'_>) -> Self {
-        let marks = match shape.external_local || ports.iter().any(|p| p.node_port.is_some()) {
-            true => 2 * ports.len() * around.options.families.len(),
-            false => 0,
+        let marks = if shape.external_local || ports.iter().any(|p| p.node_port.is_some()) {
+            2 * ports.len() * around.options.families.len()
+        } else {
+            0
         };
         let (mut fronts, mut at_node) = (0, 0);
         for family in &around.options.families {

@@ -117,9 +117,10 @@ impl Marks {
     /// What a mark that is used is to be claimed by: itself without the bit for
     /// masquerading, and those that would go before it if they were free.
     pub(super) fn claims(&self, mark: u32) -> impl Iterator<Item = u32> {
-        let drawn = match self.is_local(mark) {
-            true => &self.local,
-            false => &self.cluster,
+        let drawn = if self.is_local(mark) {
+            &self.local
+        } else {
+            &self.cluster
         };
         drawn.taken.iter().copied().chain([drawn.mark])
     }

@@ -22,7 +22,8 @@ pub(super) const HEAVY: usize = 2000;
 #[derive(Debug, Default)]
 pub(super) struct Slices {
     light: Touched,
-    heavy: VecDeque<Touched>,
+    /// Each with where it is, which is looked at for every other one.
+    heavy: VecDeque<(Touched, BTreeSet<IpAddr>)>,
     /// Whose turn it is where both wait.
     heavy_next: bool,
 }
@@ -30,7 +31,8 @@ pub(super) struct Slices {
 impl Slices {
     fn push(&mut self, touched: Touched, weight: usize) {
         if weight > HEAVY {
-            self.heavy.push_back(touched);
+            let at = addresses(&touched);
+            self.heavy.push_back((touched, at));
         } else {
             self.light.extend(touched);
         }
@@ -41,29 +43,33 @@ impl Slices {
     fn next(&mut self) -> Touched {
         let light = !self.light.is_empty();
         self.heavy_next = light && !self.heavy_next && !self.heavy.is_empty();
-        let first = match light && (self.heavy_next || self.heavy.is_empty()) {
-            true => std::mem::take(&mut self.light),
-            false => self.heavy.pop_front().unwrap_or_default(),
+        let first = if light && (self.heavy_next || self.heavy.is_empty()) {
+            let light = std::mem::take(&mut self.light);
+            let at = addresses(&light);
+            (light, at)
+        } else {
+            self.heavy.pop_front().unwrap_or_default()
         };
         self.with_neighbours(first)
     }
 
     /// Together with all that touches the same addresses.
-    fn with_neighbours(&mut self, mut touched: Touched) -> Touched {
-        let mut at = addresses(&touched);
-        if meets(&at, &self.light) {
-            touched.extend(std::mem::take(&mut self.light));
-            at = addresses(&touched);
-        }
-        while let Some(n) = self.heavy.iter().position(|other| meets(&at, other)) {
-            touched.extend(self.heavy.remove(n).unwrap_or_default());
-            at = addresses(&touched);
-            if meets(&at, &self.light) {
+    fn with_neighbours(&mut self, first: (Touched, BTreeSet<IpAddr>)) -> Touched {
+        let (mut touched, mut at) = first;
+        let mut light = addresses(&self.light);
+        loop {
+            if !at.is_disjoint(&light) {
                 touched.extend(std::mem::take(&mut self.light));
-                at = addresses(&touched);
+                at.append(&mut light);
             }
+            let mut heavy = self.heavy.iter();
+            let Some(n) = heavy.position(|(_, other)| !at.is_disjoint(other)) else {
+                return touched;
+            };
+            let (other, mut there) = self.heavy.remove(n).unwrap_or_default();
+            touched.extend(other);
+            at.append(&mut there);
         }
-        touched
     }
 }
 
@@ -91,13 +97,9 @@ impl<D: Dataplane> Syncer<D> {
         waiting
             .heavy
             .into_iter()
-            .for_each(|other| all.extend(other));
+            .for_each(|(other, _)| all.extend(other));
         all
     }
-}
-
-fn meets(at: &BTreeSet<IpAddr>, other: &Touched) -> bool {
-    !at.is_disjoint(&addresses(other))
 }
 
 /// What it costs to carry out, about.

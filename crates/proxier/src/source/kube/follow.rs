@@ -149,9 +149,10 @@ impl Follower {
     /// Waits, but no longer than until the server answers somebody.
     async fn wait(&mut self, pause: Duration) {
         let woken = async {
-            match self.waiting {
-                true => self.ear.hear().await,
-                false => std::future::pending().await,
+            if self.waiting {
+                self.ear.hear().await
+            } else {
+                std::future::pending().await
             }
         };
         tokio::select! {
@@ -502,9 +503,10 @@ impl Follower {
     /// list at once.
     fn relist_jitter(&self) -> Duration {
         let outage = self.away.is_some_and(|away| away.elapsed() < AFTER_OUTAGE);
-        let longest = match outage {
-            true => self.settings.relist_jitter / 5,
-            false => self.settings.relist_jitter,
+        let longest = if outage {
+            self.settings.relist_jitter / 5
+        } else {
+            self.settings.relist_jitter
         };
         longest.mul_f64(rand::random())
     }
