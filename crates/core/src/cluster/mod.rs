@@ -191,7 +191,8 @@ impl Cluster {
         let mut vips = BTreeSet::new();
         loop {
             while let Some(name) = self.dirty.pop_first() {
-                vips.append(&mut self.compile_one(&name, &mut touched));
+                // Not `append`, which makes the whole set anew each time.
+                vips.extend(self.compile_one(&name, &mut touched));
             }
             // Once for all: each may look through all Services.
             self.mark_endpoints(&std::mem::take(&mut vips));

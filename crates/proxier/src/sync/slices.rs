@@ -60,15 +60,15 @@ impl Slices {
         loop {
             if !at.is_disjoint(&light) {
                 touched.extend(std::mem::take(&mut self.light));
-                at.append(&mut light);
+                at.extend(std::mem::take(&mut light));
             }
             let mut heavy = self.heavy.iter();
             let Some(n) = heavy.position(|(_, other)| !at.is_disjoint(other)) else {
                 return touched;
             };
-            let (other, mut there) = self.heavy.remove(n).unwrap_or_default();
+            let (other, there) = self.heavy.remove(n).unwrap_or_default();
             touched.extend(other);
-            at.append(&mut there);
+            at.extend(there);
         }
     }
 }
