@@ -326,11 +326,23 @@ impl Client {
 
     /// Stop a daemon; equivalent to `ipvsadm --stop-daemon`.
     ///
+    /// The kernel stops one whose thread had not run yet like any other, but
+    /// never answers: it ends in `EINTR`, and `netlink_rcv_skb` keeps that to
+    /// itself. So after a time-out the list of daemons decides.
+    ///
     /// # Errors
     ///
     /// ESRCH if none of the kind runs.
     pub fn stop_daemon(&mut self, state: DaemonState) -> Result<(), Error> {
-        self.request(&Request::StopDaemon(state))
+        let unanswered = match self.request(&Request::StopDaemon(state)) {
+            Err(error @ Error::TimedOut { .. }) => error,
+            answered => return answered,
+        };
+        let running = self.daemons()?;
+        if running.iter().any(|daemon| daemon.state == state) {
+            return Err(unanswered);
+        }
+        Ok(())
     }
 
     /// Carry out one request.

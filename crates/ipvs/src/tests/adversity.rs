@@ -100,6 +100,29 @@ fn silence_is_a_time_out_and_late_answers_are_not_mixed_up() {
     client.flush().expect("the late answer is not for this one");
 }
 
+/// A kernel that stops a daemon without a word, and has these left.
+fn stopped_in_silence(left: &'static [DaemonState]) -> Result<(), Error> {
+    let (mut client, _) = client(1 << 21, |sent| {
+        if sent[0].acknowledge() {
+            return Vec::new();
+        }
+        let sequence = sent[0].sequence;
+        let entries = left
+            .iter()
+            .map(|state| Ok(fake::daemon(sequence, &Daemon::new(*state, "lo", 7))));
+        entries.chain([Ok(done(sequence, 0, 0))]).collect()
+    });
+    client.stop_daemon(DaemonState::Master)
+}
+
+#[test]
+fn a_daemon_that_was_stopped_without_an_answer_is_stopped() {
+    stopped_in_silence(&[]).expect("none runs");
+    stopped_in_silence(&[DaemonState::Backup]).expect("the other one runs");
+    let error = stopped_in_silence(&[DaemonState::Master]).expect_err("it runs");
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+}
+
 #[test]
 fn lost_replies_are_told() {
     let (mut client, _) = client(1 << 21, |_| {

@@ -66,3 +66,12 @@ pub(super) fn service(sequence: u32, flags: u16, service: &Service) -> Vec<u8> {
     wire::Writer::new(&mut payload).bytes(1, &nest);
     message(FAMILY, NLM_F_MULTIPART | flags, sequence, &payload)
 }
+
+/// A daemon in a dump.
+pub(super) fn daemon(sequence: u32, daemon: &Daemon) -> Vec<u8> {
+    let mut nest = Vec::new();
+    daemon.emit(&mut nest);
+    let mut payload = vec![9, 1, 0, 0];
+    wire::Writer::new(&mut payload).bytes(3, &nest);
+    message(FAMILY, NLM_F_MULTIPART, sequence, &payload)
+}
