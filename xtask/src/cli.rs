@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::console::Outcome;
 use crate::guest::Machine;
-use crate::{bench, ci, demo, dist, guest, kernel_test};
+use crate::{bench, ci, demo, dist, guest, image, kernel_test};
 
 /// Project tasks of kube-ipvs.
 #[derive(Parser)]
@@ -42,6 +42,11 @@ enum Command {
     Ci(ci::CiArguments),
     /// Hold every crate to deny.toml: licences, bans, sources.
     Licences,
+    /// The container image, as an OCI archive in target/dist.
+    ///
+    /// As deploy/Containerfile says, without an engine, root or network. The
+    /// times in it are SOURCE_DATE_EPOCH, or else the commit's.
+    Image,
     /// A static release binary in target/dist.
     Dist,
 }
@@ -78,6 +83,7 @@ impl Cli {
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Ci(arguments) => ci::ci(&arguments),
             Command::Licences => ci::licences(),
+            Command::Image => image::run(),
             Command::Dist => dist::run(),
         }
     }

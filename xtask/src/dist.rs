@@ -1,11 +1,11 @@
 //! `cargo xtask dist`: the static release binary.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::artifacts::TRIPLE;
 use crate::console::Outcome;
 use crate::paths::{Paths, cargo, make_directory};
 use crate::tools;
@@ -22,7 +22,14 @@ fn commit(paths: &Paths) -> String {
 }
 
 pub(crate) fn run() -> Result<Outcome> {
-    let paths = Paths::find()?;
+    let placed = binary(&Paths::find()?)?;
+    println!("{}", placed.display());
+    Ok(Outcome::Passed)
+}
+
+/// The static release binary, in `target/dist`.
+pub(crate) fn binary(paths: &Paths) -> Result<PathBuf> {
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     tools::run(
         cargo()
             .current_dir(&paths.root)
@@ -33,16 +40,15 @@ pub(crate) fn run() -> Result<Outcome> {
                 "-p",
                 "kube-ipvs",
                 "--target",
-                TRIPLE,
+                &triple,
             ])
             .arg("--target-dir")
             .arg(paths.vm_build())
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .env("KUBE_IPVS_COMMIT", commit(&paths)),
+            .env("KUBE_IPVS_COMMIT", commit(paths)),
     )?;
-    let built = paths.vm_build().join(TRIPLE).join("release/kube-ipvs");
+    let built = paths.vm_build().join(triple).join("release/kube-ipvs");
     let placed = make_directory(paths.target.join("dist"))?.join("kube-ipvs");
     fs::copy(&built, &placed).with_context(|| format!("copy to {}", placed.display()))?;
-    println!("{}", placed.display());
-    Ok(Outcome::Passed)
+    Ok(placed)
 }

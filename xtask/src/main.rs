@@ -15,6 +15,7 @@ mod cpio;
 mod demo;
 mod dist;
 mod guest;
+mod image;
 mod initramfs;
 mod kernel;
 mod kernel_test;

@@ -292,24 +292,6 @@ fn the_migration_overlay_adds_a_selector_and_a_flag() {
     assert_eq!(run_args(&pod.containers[0]).adopt_kube_proxy, Some(true));
 }
 
-/// No engine builds it in a test, so its build is held to the one that is tried.
-#[test]
-fn the_containerfile_builds_what_xtask_dist_builds() {
-    let file = read("Containerfile");
-    let dist = read("../xtask/src/dist.rs");
-
-    for word in ["--release", "--locked", "-p", "kube-ipvs", "--target"] {
-        assert!(file.contains(&format!(" {word} ")), "{word}");
-        assert!(dist.contains(&format!("\"{word}\"")), "{word}");
-    }
-    let flags = "-C target-feature=+crt-static";
-    assert!(file.contains(&format!("ENV RUSTFLAGS=\"{flags}\"")));
-    assert!(dist.contains(&format!("\"RUSTFLAGS\", \"{flags}\"")));
-    let placed = "/usr/local/bin/kube-ipvs";
-    assert!(file.contains(&format!("COPY --from=build /kube-ipvs {placed}\n")));
-    assert!(file.contains(&format!("ENTRYPOINT [\"{placed}\"]\n")));
-}
-
 #[test]
 fn alerts_ask_for_metrics_there_are() {
     let metrics = Metrics::new();
