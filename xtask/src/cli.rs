@@ -47,8 +47,11 @@ enum Command {
     /// As deploy/Containerfile says, without an engine, root or network. The
     /// times in it are SOURCE_DATE_EPOCH, or else the commit's.
     Image,
-    /// A static release binary in target/dist.
-    Dist,
+    /// All files of a release, in target/dist/release.
+    ///
+    /// Static program, image, completions, man pages, manifests, chart, licences,
+    /// components, and the sums of them all.
+    Dist(dist::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -84,7 +87,7 @@ impl Cli {
             Command::Ci(arguments) => ci::ci(&arguments),
             Command::Licences => ci::licences(),
             Command::Image => image::run(),
-            Command::Dist => dist::run(),
+            Command::Dist(arguments) => dist::run(&arguments),
         }
     }
 }

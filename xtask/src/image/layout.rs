@@ -119,10 +119,10 @@ fn layer(files: &[(String, Vec<u8>)], time: u64) -> Result<Vec<u8>> {
         for directory in above.into_iter().rev().filter(|at| *at != Path::new("")) {
             if made.insert(directory.to_owned()) {
                 let name = format!("{}/", directory.display());
-                append(&mut tar, EntryType::Directory, &name, &[], time)?;
+                append(&mut tar, EntryType::Directory, 0o755, &name, &[], time)?;
             }
         }
-        append(&mut tar, EntryType::Regular, path, content, time)?;
+        append(&mut tar, EntryType::Regular, 0o755, path, content, time)?;
     }
     tar.into_inner().context("finish the layer")
 }
@@ -144,26 +144,27 @@ fn archive(index: &Value, blobs: [Blob; 3], time: u64) -> Result<Vec<u8>> {
     }
     files.sort();
     for directory in ["blobs/", "blobs/sha256/"] {
-        append(&mut tar, EntryType::Directory, directory, &[], time)?;
+        append(&mut tar, EntryType::Directory, 0o755, directory, &[], time)?;
     }
     for (name, content) in files {
-        append(&mut tar, EntryType::Regular, &name, &content, time)?;
+        append(&mut tar, EntryType::Regular, 0o644, &name, &content, time)?;
     }
     tar.into_inner().context("finish the archive")
 }
 
-/// Adds an entry that belongs to root: a directory, or a file that may be run
-/// where it lies in a layer; nobody runs what lies in an archive.
+/// Adds an entry that belongs to root, with its mode bits and its time in seconds
+/// since 1970.
 pub(crate) fn append(
     tar: &mut Builder<Vec<u8>>,
     kind: EntryType,
+    mode: u32,
     name: &str,
     content: &[u8],
     time: u64,
 ) -> Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
-    header.set_mode(0o755);
+    header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(time);

@@ -17,8 +17,8 @@ use crate::dist;
 use crate::paths::{Paths, make_directory};
 use crate::tools;
 use containerfile::Recipe;
-pub(crate) use layout::Image;
 use layout::Origin;
+pub(crate) use layout::{Image, append, compressed, digest};
 
 /// What the manifests of `deploy/` call it, without the tag.
 pub(crate) const NAME: &str = "ghcr.io/kube-ipvs/kube-ipvs";
@@ -95,7 +95,7 @@ pub(crate) fn time(paths: &Paths) -> Result<u64> {
 }
 
 /// Of this machine, as images name it.
-fn architecture() -> Result<&'static str> {
+pub(crate) fn architecture() -> Result<&'static str> {
     Ok(match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
