@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::objects::Entry;
 use super::{Cluster, HealthCheck};
 use crate::compile::{FrontKind, TrafficPolicy, Withheld};
-use crate::k8s::{Node, Service};
+use crate::k8s::{Node, Service, ServicePort};
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
 use crate::state::{Family, Front, Protocol, RealServerKey, VirtualServerKey};
@@ -80,6 +80,23 @@ impl Cluster {
     pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
         let known = self.entries.iter().filter(|(_, e)| e.service.is_some());
         known.map(|(name, _)| name)
+    }
+
+    /// Services that answer at port 53 for UDP, whatever a cluster calls its DNS.
+    /// Only those at cluster addresses alone, which no other Service can want:
+    /// one that comes first must take nothing from an older one.
+    pub fn resolvers(&self) -> impl Iterator<Item = &ServiceName> {
+        let is_dns =
+            |port: &ServicePort| port.port == 53 && port.protocol.as_deref() == Some("UDP");
+        let services = self.entries.iter();
+        let resolvers = services.filter(move |(_, entry)| {
+            entry.service.as_ref().is_some_and(|service| {
+                let spec = &service.spec;
+                let inside = matches!(spec.type_.as_deref(), None | Some("ClusterIP"));
+                inside && spec.external_ips.is_empty() && spec.ports.iter().any(is_dns)
+            })
+        });
+        resolvers.map(|(name, _)| name)
     }
 
     /// The object of a Service, with only the labels and annotations that are looked at.

@@ -39,8 +39,8 @@ use refusals::{Refusals, Subject};
 pub use backoff::Backoff;
 pub use report::{Drift, Round, Trigger};
 
-/// Services that everything else on a node waits for: the API server, DNS.
-const FIRST: [(&str, &str); 2] = [("default", "kubernetes"), ("kube-system", "kube-dns")];
+/// The API server: with DNS what everything else on a node waits for.
+const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// What was being done when the kernel would not be read.
 const READ: &str = "read the kernel's state";
@@ -403,12 +403,15 @@ impl<D: Dataplane> Syncer<D> {
     }
 
     /// Carries out the Services that the rest of the node waits for, when they
-    /// changed, before thousands of others are compiled (a cold start).
-    fn serve_first(&mut self, now: u64, observed: Observed) -> anyhow::Result<Observed> {
+    /// changed, before thousands of others are compiled (a cold start). Gives
+    /// what the kernel holds then, which is only read again where that is not
+    /// known.
+    fn serve_first(&mut self, now: u64, mut observed: Observed) -> anyhow::Result<Observed> {
+        let mut first = vec![ServiceName::new(API_SERVER.0, API_SERVER.1)];
+        first.extend(self.cluster.resolvers().cloned());
         let mut touched = Touched::default();
-        for (namespace, name) in FIRST {
-            let name = ServiceName::new(namespace, name);
-            touched.extend(self.cluster.compile_first(&name));
+        for name in &first {
+            touched.extend(self.cluster.compile_first(name));
         }
         let terms = self.terms(self.owned_among(&touched.virtual_servers));
         let wanted = self.wanted(&observed.state);
@@ -417,9 +420,13 @@ impl<D: Dataplane> Syncer<D> {
             return Ok(observed);
         }
         self.known = Some(Model::new(observed.state));
-        self.carry_out(now, Scope::Only(touched), Trigger::Start)
-            .log();
-        Ok(self.observe()?.0)
+        let round = self.carry_out(now, Scope::Only(touched), Trigger::Start);
+        round.log();
+        match self.known.take().filter(|_| round.is_clean()) {
+            Some(known) => observed.state = known.into_state(),
+            None => observed = self.observe()?.0,
+        }
+        Ok(observed)
     }
 
     /// Whether anything may go at all: not before a list has been whole.

@@ -21,6 +21,18 @@ pub(super) fn service_in(namespace: &str, name: &str, vip: &str, protocol: &str)
     upsert(Kind::Service, object)
 }
 
+/// A Service that answers at port 53 for UDP.
+pub(super) fn resolver(namespace: &str, name: &str, vip: &str, external: &[&str]) -> Event {
+    let object = json!({
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "type": "ClusterIP", "externalIPs": external, "clusterIP": vip, "clusterIPs": [vip],
+            "ports": [{"name": "", "protocol": "UDP", "port": 53}],
+        },
+    });
+    upsert(Kind::Service, object)
+}
+
 /// Service `default/NAME` with one port 80/TCP that has a node port too.
 pub(super) fn node_port(name: &str, vip: &str, number: u16) -> Event {
     let object = json!({

@@ -10,8 +10,9 @@ use kube_ipvs_core::{Cluster, Event, Options};
 use tokio::time::sleep;
 
 use super::clock::stage;
+use super::fake::Fate;
 use super::first_lists::{BALANCED, OTHER_NODE_PORT, edge, host};
-use super::objects::{endpoints_in, service_in};
+use super::objects::{endpoints_in, resolver, service_in};
 use super::{DRAIN_TIMEOUT, Host, WEB, drain_when_due, key, lists, move_web, tell, web};
 use crate::dataplane::record::RecordFile;
 use crate::sync::Syncer;
@@ -107,10 +108,18 @@ fn the_api_server_and_dns_are_served_before_all_others() {
     for (namespace, name, vip) in [
         ("apps", "first-by-name", "10.96.0.1"),
         ("default", "kubernetes", "10.96.0.8"),
-        ("kube-system", "kube-dns", "10.96.0.9"),
     ] {
         objects.push(service_in(namespace, name, vip, "TCP"));
         objects.push(endpoints_in(namespace, name, "TCP", &["10.1.0.1"]));
+    }
+    let outside = &["192.0.2.53"][..];
+    for (namespace, name, vip, external) in [
+        ("apps", "older-ones-address", "10.96.0.2", outside),
+        ("kube-system", "kube-dns", "10.96.0.9", &[]),
+        ("openshift-dns", "dns-default", "10.96.0.10", &[]),
+    ] {
+        objects.push(resolver(namespace, name, vip, external));
+        objects.push(endpoints_in(namespace, name, "UDP", &["10.1.0.1"]));
     }
 
     host.started(objects);
@@ -121,7 +130,29 @@ fn the_api_server_and_dns_are_served_before_all_others() {
         _ => None,
     });
     let bound: Vec<_> = bound.collect();
-    assert_eq!(bound, [vec!["10.96.0.8", "10.96.0.9"], vec!["10.96.0.1"]]);
+    let first = vec!["10.96.0.8", "10.96.0.9", "10.96.0.10"];
+    assert_eq!(bound, [first, vec!["10.96.0.1", "10.96.0.2"]]);
+    assert_eq!(host.fake.kernel().observed, 1, "what was done is known");
+}
+
+#[test]
+fn what_was_refused_to_the_first_is_looked_at_before_the_others() {
+    let host = Host::new();
+    host.fake.kernel().hook = Box::new(|number, _| match number {
+        2 => Fate::Lost,
+        _ => Fate::Done,
+    });
+    let mut objects = vec![service_in("default", "kubernetes", "10.96.0.8", "TCP")];
+    objects.push(endpoints_in("default", "kubernetes", "TCP", &["10.1.0.1"]));
+
+    let mut syncer = host.start();
+    tell(
+        &mut syncer,
+        lists(objects.into_iter().chain(web(&["10.1.0.2"]))),
+    );
+
+    assert!(host.fake.kernel().observed > 1);
+    assert_eq!(syncer.known(), Some(&host.fake.state()));
 }
 
 /// The order in which a node gives a virtual server its real servers.
