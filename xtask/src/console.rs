@@ -92,22 +92,52 @@ pub(crate) fn classify(line: &str) -> Line<'_> {
     }
 }
 
-/// What the traffic matrix came to. libtest still talks after the test said so,
-/// and it is to be the last line.
-#[derive(Debug, Default)]
-pub(crate) struct Summary(Option<String>);
+/// What the tests came to, and the traffic matrix among them. libtest still
+/// talks after that test said so, and it is to be the last line.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Summary {
+    matrix: Option<String>,
+    passed: u32,
+    failed: Vec<String>,
+}
 
 impl Summary {
     /// Looks at one line of output.
     pub(crate) fn note(&mut self, line: &str) {
         if line.starts_with("matrix: ") {
-            self.0 = Some(line.to_owned());
+            self.matrix = Some(line.to_owned());
         }
+        if let Some(rest) = line.strip_prefix("test result: ") {
+            let words: Vec<&str> = rest.split_whitespace().collect();
+            let passed = words.windows(2).find(|pair| pair[1] == "passed;");
+            self.passed += passed.and_then(|pair| pair[0].parse().ok()).unwrap_or(0);
+        } else if let Some(name) = line.strip_suffix(" ... FAILED") {
+            self.failed
+                .extend(name.strip_prefix("test ").map(str::to_owned));
+        }
+    }
+
+    /// Adds what another guest said.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.matrix = other.matrix.or(self.matrix.take());
+        self.passed += other.passed;
+        self.failed.extend(other.failed);
     }
 
     /// The line to end with.
     pub(crate) fn line(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.matrix.as_deref()
+    }
+
+    /// What the tests came to in a few words.
+    pub(crate) fn words(&self) -> String {
+        let mut words = vec![format!("{} passed", self.passed)];
+        if !self.failed.is_empty() {
+            let failed = self.failed.len();
+            words.push(format!("{failed} failed ({})", self.failed.join(", ")));
+        }
+        words.extend(self.matrix.clone());
+        words.join(", ")
     }
 }
 
@@ -274,6 +304,29 @@ mod tests {
         }
 
         assert_eq!(summary.line(), Some("matrix: 360 cells, 0 wrong"));
+    }
+
+    #[test]
+    fn what_several_guests_said_is_one_line() {
+        let mut first = Summary::default();
+        for line in [
+            "test nft::a ... ok",
+            "test nft::b ... FAILED",
+            "    nft::b",
+            "test result: FAILED. 73 passed; 1 failed; 0 ignored; 0 measured; 77 filtered out",
+        ] {
+            first.note(line);
+        }
+        let mut second = Summary::default();
+        second.note("matrix: 360 cells, 0 wrong");
+        second.note("test result: ok. 77 passed; 0 failed; 0 ignored; 0 measured; 74 filtered out");
+
+        first.add(second);
+
+        assert_eq!(
+            first.words(),
+            "150 passed, 1 failed (nft::b), matrix: 360 cells, 0 wrong"
+        );
     }
 
     #[test]

@@ -20,8 +20,9 @@ use crate::qemu::{self, Clock, Emulator};
 /// The guest's machine.
 #[derive(Args, Clone)]
 pub(crate) struct Machine {
-    /// Kernel: a version (6.1, 6.12), `system` for the one of this machine's
-    /// own release, or a Debian suite such as trixie.
+    /// Kernel: a version (5.10, 6.1, 6.12), `newest`, `system` for the one of
+    /// this machine's own release, or a Debian suite such as trixie;
+    /// kernel-test takes several, as in `5.10,6.1,newest`.
     #[arg(long, default_value_t = default_kernel(), value_name = "K")]
     pub(crate) kernel: String,
     /// Processors of a guest: 2 with KVM; 1 when emulated, since QEMU now and
@@ -81,20 +82,31 @@ pub(crate) fn shell(machine: &Machine, update: bool) -> Result<Outcome> {
 
 /// Builds `job`'s program and runs it in a guest.
 pub(crate) fn run(machine: &Machine, job: &Job) -> Result<Outcome> {
-    run_parts(machine, job.target, job.clock, |_| {
+    let run = run_parts(machine, job.target, job.clock, &[], |_| {
         Ok(vec![job.arguments.clone()])
-    })
+    })?;
+    Ok(run.outcome)
+}
+
+/// What a run in guests came to.
+pub(crate) struct Run {
+    pub(crate) outcome: Outcome,
+    /// The kernel's, as `uname -r` says.
+    pub(crate) release: String,
+    pub(crate) summary: Summary,
 }
 
 /// Builds `target` and runs it in several guests at once, one for each list of
 /// arguments. The first one's output is shown as it comes, that of the others
-/// when it has ended. `parts` is given the program, which also runs here.
+/// when it has ended. `parts` is given the program, which also runs here;
+/// `environment` is the job's.
 pub(crate) fn run_parts(
     machine: &Machine,
     target: Target,
     clock: Clock,
+    environment: &[(&str, &str)],
     parts: impl FnOnce(&Path) -> Result<Vec<Vec<String>>>,
-) -> Result<Outcome> {
+) -> Result<Run> {
     let paths = Paths::find()?;
     apt::need_vm()?;
     let programs = artifacts::build(&paths, &[target])?;
@@ -114,7 +126,7 @@ pub(crate) fn run_parts(
     let settings = format!("LIMIT={limit}\nINTERACTIVE=0\n");
     let mut guests = Vec::new();
     for (number, arguments) in parts.iter().enumerate() {
-        let script = script(name, arguments);
+        let script = script(name, arguments, environment);
         let mut guest = Guest::prepare(&paths, machine, false, &programs, &script, &settings)?;
         if number > 0 {
             guest.held = Some(Mutex::default());
@@ -134,22 +146,32 @@ pub(crate) fn run_parts(
     for guest in &guests {
         guest.show();
     }
+    let mut summary = Summary::default();
     for guest in &guests {
-        let summary = guest.summary.lock().expect("nobody panics with it");
-        summary.line().into_iter().for_each(qemu::say);
+        let said = guest.summary.lock().expect("nobody panics with it");
+        summary.add(said.clone());
     }
+    summary.line().into_iter().for_each(qemu::say);
     let outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok(Outcome::of_all(outcomes))
+    Ok(Run {
+        outcome: Outcome::of_all(outcomes),
+        release: guests[0].kernel.release.clone(),
+        summary,
+    })
 }
 
-fn script(program: &str, arguments: &[String]) -> String {
+fn script(program: &str, arguments: &[String], environment: &[(&str, &str)]) -> String {
     let quoted: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
     // Tests that throw dice print it; who sets it wants the same again.
     let seed = std::env::var("KUBE_IPVS_SEED")
         .map(|seed| format!("export KUBE_IPVS_SEED={}\n", quote(&seed)));
     let seed = seed.unwrap_or_default();
+    let exports: String = environment
+        .iter()
+        .map(|(name, value)| format!("export {name}={}\n", quote(value)))
+        .collect();
     format!(
-        "#!/bin/sh\ncd /root\nexport KUBE_IPVS_BIN=/opt/kube-ipvs/bin/kube-ipvs\n{seed}\
+        "#!/bin/sh\ncd /root\nexport KUBE_IPVS_BIN=/opt/kube-ipvs/bin/kube-ipvs\n{seed}{exports}\
          exec /opt/kube-ipvs/bin/{program} {}\n",
         quoted.join(" ")
     )
@@ -233,8 +255,10 @@ mod tests {
 
     #[test]
     fn arguments_reach_the_guest_as_they_are() {
-        assert!(script("kernel", &["a b".into(), "it's".into()]).ends_with(
-            r"exec /opt/kube-ipvs/bin/kernel 'a b' 'it'\''s'
+        let words = ["a b".into(), "it's".into()];
+        assert!(script("kernel", &words, &[("ONE", "1 2")]).ends_with(
+            r"export ONE='1 2'
+exec /opt/kube-ipvs/bin/kernel 'a b' 'it'\''s'
 "
         ));
     }

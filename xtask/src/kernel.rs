@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::apt::{self, Private};
 use crate::paths::{Paths, make_directory};
@@ -26,7 +26,12 @@ pub(crate) struct Kernel {
 const META: &[&str] = &["linux-image-cloud-amd64", "linux-image-virtual"];
 
 /// Debian suites by the kernel version they carry.
-const SUITES: &[(&str, &str)] = &[("6.1", "bookworm"), ("6.12", "bookworm-backports")];
+const SUITES: &[(&str, &str)] = &[
+    ("5.10", "bullseye"),
+    ("6.1", "bookworm"),
+    ("6.12", "bookworm-backports"),
+    ("newest", "sid"),
+];
 
 impl Kernel {
     /// The kernel called `name`: `system`, a version of [`SUITES`], or a Debian
@@ -42,12 +47,20 @@ impl Kernel {
 
     fn open(base: &Path) -> Result<Self> {
         let release = only_entry(&base.join("lib/modules"))?;
-        let image = base.join(format!("boot/vmlinuz-{release}"));
-        ensure!(
-            image.exists(),
-            "the kernel package has no {}",
-            image.display()
-        );
+        // Debian's since 7.0 lies beside its modules.
+        let places = [
+            format!("boot/vmlinuz-{release}"),
+            format!("lib/modules/{release}/vmlinuz"),
+        ];
+        let mut images = places.iter().map(|place| base.join(place));
+        let image = images.find(|image| image.exists());
+        let image = image.with_context(|| {
+            format!(
+                "the kernel package has neither {} in {}",
+                places.join(" nor "),
+                base.display()
+            )
+        })?;
         Ok(Self {
             release,
             image,
@@ -123,14 +136,8 @@ impl Archive {
             let Some(image) = found.iter().find(|name| name.starts_with("linux-image-")) else {
                 continue;
             };
-            let mut packages = vec![image.clone()];
-            let modules = self.dependencies(image)?;
-            packages.extend(
-                modules
-                    .into_iter()
-                    .filter(|name| name.starts_with("linux-modules-")),
-            );
-            return Ok(packages);
+            let parts = parts_of(image, self.dependencies(image)?);
+            return Ok(std::iter::once(image.clone()).chain(parts).collect());
         }
         bail!("apt knows none of {}", META.join(", "))
     }
@@ -143,6 +150,20 @@ impl Archive {
             );
         Ok(dependencies_in(&text.unwrap_or_default()))
     }
+}
+
+/// The packages a kernel image is split into: those of its own release among
+/// what it depends on. Ubuntu keeps the modules apart; Debian, since 7.0, the
+/// modules, the bootable image (`linux-binary-`) and the list of what is built
+/// in (`linux-base-`), and leaves the package that all depend on empty.
+fn parts_of(image: &str, dependencies: Vec<String>) -> Vec<String> {
+    let release = image.trim_start_matches("linux-image-");
+    let own = |name: &String| {
+        ["linux-modules-", "linux-binary-", "linux-base-"]
+            .iter()
+            .any(|part| name.strip_prefix(part) == Some(release))
+    };
+    dependencies.into_iter().filter(own).collect()
 }
 
 /// Package names in the first `Depends:` field.
@@ -177,6 +198,21 @@ fn only_entry(directory: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_split_kernel_brings_the_packages_of_its_own_release() {
+        let split = "Depends: dracut | linux-initramfs-tool, linux-base (>= 4.12~), \
+                     linux-base-7.2.13+deb14-cloud-amd64 (= 7.2.13-1), \
+                     linux-binary-7.2.13+deb14-cloud-amd64 (= 7.2.13-1), \
+                     linux-modules-7.2.13+deb14-cloud-amd64 (= 7.2.13-1), \
+                     linux-modules-7.1.1-cloud-amd64";
+        let image = "linux-image-7.2.13+deb14-cloud-amd64";
+
+        assert_eq!(
+            parts_of(image, dependencies_in(split)),
+            ["base", "binary", "modules"].map(|part| image.replace("image", part))
+        );
+    }
 
     #[test]
     fn dependencies_lose_their_versions() {

@@ -8,11 +8,18 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::artifacts::{self, Target};
-use crate::console::{Outcome, Summary};
-use crate::guest::{self, Machine};
+use crate::console::{Outcome, SETUP_FAILED, Summary};
+use crate::guest::{self, Machine, Run};
 use crate::paths::Paths;
 use crate::qemu::{self, Clock};
 use crate::{apt, tools};
+
+/// What shows within minutes whether a kernel will do: the client against
+/// `ipvsadm`, our table against `nft`, the guard, and of the traffic matrix the
+/// part that [`SLICE`] names.
+const SMOKE: &[&str] = &["client::", "guard::", "matrix::", "nft::"];
+/// Services by TCP and IPv4, VIPs bound as addresses.
+const SLICE: (&str, &str) = ("KUBE_IPVS_MATRIX", "slice");
 
 /// Fewer tests than this are not worth one more guest.
 const WORTH_A_GUEST: usize = 4;
@@ -21,6 +28,10 @@ const WORTH_A_GUEST: usize = 4;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) machine: Machine,
+    /// Only what shows within minutes whether a kernel will do: client, nft,
+    /// guard, and a slice of the traffic matrix.
+    #[arg(long, conflicts_with_all = ["filter", "native"])]
+    pub(crate) smoke: bool,
     /// Only tests whose name contains F; several are OR-ed.
     #[arg(long, value_name = "F")]
     pub(crate) filter: Vec<String>,
@@ -45,10 +56,13 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let kernels: Vec<&str> = arguments.machine.kernel.split(',').collect();
     let outcome = if arguments.native {
         native(arguments)?
+    } else if kernels.len() > 1 {
+        on_each(&kernels, arguments)
     } else {
-        in_guest(arguments)?
+        in_guest(arguments)?.outcome
     };
     Ok(match outcome {
         Outcome::Code(_) => Outcome::TestsFailed,
@@ -56,9 +70,40 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     })
 }
 
-fn in_guest(arguments: &Arguments) -> Result<Outcome> {
+/// The tests on one kernel after another, and one line about each at the end.
+/// A kernel that cannot be had is a failure, and the others are tried.
+fn on_each(kernels: &[&str], arguments: &Arguments) -> Outcome {
+    let mut outcomes = Vec::new();
+    let mut report = vec!["kernels:".to_owned()];
+    for kernel in kernels {
+        let mut arguments = arguments.clone();
+        arguments.machine.kernel = kernel.trim().to_owned();
+        eprintln!("xtask: -- kernel {kernel}");
+        let run = in_guest(&arguments);
+        report.push(line_of(kernel, &run));
+        outcomes.push(run.map_or(Outcome::Code(SETUP_FAILED), |run| run.outcome));
+    }
+    report.iter().for_each(|line| qemu::say(line));
+    Outcome::of_all(outcomes)
+}
+
+/// `6.1  6.1.0-56-cloud-amd64  150 passed`.
+fn line_of(kernel: &str, run: &Result<Run>) -> String {
+    match run {
+        Ok(run) => {
+            let words = run.summary.words();
+            let ended = run.outcome.explanation();
+            let words = ended.map_or(words.clone(), |ended| format!("{words}, {ended}"));
+            format!("  {kernel:<10} {:<32} {words}", run.release)
+        }
+        Err(error) => format!("  {kernel:<10} not run: {error:#}"),
+    }
+}
+
+fn in_guest(arguments: &Arguments) -> Result<Run> {
     let target = Target::Test("kernel");
-    guest::run_parts(&arguments.machine, target, Clock::Wall, |program| {
+    let slice: &[_] = if arguments.smoke { &[SLICE] } else { &[] };
+    guest::run_parts(&arguments.machine, target, Clock::Wall, slice, |program| {
         if arguments.list {
             return Ok(vec![test_arguments(arguments)]);
         }
@@ -176,6 +221,9 @@ pub(crate) fn native_ipvs() -> Result<()> {
 
 fn test_arguments(arguments: &Arguments) -> Vec<String> {
     let mut words = arguments.filter.clone();
+    if arguments.smoke {
+        words.extend(SMOKE.iter().map(|start| (*start).to_owned()));
+    }
     for skip in &arguments.skip {
         words.extend(["--skip".to_owned(), skip.clone()]);
     }
@@ -193,6 +241,30 @@ fn flags(arguments: &Arguments) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_line_says_what_came_of_a_kernel() {
+        let mut summary = Summary::default();
+        summary.note("test result: ok. 150 passed; 0 failed; 0 ignored");
+        let run = |outcome| {
+            Ok(Run {
+                outcome,
+                release: "6.1.0-56-cloud-amd64".into(),
+                summary: summary.clone(),
+            })
+        };
+
+        let passed = line_of("6.1", &run(Outcome::Passed));
+        let late = line_of("6.1", &run(Outcome::TimedOut));
+        let missing = line_of("sid", &Err(anyhow::anyhow!("no such suite")));
+
+        assert_eq!(
+            passed,
+            "  6.1        6.1.0-56-cloud-amd64             150 passed"
+        );
+        assert!(late.contains("150 passed, out of time"), "{late}");
+        assert_eq!(missing, "  sid        not run: no such suite");
+    }
 
     #[test]
     fn tests_are_dealt_out_each_once() {

@@ -15,6 +15,7 @@ mod manifests;
 mod matrix;
 mod migration;
 mod model;
+mod netlink;
 mod nft;
 mod snapshot;
 mod traffic;

@@ -15,16 +15,27 @@ use kube_ipvs_vip::Binding;
 use city::{City, Family};
 use table::Cell;
 
+/// Set to `slice`, only TCP by IPv4 with VIPs bound as addresses is tried: what
+/// `cargo xtask kernel-test --smoke` has time for.
+const PART: &str = "KUBE_IPVS_MATRIX";
+
 /// One line a wrong cell, and at the end `matrix: N cells, M wrong`.
 #[test]
 fn traffic_goes_where_the_table_says() {
-    let bindings = ["address", "route"];
+    let slice = std::env::var(PART).is_ok_and(|part| part == "slice");
+    let (bindings, enough): (&[&str], _) = if slice {
+        (&["address"], 50)
+    } else {
+        (&["address", "route"], 300)
+    };
     let mut cells = 0;
     let mut wrong = Vec::new();
     for binding in bindings {
         let city = City::new(binding);
         city.program();
-        let (count, found) = probe::all(&city, &cells_of(binding));
+        let mut tried = cells_of(binding);
+        tried.retain(|cell| !slice || (cell.protocol, cell.family) == (Protocol::Tcp, Family::V4));
+        let (count, found) = probe::all(&city, &tried);
         cells += count;
         wrong.extend(found);
     }
@@ -42,7 +53,7 @@ fn traffic_goes_where_the_table_says() {
         "{} cells are wrong:\n{lines}",
         wrong.len()
     );
-    assert!(cells >= 300, "only {cells} cells");
+    assert!(cells >= enough, "only {cells} cells");
 }
 
 /// The full product: services are programmed once, and a cell is one call.
