@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
+use crate::chart;
 use crate::console::Outcome;
 use crate::kernel_test;
 use crate::licences;
@@ -63,6 +64,10 @@ pub(crate) fn ci(arguments: &CiArguments) -> Result<Outcome> {
         }
     }
     let outcome = step("licences and bans", licences)?;
+    if outcome != Outcome::Passed {
+        return Ok(outcome);
+    }
+    let outcome = step("chart and overlays", chart::run)?;
     if outcome != Outcome::Passed {
         return Ok(outcome);
     }

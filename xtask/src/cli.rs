@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::console::Outcome;
 use crate::guest::Machine;
-use crate::{bench, ci, demo, dist, guest, image, kernel_test};
+use crate::{bench, chart, ci, demo, dist, guest, image, kernel_test};
 
 /// Project tasks of kube-ipvs.
 #[derive(Parser)]
@@ -47,6 +47,8 @@ enum Command {
     /// As deploy/Containerfile says, without an engine, root or network. The
     /// times in it are SOURCE_DATE_EPOCH, or else the commit's.
     Image,
+    /// Hold the Helm chart and the overlays to one another, by helm and kubectl.
+    Chart,
     /// All files of a release, in target/dist/release.
     ///
     /// Static program, image, completions, man pages, manifests, chart, licences,
@@ -87,6 +89,7 @@ impl Cli {
             Command::Ci(arguments) => ci::ci(&arguments),
             Command::Licences => ci::licences(),
             Command::Image => image::run(),
+            Command::Chart => chart::run(),
             Command::Dist(arguments) => dist::run(&arguments),
         }
     }

@@ -8,6 +8,7 @@
 mod apt;
 mod artifacts;
 mod bench;
+mod chart;
 mod ci;
 mod cli;
 mod console;

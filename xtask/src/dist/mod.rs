@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::artifacts::{self, Target};
+use crate::chart;
 use crate::console::Outcome;
 use crate::image::{self, VERSION};
 use crate::paths::{Paths, cargo, make_directory};
@@ -175,21 +176,11 @@ impl<'a> Release<'a> {
         self.put("manifests.tar.gz", &pack::tar_gz(files, self.time)?)
     }
 
-    /// The Helm chart, where there is one; `helm` itself looks at it.
+    /// The Helm chart; `helm` itself looks at it.
     fn chart(&self) -> Result<()> {
         let chart = self.paths.root.join("deploy/chart");
-        if !chart.join("Chart.yaml").exists() {
-            eprintln!("xtask: no chart in deploy/chart");
-            return Ok(());
-        }
-        let kept = self.paths.target.join("tools/helm");
-        let helm = tools::find("helm").unwrap_or(kept);
-        ensure!(
-            helm.exists(),
-            "packing the chart needs helm: put it on PATH"
-        );
         tools::run(
-            Command::new(helm)
+            Command::new(chart::helm(self.paths)?)
                 .args(["package", "--version", VERSION, "--app-version", VERSION])
                 .arg("--destination")
                 .arg(&self.directory)
