@@ -204,6 +204,13 @@ fn compile(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         .into_iter()
         .for_each(|event| cluster.apply(event));
     cluster.compile();
+    if cluster.node().is_none() && settings.node_addresses.is_empty() {
+        tracing::warn!(
+            "no Node {} in the input: NodePorts and the policy Local are compiled as for a node \
+             without addresses and endpoints; add it, and name it with --hostname-override",
+            resolve::node_name(&settings)?
+        );
+    }
     let output = kube_ipvs_core::output::Output::of(&cluster);
     match args.output {
         Output::Text => streams::print(&output)?,

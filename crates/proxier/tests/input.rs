@@ -182,3 +182,74 @@ fn a_wrong_command_line_of_plan_is_no_change() {
         1
     );
 }
+
+/// What `kubectl get nodes,svc,endpointslices -A -o yaml` prints, cut short.
+const LISTED: &str = "apiVersion: v1
+kind: List
+metadata: {resourceVersion: ''}
+items:
+- apiVersion: v1
+  kind: Node
+  metadata: {name: node-1}
+  status: {addresses: [{type: InternalIP, address: 192.0.2.5}]}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: web, namespace: default}
+  spec:
+    type: LoadBalancer
+    clusterIP: 10.96.0.10
+    externalTrafficPolicy: Local
+    ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
+  status: {loadBalancer: {ingress: [{ip: 203.0.113.7}]}}
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
+  metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
+  addressType: IPv4
+  ports: [{name: '', port: 8080, protocol: TCP}]
+  endpoints:
+  - {addresses: [10.244.0.5], nodeName: node-1, conditions: {ready: true}}
+  - {addresses: [10.244.1.5], nodeName: node-2, conditions: {ready: true}}
+";
+
+#[test]
+fn the_preview_of_the_migration_shows_the_node_it_names() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = file(
+        directory.path(),
+        "config.conf",
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+         clusterCIDR: 10.244.0.0/16\nipvs: {scheduler: lc}\n",
+    );
+    let preview = |node: &str| {
+        let mut child = program(&["compile", "--manifests", "-", "--hostname-override", node])
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start it");
+        let mut input = child.stdin.take().expect("a pipe");
+        input.write_all(LISTED.as_bytes()).expect("written");
+        drop(input);
+        let output = child.wait_with_output().expect("ended");
+        assert!(output.status.success(), "{output:?}");
+        (text(&output.stdout), text(&output.stderr))
+    };
+
+    let (state, log) = preview("node-1");
+    for front in ["192.0.2.5:30080/TCP lc", "203.0.113.7:80/TCP lc"] {
+        let after = state.split_once(front).expect("the front is served").1;
+        let servers: Vec<_> = after
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with("  ->"))
+            .collect();
+        assert_eq!(servers, ["  -> 10.244.0.5:8080 weight 1"], "{front}");
+    }
+    assert!(!log.contains("no Node"), "{log}");
+
+    let (state, log) = preview("elsewhere");
+    assert!(!state.contains(":30080"), "{state}");
+    assert!(log.contains("no Node elsewhere in the input"), "{log}");
+}
