@@ -80,7 +80,8 @@ pub(crate) fn update() -> Result<()> {
     )
 }
 
-fn need<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {
+/// Makes sure that these programs are there.
+pub(crate) fn need<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {
     let missing: Vec<&Need> = needs.filter(|need| tools::find(need.0).is_none()).collect();
     if missing.is_empty() {
         return Ok(());

@@ -20,6 +20,7 @@ mod image;
 mod initramfs;
 mod kernel;
 mod kernel_test;
+mod kube_tools;
 mod licences;
 mod paths;
 mod qemu;

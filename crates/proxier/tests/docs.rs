@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use kube_ipvs::cli::Cli;
 
-/// `cargo xtask` has the one, and the other stands for any.
-const OTHERS: [&str; 2] = ["--native", "--flag"];
+/// `cargo xtask` has the first, helm the last, and the other stands for any.
+const OTHERS: [&str; 3] = ["--native", "--flag", "--set"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

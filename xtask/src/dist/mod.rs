@@ -12,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::artifacts::{self, Target};
-use crate::chart;
 use crate::console::Outcome;
 use crate::image::{self, VERSION};
+use crate::kube_tools::KubeTools;
 use crate::paths::{Paths, cargo, make_directory};
 use crate::tools;
 
@@ -180,7 +180,7 @@ impl<'a> Release<'a> {
     fn chart(&self) -> Result<()> {
         let chart = self.paths.root.join("deploy/chart");
         tools::run(
-            Command::new(chart::helm(self.paths)?)
+            Command::new(KubeTools::get(self.paths)?.helm)
                 .args(["package", "--version", VERSION, "--app-version", VERSION])
                 .arg("--destination")
                 .arg(&self.directory)
