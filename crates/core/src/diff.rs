@@ -2,26 +2,30 @@
 //!
 //! The order is what keeps every step safe:
 //!
-//! 1. nft: whatever closes something (guard, refusals, source ranges), and
-//!    masquerading; with the guard the ports that are served already, so that a
-//!    table that was lost, or a node taken over, refuses nobody
+//! 1. guards in, and each row becomes the [stricter](Row::stricter_of) of what
+//!    it is and what it will be; a row whose virtual servers are there already
+//!    is as it will be at once, so that a table that was lost, or a node taken
+//!    over, refuses nobody
 //! 2. virtual servers and real servers in
 //! 3. VIPs out
-//! 4. nft: whatever opens a way to a virtual server, and the ways that end
+//! 4. rows [open](Row::opened) the ways to virtual servers, and end those that go
 //! 5. VIPs in
 //! 6. real servers and virtual servers out
-//! 7. nft: what guarded those
+//! 7. each row becomes what it will be; guards out
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::plan::{Op, Plan, Settings};
 use crate::refused::{Change, Goal, Refused};
-use crate::restricted::{Moment, Moments};
+use crate::row::Row;
 use crate::state::{
-    KernelState, NftElement, NftSet, NftState, RealServer, RealServerKey, VirtualServer,
-    VirtualServerKey,
+    Front, KernelState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use crate::table::{Edit, Moved};
 
 /// Keys that may differ between two states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,8 +34,14 @@ pub struct Touched {
     pub virtual_servers: BTreeSet<VirtualServerKey>,
     /// Addresses on our link.
     pub vips: BTreeSet<IpAddr>,
-    /// Elements of our nftables sets.
-    pub elements: BTreeSet<(NftSet, NftElement)>,
+    /// Of [`Table::guarded`](crate::Table::guarded).
+    pub guarded: BTreeSet<IpAddr>,
+    /// Rows.
+    pub fronts: BTreeSet<Front>,
+    /// Of [`Table::hairpin`](crate::Table::hairpin).
+    pub hairpin: BTreeSet<IpAddr>,
+    /// Of [`Table::networks`](crate::Table::networks).
+    pub networks: BTreeSet<IpNet>,
 }
 
 /// Which virtual servers in the kernel are ours.
@@ -100,15 +110,12 @@ pub fn diff_touched(
         refused: &terms.refused,
     };
     let touched = goal.touched(touched);
-    let mut steps = Steps {
-        sources: Moments::of(&touched, &goal),
-        ..Steps::default()
-    };
+    let mut steps = Steps::default();
     for key in &touched.virtual_servers {
         if !goal.leaves_server(key) {
             let want = goal.server(key);
             let have = observed.virtual_servers.get(key);
-            steps.virtual_server(key, want.as_deref(), have, terms);
+            steps.virtual_server(key, want.as_ref(), have, terms);
         }
     }
     for vip in &touched.vips {
@@ -118,57 +125,62 @@ pub fn diff_touched(
             _ => {}
         }
     }
-    for (set, element) in &touched.elements {
-        let want = goal.has(*set, element);
-        let have = contains(&observed.nft, *set, element);
-        match (want, have) {
-            _ if want == have || goal.leaves(*set, element) => {}
-            (true, _) if is_served(*set, element, &goal) => steps.closing.add(*set, *element),
-            (true, _) => steps.add_element(*set, *element),
-            (false, _) => steps.remove_element(*set, *element),
-        }
+    for front in &touched.fronts {
+        steps.row(front, &goal);
     }
+    steps.addresses(&touched, &goal);
     steps.into_plan(&terms.refused)
 }
 
 impl Touched {
     /// Whether nothing was.
     pub fn is_empty(&self) -> bool {
-        self.virtual_servers.is_empty() && self.vips.is_empty() && self.elements.is_empty()
+        self.len() == 0
     }
 
     /// Takes in what was touched later.
     pub fn extend(&mut self, later: Self) {
         self.virtual_servers.extend(later.virtual_servers);
         self.vips.extend(later.vips);
-        self.elements.extend(later.elements);
+        self.guarded.extend(later.guarded);
+        self.fronts.extend(later.fronts);
+        self.hairpin.extend(later.hairpin);
+        self.networks.extend(later.networks);
     }
 
     /// Everything that is in either state and not the same in both.
     pub fn between(desired: &KernelState, observed: &KernelState) -> Self {
-        let (want, have) = (&desired.virtual_servers, &observed.virtual_servers);
-        let keys = want.keys().chain(have.keys());
-        let mut elements = BTreeSet::new();
-        for set in NftSet::ALL {
-            let none = BTreeSet::new();
-            let want = desired.nft.get(&set).unwrap_or(&none);
-            let have = observed.nft.get(&set).unwrap_or(&none);
-            elements.extend(want.symmetric_difference(have).map(|e| (set, *e)));
-        }
+        let (want, have) = (&desired.table, &observed.table);
         Self {
-            virtual_servers: keys
-                .filter(|key| want.get(key) != have.get(key))
-                .copied()
-                .collect(),
+            virtual_servers: differing(&desired.virtual_servers, &observed.virtual_servers),
             vips: &desired.vips ^ &observed.vips,
-            elements,
+            guarded: &want.guarded ^ &have.guarded,
+            fronts: differing(&want.rows, &have.rows),
+            hairpin: &want.hairpin ^ &have.hairpin,
+            networks: &want.networks ^ &have.networks,
         }
     }
 
     /// How much was touched.
     pub fn len(&self) -> usize {
-        self.virtual_servers.len() + self.vips.len() + self.elements.len()
+        self.virtual_servers.len()
+            + self.vips.len()
+            + self.guarded.len()
+            + self.fronts.len()
+            + self.hairpin.len()
+            + self.networks.len()
     }
+}
+
+/// Keys of either that are not the same in both.
+fn differing<K: Ord + Copy, V: PartialEq>(
+    want: &BTreeMap<K, V>,
+    have: &BTreeMap<K, V>,
+) -> BTreeSet<K> {
+    let keys = want.keys().chain(have.keys());
+    keys.filter(|key| want.get(key) != have.get(key))
+        .copied()
+        .collect()
 }
 
 impl Owned {
@@ -181,64 +193,29 @@ impl Owned {
     }
 }
 
-/// Whether it is a port or mark whose virtual server is there, and stays.
-fn is_served(set: NftSet, element: &NftElement, goal: &Goal<'_>) -> bool {
-    let key = match (set, element) {
-        (NftSet::ServicePorts, NftElement::Front(front)) => VirtualServerKey::Front(*front),
-        // One that takes another's place goes in with that one's leaving.
-        (_, NftElement::Mark(front, mark)) if goal.observed.by_mark(set, *front).is_none() => {
-            VirtualServerKey::Mark {
-                mark: *mark,
-                family: element.family(),
-            }
-        }
-        _ => return false,
-    };
-    goal.observed.virtual_servers.contains_key(&key) && goal.server(&key).is_some()
-}
-
-fn contains(nft: &NftState, set: NftSet, element: &NftElement) -> bool {
-    nft.get(&set).is_some_and(|all| all.contains(element))
-}
-
 /// The steps by phase.
 #[derive(Debug, Default)]
 struct Steps {
-    /// When the networks of an address change.
-    sources: Moments,
-    closing: Transaction,
+    closing: Edit,
     servers_in: Vec<Op>,
     unbind: BTreeSet<IpAddr>,
-    opening: Transaction,
+    opening: Edit,
     bind: BTreeSet<IpAddr>,
     servers_out: Vec<Op>,
-    last: Transaction,
+    last: Edit,
 }
 
-#[derive(Debug, Default)]
-struct Transaction {
-    add: NftState,
-    remove: NftState,
-}
-
-impl Transaction {
-    fn add(&mut self, set: NftSet, element: NftElement) {
-        self.add.entry(set).or_default().insert(element);
-    }
-
-    fn into_op(self) -> Option<Op> {
-        let Self { add, remove } = self;
-        let empty = add.is_empty() && remove.is_empty();
-        (!empty).then_some(Op::Nft { add, remove })
-    }
+/// No step where nothing changes.
+fn edit(edit: Edit) -> Option<Op> {
+    (!edit.is_empty()).then_some(Op::Table(edit))
 }
 
 impl Steps {
     fn virtual_server(
         &mut self,
         key: &VirtualServerKey,
-        want: Option<&VirtualServer>,
-        have: Option<&VirtualServer>,
+        want: Option<&Arc<VirtualServer>>,
+        have: Option<&Arc<VirtualServer>>,
         terms: &Terms,
     ) {
         let none = BTreeMap::new();
@@ -253,10 +230,13 @@ impl Steps {
             }
             return;
         };
-        let settings = Settings::of(want);
         match have {
-            None => self.servers_in.push(Op::AddVirtualServer(*key, settings)),
-            Some(have) if Settings::of(have) != settings => {
+            None => {
+                let settings = Settings::of(want);
+                self.servers_in.push(Op::AddVirtualServer(*key, settings));
+            }
+            Some(have) if !have.has_settings_of(want) => {
+                let settings = Settings::of(want);
                 self.servers_in.push(Op::EditVirtualServer(*key, settings));
             }
             Some(_) => {}
@@ -302,35 +282,59 @@ impl Steps {
         }
     }
 
-    fn add_element(&mut self, set: NftSet, element: NftElement) {
-        let transaction = match set {
-            // Open only when there is a virtual server behind it.
-            NftSet::ServicePorts | NftSet::InsideMarks | NftSet::NodePortMarks => &mut self.opening,
-            // When the VIPs in it are bound: what is no Service's yet may be one's then.
-            NftSet::ServiceCidrs => &mut self.last,
-            NftSet::AllowedSources => match self.sources.addition(&element) {
-                Moment::First => &mut self.closing,
-                Moment::Last => &mut self.last,
-            },
-            _ => &mut self.closing,
+    /// First the stricter row, then, when its virtual servers are there, the
+    /// ways to them, and when those that go are gone, the row itself.
+    fn row(&mut self, front: &Front, goal: &Goal<'_>) {
+        let none = Row::default();
+        let have = goal.observed.row(front).unwrap_or(&none);
+        let want = goal.row(front);
+        let want = want.as_deref().unwrap_or(&none);
+        if have == want {
+            return;
+        }
+        let ready = |key: &VirtualServerKey| {
+            goal.observed.virtual_servers.contains_key(key) && goal.server(key).is_some()
         };
-        transaction.add(set, element);
+        let first = Row::stricter_of(have, want, front, ready);
+        let opened = Row::opened(have, want);
+        self.closing.turn(*front, have, &first);
+        self.opening.turn(*front, &first, &opened);
+        self.last.turn(*front, &opened, want);
     }
 
-    fn remove_element(&mut self, set: NftSet, element: NftElement) {
-        let transaction = match set {
-            NftSet::ServicePorts
-            | NftSet::InsideMarks
-            | NftSet::NodePortMarks
-            | NftSet::Reject
-            | NftSet::DropOutside => &mut self.opening,
-            NftSet::AllowedSources => match self.sources.removal(&element) {
-                Moment::First => &mut self.closing,
-                Moment::Last => &mut self.last,
-            },
-            _ => &mut self.last,
-        };
-        transaction.remove.entry(set).or_default().insert(element);
+    /// What is said of addresses and networks.
+    fn addresses(&mut self, touched: &Touched, goal: &Goal<'_>) {
+        let have = &goal.observed.table;
+        for vip in &touched.guarded {
+            let there = have.guarded.contains(vip);
+            match (goal.guards(vip), there) {
+                (true, false) => _ = self.closing.guarded.add.insert(*vip),
+                (false, true) => _ = self.last.guarded.remove.insert(*vip),
+                _ => {}
+            }
+        }
+        let desired = &goal.desired.table;
+        for address in touched.hairpin.iter().filter(|at| !goal.leaves_hairpin(at)) {
+            let there = have.hairpin.contains(address);
+            match (desired.hairpin.contains(address), there) {
+                (true, false) => _ = self.closing.hairpin.add.insert(*address),
+                (false, true) => _ = self.last.hairpin.remove.insert(*address),
+                _ => {}
+            }
+        }
+        // When the VIPs in it are bound: what is no Service's yet may be one's then.
+        let Moved { add, remove } = &mut self.last.networks;
+        for net in touched
+            .networks
+            .iter()
+            .filter(|net| !goal.leaves_network(net))
+        {
+            match (desired.networks.contains(net), have.networks.contains(net)) {
+                (true, false) => _ = add.insert(*net),
+                (false, true) => _ = remove.insert(*net),
+                _ => {}
+            }
+        }
     }
 
     /// Without what was refused by itself, and, when the table takes no change,
@@ -343,13 +347,13 @@ impl Steps {
         let unbind = Some(self.unbind).filter(|vips| !vips.is_empty());
         let bind = Some(self.bind).filter(|vips| !vips.is_empty());
         let mut ops = Vec::new();
-        ops.extend(self.closing.into_op());
+        ops.extend(edit(self.closing));
         ops.extend(self.servers_in);
         ops.extend(unbind.map(Op::UnbindVips));
-        ops.extend(self.opening.into_op());
+        ops.extend(edit(self.opening));
         ops.extend(bind.map(Op::BindVips));
         ops.extend(self.servers_out);
-        ops.extend(self.last.into_op());
+        ops.extend(edit(self.last));
         if !refused.is_empty() {
             ops = left(ops, refused);
         }
@@ -364,7 +368,7 @@ fn left(ops: Vec<Op>, refused: &Refused) -> Vec<Op> {
             match op {
                 Op::AddVirtualServer(key, _) => withheld.insert(*key),
                 // Its front may be open still: behind it would be the host.
-                Op::Nft { .. } | Op::RemoveVirtualServer(_) | Op::BindVips(_) => return false,
+                Op::Table(_) | Op::RemoveVirtualServer(_) | Op::BindVips(_) => return false,
                 _ => false,
             };
         }

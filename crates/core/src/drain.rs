@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Cluster;
 use crate::diff::Touched;
-use crate::state::{Family, KernelState, NftSet, Protocol, RealServerKey, VirtualServerKey};
+use crate::state::{Family, KernelState, Protocol, RealServerKey, VirtualServerKey};
 
 /// After this time without an active connection only remains (`TIME_WAIT` and
 /// the like) are left, which hold nothing.
@@ -196,7 +196,7 @@ impl Drain {
 /// own is kept as long as there are old ones.
 fn goes_by_mark(desired: &KernelState, server: &VirtualServerKey) -> bool {
     match server {
-        VirtualServerKey::Front(front) => desired.by_mark(NftSet::NodePortMarks, *front).is_some(),
+        VirtualServerKey::Front(front) => desired.row(front).is_some_and(|row| row.mark.is_some()),
         VirtualServerKey::Mark { .. } => false,
     }
 }

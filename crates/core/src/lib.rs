@@ -1,8 +1,8 @@
 //! Kubernetes objects in, desired kernel state and plans out.
 //!
 //! This crate is pure: no clock, files, environment, sockets or async. What it
-//! decides, the `kube-ipvs` program carries out over the `ipvs`, `vip` and
-//! `nft` crates, none of which this one knows.
+//! decides, the `kube-ipvs` program carries out over crates that know the kernel
+//! and that this one does not know.
 //!
 //! A change walks [`event`] → [`cluster`] → [`diff`](mod@diff) → [`plan`].
 
@@ -23,9 +23,10 @@ pub mod output;
 pub mod plan;
 pub mod read;
 pub mod refused;
-mod restricted;
+pub mod row;
 mod slices;
 pub mod state;
+pub mod table;
 pub mod text;
 pub mod unknown;
 mod warnings;
@@ -41,7 +42,9 @@ pub use options::{NodePortAddresses, NodePortServers, Options};
 pub use output::Output;
 pub use plan::{Op, Plan, Settings};
 pub use refused::{Change, Refused};
+pub use row::{Masquerade, Row, Verdict};
 pub use state::KernelState;
+pub use table::{Edit, Table};
 pub use unknown::Unknown;
 
 /// A stable number for a name (64-bit FNV-1a), the same in every build.

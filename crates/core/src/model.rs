@@ -2,16 +2,19 @@
 //! state is dangerous. Plans are tried on it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::plan::{Op, Plan, Settings};
+use crate::row::{Row, Sources, Verdict};
 use crate::state::{
-    Front, KernelState, NftElement, NftSet, NftState, Ports, RealServer, RealServerKey,
-    VirtualServer, VirtualServerKey, mark_of,
+    Front, KernelState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use crate::table::{Edit, Moved};
 
 /// What the kernel would have said.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -22,7 +25,7 @@ pub enum Refused {
     /// The virtual server is not there.
     #[error("{0}: no such service (ESRCH)")]
     NoService(String),
-    /// The real server, address or element is not there.
+    /// The real server, address, row or network is not there.
     #[error("{0}: no such entry (ENOENT)")]
     NoEntry(String),
     /// A value it does not take.
@@ -63,7 +66,7 @@ impl Model {
     /// Carries out one step, or refuses it whole.
     pub fn step(&mut self, op: &Op) -> Result<(), Refused> {
         match op {
-            Op::Nft { add, remove } => self.nft(add, remove),
+            Op::Table(edit) => self.edit(edit),
             Op::AddVirtualServer(key, settings) => self.add_server(key, settings),
             Op::EditVirtualServer(key, settings) => {
                 let server = self.server(key)?;
@@ -113,13 +116,15 @@ impl Model {
         if servers.contains_key(key) {
             return Err(Refused::Exists(key.to_string()));
         }
-        servers.insert(*key, made_of(settings));
+        servers.insert(*key, Arc::new(made_of(settings)));
         Ok(())
     }
 
     fn server(&mut self, key: &VirtualServerKey) -> Result<&mut VirtualServer, Refused> {
         let server = self.state.virtual_servers.get_mut(key);
-        server.ok_or_else(|| Refused::NoService(key.to_string()))
+        let server = server.ok_or_else(|| Refused::NoService(key.to_string()))?;
+        // Others who hold it keep it as it was.
+        Ok(Arc::make_mut(server))
     }
 
     fn real_server(
@@ -149,42 +154,42 @@ impl Model {
         Ok(())
     }
 
-    /// One transaction: all or nothing. Costs as much as it changes.
-    fn nft(&mut self, add: &NftState, remove: &NftState) -> Result<(), Refused> {
-        for (set, element) in elements(remove) {
-            if !self.has(set, element) {
-                let taken = elements(remove).take_while(|taken| *taken != (set, element));
-                taken.for_each(|taken| self.insert(taken));
-                return Err(Refused::NoEntry(format!("{} {element}", set.name())));
-            }
-            self.remove_element(set, element);
-        }
-        for (set, element) in elements(add) {
-            let there = self.state.nft.entry(set).or_default();
-            if clashes(there, &element) || !there.insert(element) {
-                for added in elements(add).take_while(|added| *added != (set, element)) {
-                    self.remove_element(added.0, added.1);
-                }
-                self.state.nft.retain(|_, all| !all.is_empty());
-                elements(remove).for_each(|gone| self.insert(gone));
-                return Err(Refused::Exists(format!("{} {element}", set.name())));
+    /// Where a virtual server is as in another state, both hold the same one
+    /// from now on: comparing them is comparing pointers, and it is there once.
+    pub fn share<'k>(
+        &mut self,
+        other: &KernelState,
+        keys: impl IntoIterator<Item = &'k VirtualServerKey>,
+    ) {
+        for key in keys {
+            let there = self.state.virtual_servers.get_mut(key);
+            if let (Some(there), Some(same)) = (there, other.virtual_servers.get(key))
+                && there == same
+            {
+                *there = same.clone();
             }
         }
+    }
+
+    /// All or nothing. Costs as much as it changes.
+    fn edit(&mut self, edit: &Edit) -> Result<(), Refused> {
+        let table = &self.state.table;
+        for (front, turn) in &edit.rows {
+            let row = table.rows.get(front);
+            if row != turn.from.as_ref() {
+                let front = front.to_string();
+                return Err(match row {
+                    Some(_) => Refused::Exists(front),
+                    None => Refused::NoEntry(front),
+                });
+            }
+        }
+        check_moved(&edit.guarded, &table.guarded)?;
+        check_moved(&edit.hairpin, &table.hairpin)?;
+        check_moved(&edit.networks, &table.networks)?;
+        check_networks(&edit.networks, &table.networks)?;
+        self.state.table.put(edit);
         Ok(())
-    }
-
-    fn insert(&mut self, (set, element): (NftSet, NftElement)) {
-        self.state.nft.entry(set).or_default().insert(element);
-    }
-
-    fn remove_element(&mut self, set: NftSet, element: NftElement) {
-        let Some(there) = self.state.nft.get_mut(&set) else {
-            return;
-        };
-        there.remove(&element);
-        if there.is_empty() {
-            self.state.nft.remove(&set);
-        }
     }
 
     /// What is dangerous about the state: a port of a VIP that reaches the host,
@@ -192,43 +197,24 @@ impl Model {
     /// answers on purpose, must be named.
     pub fn dangers(&self, health_checks: &BTreeSet<Front>) -> Vec<String> {
         let mut dangers = Vec::new();
-        for vip in &self.state.vips {
-            if !self.has(NftSet::Vips, NftElement::Address(*vip)) {
-                dangers.push(format!("{vip} is bound without a guard"));
-            }
+        for vip in self.state.vips.difference(&self.state.table.guarded) {
+            dangers.push(format!("{vip} is bound without a guard"));
         }
-        for (_, element) in elements(&self.state.nft).filter(|(set, _)| is_open(*set)) {
-            match element {
-                NftElement::Front(front) if health_checks.contains(&front) => {}
-                NftElement::Front(front) if self.is_refused(front) => {}
-                NftElement::Front(front) if !self.answers(front) => {
-                    dangers.push(format!("{front} passes the guard and nobody serves it"));
-                }
-                NftElement::Mark(front, mark) => {
-                    let family = element.family();
-                    if self.is_empty(&VirtualServerKey::Mark { mark, family }) {
-                        dangers.push(format!("{front} is marked {mark} and nobody serves that"));
-                    }
-                }
-                _ => {}
+        for (front, row) in &self.state.table.rows {
+            if row.verdict.is_open() && !health_checks.contains(front) && !self.answers(front, row)
+            {
+                dangers.push(format!("{front} passes the guard and nobody serves it"));
+            }
+            for key in row.by_marks(front).filter(|key| self.is_empty(key)) {
+                dangers.push(format!("{front} is led to {key} and nobody serves that"));
             }
         }
         dangers
     }
 
     /// Whether the sources of a front are held to networks, and to which.
-    pub fn sources(&self, front: Front) -> Option<BTreeSet<NftElement>> {
-        if !self.has(NftSet::Restricted, NftElement::Front(front)) {
-            return None;
-        }
-        let all = self.state.nft.get(&NftSet::AllowedSources);
-        let of = |e: &&NftElement| matches!(e, NftElement::Source(of, _) if of.contains(&front));
-        Some(all.into_iter().flatten().filter(of).copied().collect())
-    }
-
-    fn has(&self, set: NftSet, element: NftElement) -> bool {
-        let all = self.state.nft.get(&set);
-        all.is_some_and(|all| all.contains(&element))
+    pub fn sources(&self, front: Front) -> Option<&Sources> {
+        self.state.row(&front)?.sources.as_ref()
     }
 
     fn is_empty(&self, key: &VirtualServerKey) -> bool {
@@ -236,60 +222,39 @@ impl Model {
         server.is_none_or(|server| server.real_servers.is_empty())
     }
 
-    fn is_refused(&self, front: Front) -> bool {
-        self.has(NftSet::Reject, NftElement::Front(front))
-    }
-
     /// By its own virtual server, by that of a mark for all of its traffic, or by
     /// that of its inside mark while the rest is dropped.
-    fn answers(&self, front: Front) -> bool {
-        !self.is_empty(&VirtualServerKey::Front(front))
-            || self.state.by_mark(NftSet::NodePortMarks, front).is_some()
-            || self.state.by_mark(NftSet::InsideMarks, front).is_some()
-                && self.has(NftSet::DropOutside, NftElement::Front(front))
+    fn answers(&self, front: &Front, row: &Row) -> bool {
+        !self.is_empty(&VirtualServerKey::Front(*front))
+            || row.mark.is_some()
+            || row.inside.is_some() && row.verdict == Verdict::DropOutside
     }
 }
 
-/// Sets whose elements open a way.
-fn is_open(set: NftSet) -> bool {
-    set == NftSet::ServicePorts || NftSet::MARKS.contains(&set)
-}
-
-fn elements(state: &NftState) -> impl Iterator<Item = (NftSet, NftElement)> {
-    let sets = state.iter();
-    sets.flat_map(|(set, all)| all.iter().map(move |element| (*set, *element)))
-}
-
-/// A map holds one value a key, and networks of one port do not overlap. The
-/// elements of one front or address stand side by side: no others are looked at.
-fn clashes(there: &BTreeSet<NftElement>, element: &NftElement) -> bool {
-    match element {
-        NftElement::Mark(front, _) => mark_of(there, *front).is_some(),
-        NftElement::Source(ports, network) => {
-            let from = Ports {
-                first: 0,
-                last: 0,
-                ..*ports
-            };
-            let first = NftElement::Source(from, IpNet::from(Ipv4Net::default()));
-            let mut beside = there.range(first..).map_while(|other| match other {
-                NftElement::Source(of, other) => Some((of, other))
-                    .filter(|_| (of.address, of.protocol) == (ports.address, ports.protocol)),
-                _ => None,
-            });
-            beside.any(|(of, other)| {
-                ports.meets(of) && (network.contains(other) || other.contains(network))
-            })
-        }
-        NftElement::Network(network) => {
-            let mut all = there.iter();
-            all.any(|other| match other {
-                NftElement::Network(other) => network.contains(other) || other.contains(network),
-                _ => false,
-            })
-        }
-        NftElement::Address(_) | NftElement::Front(_) => false,
+fn check_moved<K: Ord + fmt::Display>(
+    moved: &Moved<K>,
+    there: &BTreeSet<K>,
+) -> Result<(), Refused> {
+    if let Some(missing) = moved.remove.difference(there).next() {
+        return Err(Refused::NoEntry(missing.to_string()));
     }
+    let mut again = moved.add.intersection(there);
+    match again.find(|one| !moved.remove.contains(one)) {
+        Some(again) => Err(Refused::Exists(again.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Networks do not overlap.
+fn check_networks(moved: &Moved<IpNet>, there: &BTreeSet<IpNet>) -> Result<(), Refused> {
+    for net in &moved.add {
+        let left = there.difference(&moved.remove).chain(&moved.add);
+        let mut others = left.filter(|other| *other != net);
+        if others.any(|other| net.contains(other) || other.contains(net)) {
+            return Err(Refused::Exists(net.to_string()));
+        }
+    }
+    Ok(())
 }
 
 fn check(real: &RealServer) -> Result<(), Refused> {
@@ -352,46 +317,72 @@ mod tests {
     #[test]
     fn a_transaction_that_is_refused_changes_nothing() {
         let front: Front = "10.96.0.10:80/TCP".parse().unwrap();
-        let source = |net: &str| NftElement::Source(front.into(), net.parse().unwrap());
-        let one = |set, all: &[NftElement]| NftState::from([(set, all.iter().copied().collect())]);
-        let add = |set, all: &[NftElement]| Op::Nft {
-            add: one(set, all),
-            remove: NftState::new(),
+        let other: Front = "10.96.0.10:81/TCP".parse().unwrap();
+        let net = |net: &str| -> IpNet { net.parse().unwrap() };
+        let serve = Row::of(Verdict::Serve);
+        let marked = Row {
+            inside: Some(7),
+            ..serve.clone()
+        };
+        let turn = |front, from: &Row, to: &Row| {
+            let mut edit = Edit::default();
+            edit.turn(front, from, to);
+            edit
+        };
+        let networks = |add: &[&str]| Edit {
+            networks: Moved {
+                add: add.iter().map(|text| net(text)).collect(),
+                remove: BTreeSet::new(),
+            },
+            ..Edit::default()
         };
         let mut model = Model::default();
-        for op in [
-            add(NftSet::ServicePorts, &[NftElement::Front(front)]),
-            add(NftSet::InsideMarks, &[NftElement::Mark(front, 7)]),
-            add(NftSet::AllowedSources, &[source("10.0.0.0/8")]),
+        for edit in [
+            turn(front, &Row::default(), &serve),
+            networks(&["10.96.0.0/16"]),
         ] {
-            model.step(&op).unwrap();
+            model.step(&Op::Table(edit)).unwrap();
         }
         let before = model.state().clone();
 
-        for (set, clash) in [
-            (NftSet::ServicePorts, NftElement::Front(front)),
-            (NftSet::InsideMarks, NftElement::Mark(front, 8)),
-            (NftSet::AllowedSources, source("10.1.0.0/16")),
-            (NftSet::AllowedSources, source("0.0.0.0/0")),
+        for clash in [
+            turn(front, &Row::default(), &serve),
+            turn(front, &marked, &serve),
+            networks(&["10.96.0.0/16"]),
+            networks(&["10.96.1.0/24"]),
+            networks(&["10.0.0.0/8"]),
         ] {
-            let mut new = one(NftSet::Vips, &[NftElement::Address(front.address)]);
-            new.insert(set, [clash].into());
-            let op = Op::Nft {
-                add: new,
-                remove: NftState::new(),
-            };
-            assert!(matches!(model.step(&op), Err(Refused::Exists(_))), "{op:?}");
-            assert_eq!(model.state(), &before, "{op:?}");
+            let mut edit = clash.clone();
+            edit.guarded.add.insert(front.address);
+            edit.extend(&turn(other, &Row::default(), &serve));
+            let refusal = model.step(&Op::Table(edit));
+            assert!(matches!(refusal, Err(Refused::Exists(_))), "{clash:?}");
+            assert_eq!(model.state(), &before, "{clash:?}");
         }
-        let op = Op::Nft {
-            add: NftState::new(),
-            remove: NftState::from([
-                (NftSet::ServicePorts, [NftElement::Front(front)].into()),
-                (NftSet::Reject, [NftElement::Front(front)].into()),
-            ]),
-        };
-        assert!(matches!(model.step(&op), Err(Refused::NoEntry(_))));
+        let mut edit = turn(front, &serve, &Row::default());
+        edit.extend(&turn(other, &serve, &Row::default()));
+        let refusal = model.step(&Op::Table(edit));
+        assert!(matches!(refusal, Err(Refused::NoEntry(_))));
         assert_eq!(model.state(), &before);
+    }
+
+    #[test]
+    fn what_is_shared_is_the_same_and_changes_for_one_only() {
+        let mut one = model();
+        let other = model();
+        one.share(other.state(), [&key()]);
+        let same = |one: &Model, other: &Model| {
+            let of = |model: &Model| model.state().virtual_servers[&key()].clone();
+            Arc::ptr_eq(&of(one), &of(other))
+        };
+        assert!(same(&one, &other));
+
+        one.step(&Op::EditRealServer(key(), real(), weight(2)))
+            .unwrap();
+
+        assert_eq!(other.state(), model().state());
+        one.share(other.state(), [&key()]);
+        assert!(!same(&one, &other), "they differ");
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! What was compiled, for people and programs: text and the stable JSON of
 //! `kube-ipvs compile`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, HealthCheck};
 use crate::names::Warning;
-use crate::state::{Family, Protocol, VirtualServer, VirtualServerKey};
+use crate::row::{Masquerade, Row, Verdict};
+use crate::state::{Family, Front, Protocol, VirtualServer, VirtualServerKey};
 
 /// The compiled state of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,8 +24,12 @@ pub struct Output {
     pub vips: BTreeSet<IpAddr>,
     /// Health-check node ports.
     pub health_check_node_ports: Vec<HealthCheckOutput>,
-    /// The nftables table.
-    pub nft: NftOutput,
+    /// What becomes of each front: in the order of family, address, port, protocol.
+    pub fronts: Vec<FrontOutput>,
+    /// Endpoints on this node, which may reach themselves by a Service.
+    pub hairpin: BTreeSet<IpAddr>,
+    /// Networks of ClusterIPs: what is in them and no Service's leads nowhere.
+    pub service_networks: BTreeSet<IpNet>,
     /// What makes no sense in the objects.
     pub warnings: Vec<Warning>,
 }
@@ -89,11 +95,31 @@ pub struct HealthCheckOutput {
     pub local_endpoints: usize,
 }
 
-/// The nftables table.
+/// What becomes of a front.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NftOutput {
-    /// Elements as `nft` writes them, by name of the set. Empty sets are absent.
-    pub sets: BTreeMap<&'static str, Vec<String>>,
+pub struct FrontOutput {
+    /// Where traffic arrives.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// `namespace/name:port`; of a health check `namespace/name`.
+    pub service: String,
+    /// `ClusterIP`, `LoadBalancer`, `ExternalIP`, `NodePort`, `HealthCheck`.
+    pub kind: String,
+    /// `serve`, `drop-outside`, `refuse`.
+    pub verdict: Verdict,
+    /// `never`, `off-cluster`, `always`.
+    pub masquerade: Masquerade,
+    /// Networks that it is open to; null is everybody, none of them nobody.
+    pub sources: Option<Vec<IpNet>>,
+    /// Firewall mark of traffic from inside.
+    pub inside_mark: Option<u32>,
+    /// Firewall mark of all traffic.
+    pub mark: Option<u32>,
+    /// Whether the address is bound to the link.
+    pub bind: bool,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -105,27 +131,27 @@ impl Output {
     pub fn of(cluster: &Cluster) -> Self {
         let desired = cluster.desired();
         let servers = desired.virtual_servers.iter();
-        let checks = cluster.health_checks().into_iter();
-        let sets = desired.nft.iter().map(|(set, elements)| {
-            let elements = elements.iter().map(ToString::to_string);
-            (set.name(), elements.collect())
-        });
+        let checks = cluster.health_checks();
+        let rows = desired.table.rows.iter();
         Self {
             node: cluster.options().node_name.clone(),
             virtual_servers: servers
                 .map(|(key, server)| virtual_server(cluster, key, server))
                 .collect(),
             vips: desired.vips.clone(),
+            fronts: rows
+                .map(|(at, row)| front(cluster, &checks, at, row))
+                .collect(),
+            hairpin: desired.table.hairpin.clone(),
+            service_networks: desired.table.networks.clone(),
             health_check_node_ports: checks
+                .into_iter()
                 .map(|check| HealthCheckOutput {
                     service: check.service.to_string(),
                     port: check.port,
                     local_endpoints: check.local_endpoints,
                 })
                 .collect(),
-            nft: NftOutput {
-                sets: sets.collect(),
-            },
             warnings: cluster.warnings(),
         }
     }
@@ -182,6 +208,33 @@ fn virtual_server(
     }
 }
 
+fn front(cluster: &Cluster, checks: &[HealthCheck], front: &Front, row: &Row) -> FrontOutput {
+    let key = VirtualServerKey::Front(*front);
+    let served = cluster.service_of(&key).zip(cluster.kind_of(&key));
+    let (service, kind) = match served {
+        Some((service, kind)) => (service.to_string(), kind.to_string()),
+        None => {
+            let mut all = checks.iter();
+            let check = all.find(|x| x.port == front.port && x.vips.contains(&front.address));
+            let service = check.map(|check| check.service.to_string());
+            (service.unwrap_or_default(), "HealthCheck".to_owned())
+        }
+    };
+    FrontOutput {
+        address: front.address,
+        port: front.port,
+        protocol: front.protocol,
+        service,
+        kind,
+        verdict: row.verdict,
+        masquerade: row.masquerade,
+        sources: row.sources.as_ref().map(|nets| nets.to_vec()),
+        inside_mark: row.inside,
+        mark: row.mark,
+        bind: cluster.desired().vips.contains(&front.address),
+    }
+}
+
 impl fmt::Display for Output {
     /// Everything that is there, a line each, under headings.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,10 +247,14 @@ impl fmt::Display for Output {
         for vip in &self.vips {
             writeln!(f, "vip  {vip}")?;
         }
-        for (set, elements) in &self.nft.sets {
-            for element in elements {
-                writeln!(f, "nft {set}  {element}")?;
-            }
+        for front in &self.fronts {
+            writeln!(f, "front  {front}")?;
+        }
+        for address in &self.hairpin {
+            writeln!(f, "hairpin  {address}")?;
+        }
+        for net in &self.service_networks {
+            writeln!(f, "service network  {net}")?;
         }
         for check in &self.health_check_node_ports {
             let HealthCheckOutput { service, port, .. } = check;
@@ -211,6 +268,25 @@ impl fmt::Display for Output {
             writeln!(f, "warning  {warning}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for FrontOutput {
+    /// `10.96.0.10:53/UDP serve masquerade off-cluster  ClusterIP kube-system/kube-dns:dns`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let front = Front {
+            address: self.address,
+            port: self.port,
+            protocol: self.protocol,
+        };
+        let row = Row {
+            verdict: self.verdict,
+            masquerade: self.masquerade,
+            sources: self.sources.as_deref().map(Into::into),
+            inside: self.inside_mark,
+            mark: self.mark,
+        };
+        write!(f, "{front} {row}  {} {}", self.kind, self.service)
     }
 }
 

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::state::{
-    Flags, NftState, Persistence, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
+    Flags, Persistence, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use crate::table::Edit;
 
 /// A virtual server without its real servers: what one add or edit carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +53,8 @@ impl fmt::Display for Settings {
 /// One step. Nothing that exists is removed and added again: an edit is in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// One nftables transaction for both families: `remove` goes first, then `add`.
-    Nft {
-        /// Elements to add.
-        add: NftState,
-        /// Elements to delete.
-        remove: NftState,
-    },
+    /// Change the table, for both families in one transaction.
+    Table(Edit),
     /// Make a virtual server (`ipvsadm -A`).
     AddVirtualServer(VirtualServerKey, Settings),
     /// Change its settings in place (`ipvsadm -E`).
@@ -78,78 +74,80 @@ pub enum Op {
 }
 
 impl Op {
-    /// What it acts on: `virtual server`, `real server`, `vip`, `nft`.
-    pub fn object(&self) -> &'static str {
-        match self {
-            Self::Nft { .. } => "nft",
-            Self::AddVirtualServer(..)
-            | Self::EditVirtualServer(..)
-            | Self::RemoveVirtualServer(..) => "virtual server",
-            Self::AddRealServer(..) | Self::EditRealServer(..) | Self::RemoveRealServer(..) => {
-                "real server"
-            }
-            Self::BindVips(..) | Self::UnbindVips(..) => "vip",
-        }
-    }
-
     /// What it does, a line for each thing done.
     pub fn lines(&self) -> Vec<Line> {
-        let line = |action: &'static str, text: String| {
-            vec![Line {
-                object: self.object().to_owned(),
-                action,
-                text,
-            }]
-        };
+        let server = |action, text| vec![Line::new(VIRTUAL_SERVER, action, text)];
+        let real = |action, text| vec![Line::new(REAL_SERVER, action, text)];
         match self {
-            Self::Nft { add, remove } => {
-                let mut lines = element_lines("remove", remove);
-                lines.extend(element_lines("add", add));
-                lines
-            }
-            Self::AddVirtualServer(key, settings) => line("add", format!("{key} {settings}")),
-            Self::EditVirtualServer(key, settings) => line("edit", format!("{key} {settings}")),
-            Self::RemoveVirtualServer(key) => line("remove", key.to_string()),
-            Self::AddRealServer(key, real, to) => line("add", format!("{key} -> {real} {to}")),
-            Self::EditRealServer(key, real, to) => line("edit", format!("{key} -> {real} {to}")),
-            Self::RemoveRealServer(key, real) => line("remove", format!("{key} -> {real}")),
-            Self::BindVips(vips) => vip_lines("bind", vips),
-            Self::UnbindVips(vips) => vip_lines("unbind", vips),
+            Self::Table(edit) => table_lines(edit),
+            Self::AddVirtualServer(key, settings) => server("add", format!("{key} {settings}")),
+            Self::EditVirtualServer(key, settings) => server("edit", format!("{key} {settings}")),
+            Self::RemoveVirtualServer(key) => server("remove", key.to_string()),
+            Self::AddRealServer(key, at, to) => real("add", format!("{key} -> {at} {to}")),
+            Self::EditRealServer(key, at, to) => real("edit", format!("{key} -> {at} {to}")),
+            Self::RemoveRealServer(key, at) => real("remove", format!("{key} -> {at}")),
+            Self::BindVips(vips) => lines("vip", "bind", vips).collect(),
+            Self::UnbindVips(vips) => lines("vip", "unbind", vips).collect(),
         }
     }
 }
 
-fn element_lines(action: &'static str, state: &NftState) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for (set, elements) in state {
-        lines.extend(elements.iter().map(|element| Line {
-            object: format!("nft {}", set.name()),
-            action,
-            text: element.to_string(),
-        }));
-    }
-    lines
+const VIRTUAL_SERVER: &str = "virtual server";
+const REAL_SERVER: &str = "real server";
+
+fn table_lines(edit: &Edit) -> Vec<Line> {
+    let Edit {
+        guarded,
+        hairpin,
+        networks,
+        ..
+    } = edit;
+    let rows = edit.rows.iter().filter_map(|(front, turn)| {
+        let (action, text) = match (&turn.from, &turn.to) {
+            (None, Some(to)) => ("add", format!("{front} {to}")),
+            (Some(_), Some(to)) => ("edit", format!("{front} {to}")),
+            (Some(_), None) => ("remove", front.to_string()),
+            (None, None) => return None,
+        };
+        Some(Line::new("front", action, text))
+    });
+    let gone = lines("guard", "remove", &guarded.remove)
+        .chain(lines("hairpin", "remove", &hairpin.remove))
+        .chain(lines("network", "remove", &networks.remove));
+    let come = lines("guard", "add", &guarded.add)
+        .chain(lines("hairpin", "add", &hairpin.add))
+        .chain(lines("network", "add", &networks.add));
+    gone.chain(come).chain(rows).collect()
 }
 
-fn vip_lines(action: &'static str, vips: &BTreeSet<IpAddr>) -> Vec<Line> {
-    vips.iter()
-        .map(|vip| Line {
-            object: "vip".to_owned(),
-            action,
-            text: vip.to_string(),
-        })
-        .collect()
+fn lines<T: fmt::Display>(
+    object: &'static str,
+    action: &'static str,
+    all: &BTreeSet<T>,
+) -> impl Iterator<Item = Line> {
+    let lines = all.iter();
+    lines.map(move |one| Line::new(object, action, one.to_string()))
 }
 
 /// One thing done, in words.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Line {
-    /// `virtual server`, `real server`, `vip`, `nft vips`, ...
-    pub object: String,
+    /// `front`, `guard`, `hairpin`, `network`, `virtual server`, `real server`, `vip`.
+    pub object: &'static str,
     /// `add`, `edit`, `remove`, `bind`, `unbind`.
     pub action: &'static str,
     /// On what, and how it will be.
     pub text: String,
+}
+
+impl Line {
+    fn new(object: &'static str, action: &'static str, text: String) -> Self {
+        Self {
+            object,
+            action,
+            text,
+        }
+    }
 }
 
 impl fmt::Display for Line {
@@ -172,12 +170,11 @@ impl Plan {
     }
 
     /// How many things of each kind are done, by object and action: `("real server", "add") -> 3`.
-    /// Elements of all nftables sets count as `nft`.
     pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), usize> {
         let mut counts = BTreeMap::new();
         for op in &self.ops {
             for line in op.lines() {
-                *counts.entry((op.object(), line.action)).or_default() += 1;
+                *counts.entry((line.object, line.action)).or_default() += 1;
             }
         }
         counts

@@ -11,13 +11,15 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::diff::Touched;
 use crate::plan::{Op, Plan};
-use crate::state::{
-    Front, KernelState, NftElement, NftSet, NftState, RealServerKey, VirtualServer,
-    VirtualServerKey,
-};
+use crate::row::{Row, Verdict};
+use crate::state::{Front, KernelState, RealServerKey, VirtualServer, VirtualServerKey};
+use crate::table::{Edit, Moved};
 
 /// One thing that can be refused by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,12 +40,14 @@ pub enum Change {
     Bind(IpAddr),
     /// A VIP to be unbound.
     Unbind(IpAddr),
-    /// What the nftables table says of a front.
+    /// The row of a front.
     Front(Front),
-    /// An address in a set of the table.
-    Address(NftSet, IpAddr),
+    /// The guard of an address.
+    Guard(IpAddr),
+    /// What an endpoint sends to itself.
+    Hairpin(IpAddr),
     /// A network of ClusterIPs.
-    Network(ipnet::IpNet),
+    Network(IpNet),
 }
 
 impl Change {
@@ -57,19 +61,23 @@ impl Change {
             | Self::EditRealServer(key, _)
             | Self::RemoveRealServer(key, _) => Some(*key),
             Self::Front(front) => Some(VirtualServerKey::Front(*front)),
-            Self::Bind(_) | Self::Unbind(_) | Self::Address(..) | Self::Network(_) => None,
+            Self::Bind(_)
+            | Self::Unbind(_)
+            | Self::Guard(_)
+            | Self::Hairpin(_)
+            | Self::Network(_) => None,
         }
     }
 
     /// The address it concerns, where it is about no virtual server.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Bind(vip) | Self::Unbind(vip) | Self::Address(_, vip) => Some(*vip),
+            Self::Bind(at) | Self::Unbind(at) | Self::Guard(at) | Self::Hairpin(at) => Some(*at),
             _ => None,
         }
     }
 
-    /// Kind of the object, for metrics: `virtual_server`, `real_server`, `vip`, `nft`.
+    /// Kind of the object, for metrics: `virtual_server`, `real_server`, `vip`, `table`.
     pub fn object(&self) -> &'static str {
         match self {
             Self::AddVirtualServer(_)
@@ -79,7 +87,7 @@ impl Change {
                 "real_server"
             }
             Self::Bind(_) | Self::Unbind(_) => "vip",
-            Self::Front(_) | Self::Address(..) | Self::Network(_) => "nft",
+            Self::Front(_) | Self::Guard(_) | Self::Hairpin(_) | Self::Network(_) => "table",
         }
     }
 
@@ -92,7 +100,7 @@ impl Change {
             Op::AddRealServer(key, real, _) => Self::AddRealServer(*key, *real),
             Op::EditRealServer(key, real, _) => Self::EditRealServer(*key, *real),
             Op::RemoveRealServer(key, real) => Self::RemoveRealServer(*key, *real),
-            Op::Nft { .. } | Op::BindVips(_) | Op::UnbindVips(_) => return None,
+            Op::Table(_) | Op::BindVips(_) | Op::UnbindVips(_) => return None,
         })
     }
 }
@@ -108,9 +116,10 @@ impl fmt::Display for Change {
             | Self::EditRealServer(key, real)
             | Self::RemoveRealServer(key, real) => write!(f, "real server {key} -> {real}"),
             Self::Bind(vip) | Self::Unbind(vip) => write!(f, "vip {vip}"),
-            Self::Front(front) => write!(f, "nft front {front}"),
-            Self::Address(set, address) => write!(f, "nft {} {address}", set.name()),
-            Self::Network(net) => write!(f, "nft {} {net}", NftSet::ServiceCidrs.name()),
+            Self::Front(front) => write!(f, "front {front}"),
+            Self::Guard(address) => write!(f, "guard of {address}"),
+            Self::Hairpin(address) => write!(f, "hairpin of {address}"),
+            Self::Network(net) => write!(f, "network {net}"),
         }
     }
 }
@@ -204,83 +213,34 @@ impl Refused {
             touch_fronts(&key, [desired, observed], touched);
         }
         match change {
-            Change::Bind(vip) | Change::Unbind(vip) | Change::Address(_, vip) => {
+            Change::Bind(vip) | Change::Unbind(vip) | Change::Guard(vip) => {
                 touched.vips.insert(*vip);
-                let address = NftElement::Address(*vip);
-                touched.elements.insert((NftSet::Vips, address));
-                if let Change::Address(set, _) = change {
-                    touched.elements.insert((*set, address));
-                }
+                touched.guarded.insert(*vip);
             }
-            Change::Front(front) => {
-                for set in [NftSet::Restricted, NftSet::DropOutside] {
-                    touched.elements.insert((set, NftElement::Front(*front)));
-                }
-                for set in [NftSet::Masquerade, NftSet::MasqueradeOffCluster] {
-                    touched.elements.insert((set, NftElement::Front(*front)));
-                }
-                for state in [desired, observed] {
-                    let sources = state.nft.get(&NftSet::AllowedSources);
-                    let sources = sources.into_iter().flat_map(|all| sources_of(all, *front));
-                    let sources = sources.map(|source| (NftSet::AllowedSources, source));
-                    touched.elements.extend(sources);
-                }
-            }
-            Change::Network(net) => {
-                let network = NftElement::Network(*net);
-                touched.elements.insert((NftSet::ServiceCidrs, network));
-            }
+            Change::Hairpin(address) => _ = touched.hairpin.insert(*address),
+            Change::Network(net) => _ = touched.networks.insert(*net),
             _ => {}
         }
     }
 }
 
-/// The networks that a front is open to, and perhaps ports behind it. Costs as much as there are.
-fn sources_of(all: &BTreeSet<NftElement>, front: Front) -> impl Iterator<Item = NftElement> + '_ {
-    // The least of a front's: no others are looked at.
-    let least = ipnet::IpNet::from(ipnet::Ipv4Net::default());
-    let first = NftElement::Source(front.into(), least);
-    all.range(first..)
-        .take_while(
-            move |element| matches!(element, NftElement::Source(of, _) if of.front() == front),
-        )
-        .copied()
-}
-
-/// Elements that depend on whether a virtual server is there.
+/// Rows that depend on whether a virtual server is there.
 fn touch_fronts(key: &VirtualServerKey, states: [&KernelState; 2], touched: &mut Touched) {
-    let fronts: BTreeSet<Front> = match key {
-        VirtualServerKey::Front(front) => [*front].into(),
-        VirtualServerKey::Mark { mark, family } => {
-            let all = states.into_iter().flat_map(|state| marks(&state.nft));
-            let of = all.filter_map(|(_, element)| match element {
-                NftElement::Mark(front, of) if of == *mark && element.family() == *family => {
-                    Some(front)
-                }
-                _ => None,
-            });
-            of.collect()
-        }
-    };
-    for front in fronts {
-        for set in [NftSet::ServicePorts, NftSet::Reject] {
-            touched.elements.insert((set, NftElement::Front(front)));
-        }
-        for state in states {
-            for set in NftSet::MARKS {
-                let Some(VirtualServerKey::Mark { mark, .. }) = state.by_mark(set, front) else {
-                    continue;
-                };
-                let element = NftElement::Mark(front, mark);
-                touched.elements.insert((set, element));
-            }
-        }
+    match key {
+        VirtualServerKey::Front(front) => _ = touched.fronts.insert(*front),
+        mark => touch_marked(|key| key == mark, states, touched),
     }
 }
 
-fn marks(nft: &NftState) -> impl Iterator<Item = (NftSet, NftElement)> {
-    let maps = NftSet::MARKS.into_iter();
-    maps.flat_map(|set| nft.get(&set).into_iter().flatten().map(move |e| (set, *e)))
+/// Rows whose marks lead to some virtual servers. Looks at all rows.
+fn touch_marked(
+    concerns: impl Fn(&VirtualServerKey) -> bool,
+    states: [&KernelState; 2],
+    touched: &mut Touched,
+) {
+    let rows = states.into_iter().flat_map(|state| &state.table.rows);
+    let marked = rows.filter(|(front, row)| row.by_marks(front).any(|key| concerns(&key)));
+    touched.fronts.extend(marked.map(|(front, _)| *front));
 }
 
 /// What the kernel should hold as long as it refuses what it refused.
@@ -294,22 +254,22 @@ pub(crate) struct Goal<'a> {
 impl<'a> Goal<'a> {
     /// A virtual server, without the real servers that it cannot have. None of
     /// them left is no virtual server.
-    pub(crate) fn server(&self, key: &VirtualServerKey) -> Option<Cow<'a, VirtualServer>> {
+    pub(crate) fn server(&self, key: &VirtualServerKey) -> Option<Arc<VirtualServer>> {
         let want = self.desired.virtual_servers.get(key)?;
         let have = self.observed.virtual_servers.get(key);
         if have.is_none() && self.refused.contains(&Change::AddVirtualServer(*key)) {
             return None;
         }
         let Some(reals) = self.refused.real_servers.get(key) else {
-            return Some(Cow::Borrowed(want));
+            return Some(want.clone());
         };
-        let mut left = want.clone();
+        let mut left = VirtualServer::clone(want);
         left.real_servers.retain(|real, _| {
             let there = have.is_some_and(|have| have.real_servers.contains_key(real));
             there || !reals.contains(real)
         });
         let gone = left.real_servers.is_empty() && !want.real_servers.is_empty();
-        (!gone).then_some(Cow::Owned(left))
+        (!gone).then(|| Arc::new(left))
     }
 
     /// Whether a virtual server takes new connections, or would not by anybody's fault.
@@ -317,72 +277,81 @@ impl<'a> Goal<'a> {
         if !self.refused.concerns(key) {
             return self.desired.virtual_servers.contains_key(key);
         }
-        let takes = |server: &VirtualServer| server.real_servers.values().any(|r| r.weight > 0);
+        let takes = |server: &Arc<VirtualServer>| {
+            let mut reals = server.real_servers.values();
+            reals.any(|real| real.weight > 0)
+        };
         let want = self.desired.virtual_servers.get(key);
         let left = self.server(key);
         left.is_some_and(|left| takes(&left) || !want.is_some_and(takes))
     }
 
     /// Whether a front that should be open is closed, since nobody would answer.
-    fn is_closed(&self, front: Front) -> bool {
-        if self.refused.all.is_empty()
-            || !self.wants(NftSet::ServicePorts, &NftElement::Front(front))
-        {
+    fn is_closed(&self, front: &Front, want: &Row) -> bool {
+        if !want.verdict.is_open() {
             return false;
         }
-        if self.refused.contains(&Change::Front(front)) {
+        if self.refused.contains(&Change::Front(*front)) {
             return true;
         }
-        let own = VirtualServerKey::Front(front);
+        let own = VirtualServerKey::Front(*front);
         if self.desired.virtual_servers.contains_key(&own) {
             return !self.answers(&own);
         }
-        let mut marks = [NftSet::NodePortMarks, NftSet::InsideMarks].into_iter();
+        let marked = want.marked_server(front);
         // Without any, it is a health-check port, which the host answers.
-        let mark = marks.find_map(|map| self.desired.by_mark(map, front));
+        let mark = marked.or_else(|| want.inside_server(front));
         mark.is_some_and(|mark| !self.answers(&mark))
+    }
+
+    /// The row of a front.
+    pub(crate) fn row(&self, front: &Front) -> Option<Cow<'a, Row>> {
+        let want = self.desired.row(front);
+        if self.refused.all.is_empty() {
+            return want.map(Cow::Borrowed);
+        }
+        let none = Row::default();
+        let mut row = want.unwrap_or(&none).clone();
+        if self.is_closed(front, &row) {
+            row.verdict = Verdict::Refuse;
+            (row.inside, row.mark) = (None, None);
+        }
+        let answered = |key: Option<VirtualServerKey>| key.is_some_and(|key| self.answers(&key));
+        row.inside = row.inside.filter(|_| answered(row.inside_server(front)));
+        row.mark = row.mark.filter(|_| answered(row.marked_server(front)));
+        if self.refused.contains(&Change::Front(*front)) {
+            // All of it stays as it is, but what closes it is tried all the same.
+            let have = self.observed.row(front).unwrap_or(&none);
+            row.masquerade = have.masquerade;
+            row.sources = have.sources.clone();
+        }
+        row.said().map(Cow::Owned)
     }
 
     /// Whether a VIP should be bound.
     pub(crate) fn binds(&self, vip: IpAddr) -> bool {
-        let guard = Change::Address(NftSet::Vips, vip);
-        self.desired.vips.contains(&vip) && !self.refused.contains(&guard)
+        self.desired.vips.contains(&vip) && !self.refused.contains(&Change::Guard(vip))
     }
 
-    /// Whether an element should be there.
-    pub(crate) fn has(&self, set: NftSet, element: &NftElement) -> bool {
-        let wanted = self.wants(set, element);
-        match (set, element) {
-            (NftSet::ServicePorts, NftElement::Front(front)) => wanted && !self.is_closed(*front),
-            (NftSet::Reject, NftElement::Front(front)) => wanted || self.is_closed(*front),
-            (NftSet::InsideMarks | NftSet::NodePortMarks, NftElement::Mark(front, mark)) => {
-                let (mark, family) = (*mark, element.family());
-                wanted
-                    && !self.is_closed(*front)
-                    && self.answers(&VirtualServerKey::Mark { mark, family })
-            }
-            // While a VIP that would not go is bound, its other ports stay out of reach.
-            (NftSet::Vips, NftElement::Address(vip)) => {
-                wanted
-                    || self.refused.contains(&Change::Unbind(*vip))
-                        && self.observed.vips.contains(vip)
-            }
-            _ => wanted,
+    /// Whether an address should be guarded.
+    pub(crate) fn guards(&self, vip: &IpAddr) -> bool {
+        if self.refused.contains(&Change::Guard(*vip)) {
+            return self.observed.table.guarded.contains(vip);
         }
+        // While a VIP that would not go is bound, its other ports stay out of reach.
+        let stays =
+            self.refused.contains(&Change::Unbind(*vip)) && self.observed.vips.contains(vip);
+        stays || self.desired.table.guarded.contains(vip)
     }
 
-    /// Whether an element stays as it is, there or not.
-    pub(crate) fn leaves(&self, set: NftSet, element: &NftElement) -> bool {
-        match element {
-            NftElement::Address(address) => self.refused.contains(&Change::Address(set, *address)),
-            NftElement::Source(ports, _) => self.refused.contains(&Change::Front(ports.front())),
-            NftElement::Network(net) => self.refused.contains(&Change::Network(*net)),
-            NftElement::Front(front) if !matches!(set, NftSet::ServicePorts | NftSet::Reject) => {
-                self.refused.contains(&Change::Front(*front))
-            }
-            // What closes the front is tried all the same.
-            NftElement::Front(_) | NftElement::Mark(..) => false,
-        }
+    /// Whether what is said of an endpoint stays as it is.
+    pub(crate) fn leaves_hairpin(&self, address: &IpAddr) -> bool {
+        self.refused.contains(&Change::Hairpin(*address))
+    }
+
+    /// Whether what is said of a network stays as it is.
+    pub(crate) fn leaves_network(&self, net: &IpNet) -> bool {
+        self.refused.contains(&Change::Network(*net))
     }
 
     /// Whether a virtual server stays as it is, there or not: the table would
@@ -394,27 +363,24 @@ impl<'a> Goal<'a> {
         self.refused.contains(&Change::Front(*front))
     }
 
-    fn wants(&self, set: NftSet, element: &NftElement) -> bool {
-        let all = self.desired.nft.get(&set);
-        all.is_some_and(|all| all.contains(element))
-    }
-
     /// Everything touched, and what depends on it by way of a refusal.
     pub(crate) fn touched<'t>(&self, touched: &'t Touched) -> Cow<'t, Touched> {
         if self.refused.all.is_empty() {
             return Cow::Borrowed(touched);
         }
-        let keys = touched.virtual_servers.iter().copied();
-        let keys = keys.filter(|key| self.refused.concerns(key));
-        let fronts = touched.elements.iter().filter_map(|element| match element {
-            (NftSet::ServicePorts, NftElement::Front(front)) => {
-                Some(VirtualServerKey::Front(*front))
-            }
-            _ => None,
-        });
+        let keys = touched.virtual_servers.iter();
+        let concerned: BTreeSet<_> = keys.filter(|key| self.refused.concerns(key)).collect();
         let mut all = touched.clone();
-        for key in keys.chain(fronts) {
-            touch_fronts(&key, [self.desired, self.observed], &mut all);
+        let mut by_mark = false;
+        for key in &concerned {
+            match key {
+                VirtualServerKey::Front(front) => _ = all.fronts.insert(*front),
+                VirtualServerKey::Mark { .. } => by_mark = true,
+            }
+        }
+        if by_mark {
+            let states = [self.desired, self.observed];
+            touch_marked(|key| concerned.contains(key), states, &mut all);
         }
         Cow::Owned(all)
     }
@@ -432,7 +398,7 @@ impl Plan {
             match op {
                 Op::BindVips(all) => Some(Op::BindVips(vips(all, Change::Bind))),
                 Op::UnbindVips(all) => Some(Op::UnbindVips(vips(all, Change::Unbind))),
-                Op::Nft { .. } => Some(op.clone()),
+                Op::Table(_) => Some(op.clone()),
                 _ => {
                     let change = Change::of(op)?;
                     let server = change.virtual_server()?;
@@ -473,7 +439,7 @@ enum Stage {
 
 fn stage_of(op: &Op) -> Stage {
     match op {
-        Op::Nft { .. } | Op::BindVips(_) | Op::UnbindVips(_) => Stage::Alone,
+        Op::Table(_) | Op::BindVips(_) | Op::UnbindVips(_) => Stage::Alone,
         Op::AddVirtualServer(..)
         | Op::EditVirtualServer(..)
         | Op::AddRealServer(..)
@@ -482,50 +448,45 @@ fn stage_of(op: &Op) -> Stage {
     }
 }
 
-/// The parts of a transaction that can be told apart, each with what it would
-/// be by itself: what is said of one front, or one address in a set.
-pub fn parts(add: &NftState, remove: &NftState) -> Vec<(Change, Op)> {
-    let mut parts: BTreeMap<Change, (NftState, NftState)> = BTreeMap::new();
-    for (from, added) in [(remove, false), (add, true)] {
-        for (set, elements) in from {
-            for element in elements {
-                let (to_add, to_remove) = parts.entry(part_of(*set, element)).or_default();
-                let part = if added { to_add } else { to_remove };
-                part.entry(*set).or_default().insert(*element);
-            }
-        }
-    }
-    let parts = parts.into_iter();
+/// The parts of a transaction that can be told apart, each as it would be by
+/// itself: what is said of one front, one address, or one network.
+pub fn parts(edit: &Edit) -> Vec<(Change, Edit)> {
+    let mut parts = Vec::new();
+    split(&edit.guarded, &mut parts, Change::Guard, |part| {
+        &mut part.guarded
+    });
+    split(&edit.hairpin, &mut parts, Change::Hairpin, |part| {
+        &mut part.hairpin
+    });
+    split(&edit.networks, &mut parts, Change::Network, |part| {
+        &mut part.networks
+    });
+    parts.extend(edit.rows.iter().map(|(front, turn)| {
+        let mut part = Edit::default();
+        part.rows.insert(*front, turn.clone());
+        (Change::Front(*front), part)
+    }));
     parts
-        .map(|(change, (add, remove))| (change, Op::Nft { add, remove }))
-        .collect()
+}
+
+fn split<K: Ord + Copy>(
+    moved: &Moved<K>,
+    parts: &mut Vec<(Change, Edit)>,
+    change: fn(K) -> Change,
+    place: fn(&mut Edit) -> &mut Moved<K>,
+) {
+    for one in &moved.add | &moved.remove {
+        let mut part = Edit::default();
+        let of = place(&mut part);
+        of.add.extend(moved.add.get(&one));
+        of.remove.extend(moved.remove.get(&one));
+        parts.push((change(one), part));
+    }
 }
 
 /// Several parts in one transaction.
-pub fn together<'a>(parts: impl IntoIterator<Item = &'a (Change, Op)>) -> Op {
-    let (mut all_added, mut all_removed) = (NftState::new(), NftState::new());
-    for (_, op) in parts {
-        let Op::Nft { add, remove } = op else {
-            continue;
-        };
-        for (from, into) in [(add, &mut all_added), (remove, &mut all_removed)] {
-            for (set, elements) in from {
-                into.entry(*set).or_default().extend(elements);
-            }
-        }
-    }
-    Op::Nft {
-        add: all_added,
-        remove: all_removed,
-    }
-}
-
-fn part_of(set: NftSet, element: &NftElement) -> Change {
-    match element {
-        NftElement::Address(address) => Change::Address(set, *address),
-        NftElement::Network(net) => Change::Network(*net),
-        NftElement::Front(front) | NftElement::Mark(front, _) => Change::Front(*front),
-        // The other ports stay restricted, so what is refused here opens none of them.
-        NftElement::Source(ports, _) => Change::Front(ports.front()),
-    }
+pub fn together<'a>(parts: impl IntoIterator<Item = &'a (Change, Edit)>) -> Op {
+    let mut all = Edit::default();
+    parts.into_iter().for_each(|(_, part)| all.extend(part));
+    Op::Table(all)
 }

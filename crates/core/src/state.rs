@@ -6,9 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::row::Row;
+use crate::table::Table;
 
 /// An IP family. Each has a table of its own in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -67,15 +70,6 @@ impl Protocol {
             Self::Sctp => "SCTP",
         }
     }
-
-    /// The name nftables prints: `tcp`, `udp`, `sctp`.
-    pub fn nft_name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
-    }
 }
 
 impl fmt::Display for Protocol {
@@ -100,71 +94,6 @@ impl fmt::Display for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let socket = std::net::SocketAddr::new(self.address, self.port);
         write!(f, "{socket}/{}", self.protocol)
-    }
-}
-
-/// Neighbouring ports of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ports {
-    /// The VIP or node address.
-    pub address: IpAddr,
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// The first port, host order.
-    pub first: u16,
-    /// The last port.
-    pub last: u16,
-}
-
-impl Ports {
-    /// Whether a front is one of them.
-    pub fn contains(&self, front: &Front) -> bool {
-        (self.address, self.protocol) == (front.address, front.protocol)
-            && (self.first..=self.last).contains(&front.port)
-    }
-
-    /// The first of them.
-    pub fn front(&self) -> Front {
-        Front {
-            address: self.address,
-            port: self.first,
-            protocol: self.protocol,
-        }
-    }
-
-    /// Whether a front may be in both.
-    pub fn meets(&self, other: &Self) -> bool {
-        (self.address, self.protocol) == (other.address, other.protocol)
-            && self.first <= other.last
-            && other.first <= self.last
-    }
-}
-
-impl From<Front> for Ports {
-    fn from(front: Front) -> Self {
-        Self {
-            address: front.address,
-            protocol: front.protocol,
-            first: front.port,
-            last: front.port,
-        }
-    }
-}
-
-impl fmt::Display for Ports {
-    /// As `nft` writes it: `10.96.0.10 . tcp . 80`, `10.96.0.10 . tcp . 80-90`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} . {} . {}",
-            self.address,
-            self.protocol.nft_name(),
-            self.first
-        )?;
-        if self.first < self.last {
-            write!(f, "-{}", self.last)?;
-        }
-        Ok(())
     }
 }
 
@@ -255,6 +184,14 @@ pub struct VirtualServer {
     pub real_servers: BTreeMap<RealServerKey, RealServer>,
 }
 
+impl VirtualServer {
+    /// Whether all but the real servers is the same.
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        (&self.scheduler, self.flags, self.persistence)
+            == (&other.scheduler, other.flags, other.persistence)
+    }
+}
+
 /// Session affinity, as the kernel has it (`ipvsadm -p TIMEOUT -M NETMASK`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Persistence {
@@ -304,151 +241,23 @@ impl fmt::Display for RealServer {
     }
 }
 
-/// Sets and maps of our nftables table. The chains that read them are fixed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NftSet {
-    /// Addresses on our link: the guard refuses what is not in `ServicePorts`.
-    Vips,
-    /// Fronts that are served, health-check ports on VIPs among them.
-    ServicePorts,
-    /// Fronts without any endpoint: refused at once with RST or ICMP.
-    Reject,
-    /// Fronts dropped for traffic from outside (`Local`, no local endpoint).
-    DropOutside,
-    /// Fronts whose traffic is always masqueraded.
-    Masquerade,
-    /// Fronts whose traffic is masqueraded unless a local pod sent it.
-    MasqueradeOffCluster,
-    /// Map from front to mark, for traffic from inside (pods and the host).
-    InsideMarks,
-    /// Map from front to mark, for all traffic: the NodePorts of many addresses.
-    NodePortMarks,
-    /// Endpoints on this node: hairpin traffic is masqueraded.
-    Hairpin,
-    /// Fronts that only some sources may use.
-    Restricted,
-    /// The sources that may: ports and network. What lies between two ports of
-    /// such is not asked for, unless it is restricted.
-    AllowedSources,
-    /// Networks of ClusterIPs: what is in them and no Service's leads nowhere.
-    ServiceCidrs,
-}
-
-impl NftSet {
-    /// All of them, in the order they are written.
-    pub const ALL: [Self; 12] = [
-        Self::Vips,
-        Self::ServicePorts,
-        Self::Reject,
-        Self::DropOutside,
-        Self::Masquerade,
-        Self::MasqueradeOffCluster,
-        Self::InsideMarks,
-        Self::NodePortMarks,
-        Self::Hairpin,
-        Self::Restricted,
-        Self::AllowedSources,
-        Self::ServiceCidrs,
-    ];
-
-    /// The maps from front to mark, in the order in which the table asks them.
-    pub const MARKS: [Self; 2] = [Self::InsideMarks, Self::NodePortMarks];
-
-    /// The name in the table.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vips => "vips",
-            Self::ServicePorts => "service-ports",
-            Self::Reject => "reject",
-            Self::DropOutside => "drop-outside",
-            Self::Masquerade => "masquerade",
-            Self::MasqueradeOffCluster => "masquerade-off-cluster",
-            Self::InsideMarks => "inside-marks",
-            Self::NodePortMarks => "node-port-marks",
-            Self::Hairpin => "hairpin",
-            Self::Restricted => "restricted",
-            Self::AllowedSources => "allowed-sources",
-            Self::ServiceCidrs => "service-cidrs",
-        }
-    }
-}
-
-/// One element of a set or map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NftElement {
-    /// `Vips`, `Hairpin`: an address.
-    Address(IpAddr),
-    /// Most sets: a front.
-    Front(Front),
-    /// [`NftSet::MARKS`]: a front and its mark.
-    Mark(Front, u32),
-    /// `AllowedSources`: ports and a network, host bits zero.
-    Source(Ports, IpNet),
-    /// `ServiceCidrs`: a network, host bits zero.
-    Network(IpNet),
-}
-
-impl NftElement {
-    /// The family whose table it belongs to.
-    pub fn family(&self) -> Family {
-        match self {
-            Self::Address(address) => Family::of(*address),
-            Self::Front(front) | Self::Mark(front, _) => Family::of(front.address),
-            Self::Source(ports, _) => Family::of(ports.address),
-            Self::Network(net) => Family::of(net.addr()),
-        }
-    }
-}
-
-impl fmt::Display for NftElement {
-    /// As `nft` writes it: `10.96.0.10 . udp . 53`, `... : 0x00000123`, `... . 192.0.2.0/24`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let front = |f: &mut fmt::Formatter<'_>, x: &Front| {
-            write!(f, "{} . {} . {}", x.address, x.protocol.nft_name(), x.port)
-        };
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Front(x) => front(f, x),
-            Self::Mark(x, mark) => {
-                front(f, x)?;
-                write!(f, " : {mark:#010x}")
-            }
-            Self::Source(ports, net) => write!(f, "{ports} . {net}"),
-            Self::Network(net) => net.fmt(f),
-        }
-    }
-}
-
-/// Elements by set. Both families stand together; an element knows its own.
-pub type NftState = BTreeMap<NftSet, BTreeSet<NftElement>>;
-
 /// What the kernel should hold, or was seen to hold.
+///
+/// Virtual servers and the networks of rows are shared between states, so that
+/// to be equal is to be the same, mostly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelState {
     /// Virtual servers with their real servers.
-    pub virtual_servers: BTreeMap<VirtualServerKey, VirtualServer>,
+    pub virtual_servers: BTreeMap<VirtualServerKey, Arc<VirtualServer>>,
     /// Addresses bound to our link.
     pub vips: BTreeSet<IpAddr>,
-    /// Elements of our nftables sets. A set that is absent is empty.
-    pub nft: NftState,
+    /// What becomes of each front, and what else is said of packets.
+    pub table: Table,
 }
 
 impl KernelState {
-    /// The virtual server that traffic of a front is led to by one of
-    /// [`NftSet::MARKS`], there or not.
-    pub fn by_mark(&self, map: NftSet, front: Front) -> Option<VirtualServerKey> {
-        let mark = mark_of(self.nft.get(&map)?, front)?;
-        let family = Family::of(front.address);
-        Some(VirtualServerKey::Mark { mark, family })
+    /// The row of a front, if there is one.
+    pub fn row(&self, front: &Front) -> Option<&Row> {
+        self.table.rows.get(front)
     }
-}
-
-/// The mark a map has for a front. The elements of one stand side by side: no
-/// others are looked at.
-pub(crate) fn mark_of(map: &BTreeSet<NftElement>, front: Front) -> Option<u32> {
-    let mut of_front = map.range(NftElement::Mark(front, 0)..=NftElement::Mark(front, u32::MAX));
-    of_front.find_map(|element| match element {
-        NftElement::Mark(_, mark) => Some(*mark),
-        _ => None,
-    })
 }

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::event::{Kind, ObjectRef};
 use crate::names::ServiceName;
-use crate::state::{
-    Front, KernelState, NftElement, NftSet, NftState, Protocol, VirtualServer, VirtualServerKey,
-};
+use crate::state::{Front, KernelState, VirtualServer, VirtualServerKey};
 
 /// Services that nobody knows whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Unknown {
             state: desired.clone(),
             fronts: BTreeSet::new(),
             addresses: BTreeSet::new(),
-            marked: marked(&observed.nft),
+            marked: marked(observed),
         };
         for (key, there) in &observed.virtual_servers {
             let Some(service) = recorded(key).filter(|service| self.covers(service)) else {
@@ -106,7 +107,7 @@ impl Unknown {
         if *self == Self::Everything {
             kept.rest(desired, observed);
         }
-        kept.elements(observed);
+        kept.stay(observed);
         kept.state
     }
 }
@@ -123,10 +124,11 @@ struct Kept {
 }
 
 impl Kept {
-    fn server(&mut self, key: &VirtualServerKey, there: &VirtualServer, same: bool) {
+    fn server(&mut self, key: &VirtualServerKey, there: &Arc<VirtualServer>, same: bool) {
         let reals = there.real_servers.keys().map(|real| real.address);
         self.addresses.extend(reals);
         if same && let Some(server) = self.state.virtual_servers.get_mut(key) {
+            let server = Arc::make_mut(server);
             for (real, settings) in &there.real_servers {
                 server.real_servers.entry(*real).or_insert(*settings);
             }
@@ -143,92 +145,57 @@ impl Kept {
 
     /// Fronts that nothing desired speaks of, and all addresses.
     fn rest(&mut self, desired: &KernelState, observed: &KernelState) {
-        let servers = desired.virtual_servers.keys();
-        let servers = servers.filter_map(|key| match key {
-            VirtualServerKey::Front(front) => Some(*front),
-            VirtualServerKey::Mark { .. } => None,
-        });
-        let elements = desired.nft.values().flatten().filter_map(front_of);
-        let known: BTreeSet<Front> = servers.chain(elements).collect();
-        let there = observed.nft.values().flatten().filter_map(front_of);
-        self.fronts
-            .extend(there.filter(|front| !known.contains(front)));
+        let speaks = |front: &&Front| {
+            let own = VirtualServerKey::Front(**front);
+            desired.row(front).is_some() || desired.virtual_servers.contains_key(&own)
+        };
+        let there = observed.table.rows.keys();
+        self.fronts.extend(there.filter(|front| !speaks(front)));
         self.addresses.extend(&observed.vips);
+        self.addresses.extend(&observed.table.guarded);
+        self.addresses.extend(&observed.table.hairpin);
         self.networks(observed);
-        let addresses = observed.nft.values().flatten();
-        self.addresses
-            .extend(addresses.filter_map(|element| match element {
-                NftElement::Address(address) => Some(*address),
-                _ => None,
-            }));
     }
 
     /// Networks of ClusterIPs stay; others join where none of those lies, since
     /// two that overlap are refused.
     fn networks(&mut self, observed: &KernelState) {
-        let none = BTreeSet::new();
-        let there = observed.nft.get(&NftSet::ServiceCidrs).unwrap_or(&none);
-        let overlaps = |element: &NftElement| {
-            there.iter().any(|other| match (element, other) {
-                (NftElement::Network(a), NftElement::Network(b)) => a.contains(b) || b.contains(a),
-                _ => false,
-            })
+        let there = &observed.table.networks;
+        let overlaps = |net: &IpNet| {
+            let mut others = there.iter();
+            others.any(|other| other.contains(net) || net.contains(other))
         };
-        let desired = self.state.nft.entry(NftSet::ServiceCidrs).or_default();
-        desired.retain(|element| !overlaps(element));
+        let desired = &mut self.state.table.networks;
+        desired.retain(|net| !overlaps(net));
         desired.extend(there);
     }
 
-    /// Makes addresses and elements those of the fronts that stay.
-    fn elements(&mut self, observed: &KernelState) {
+    /// Makes rows and addresses those of the fronts that stay.
+    fn stay(&mut self, observed: &KernelState) {
         self.addresses.extend(self.fronts.iter().map(|f| f.address));
-        let vips = observed.vips.intersection(&self.addresses);
-        self.state.vips.extend(vips);
-        let restricted = observed.nft.get(&NftSet::Restricted).into_iter().flatten();
-        let restricted = restricted.filter_map(front_of);
-        // Networks are those of runs of ports, which Services of one address
-        // share and which must not overlap: they stay together.
-        let closed: BTreeSet<(IpAddr, Protocol)> = restricted
-            .filter(|front| self.fronts.contains(front))
-            .map(|front| (front.address, front.protocol))
-            .collect();
-        let front_stays = |front: Front| self.fronts.contains(&front);
-        let stays = |element: &NftElement| match element {
-            NftElement::Source(ports, _) => closed.contains(&(ports.address, ports.protocol)),
-            other => front_of(other).is_some_and(front_stays),
+        let there = |all: &BTreeSet<IpAddr>| -> Vec<IpAddr> {
+            all.intersection(&self.addresses).copied().collect()
         };
-        for set in NftSet::ALL {
-            let there = observed.nft.get(&set).into_iter().flatten();
-            let there = there.filter(|element| match element {
-                NftElement::Address(address) => self.addresses.contains(address),
-                other => stays(other),
-            });
-            let there: Vec<_> = there.copied().collect();
-            let desired = self.state.nft.entry(set).or_default();
-            desired.retain(|element| !stays(element));
-            desired.extend(there);
+        self.state.vips.extend(there(&observed.vips));
+        let table = &mut self.state.table;
+        table.guarded.extend(there(&observed.table.guarded));
+        table.hairpin.extend(there(&observed.table.hairpin));
+        for front in &self.fronts {
+            match observed.row(front) {
+                Some(row) => table.rows.insert(*front, row.clone()),
+                None => table.rows.remove(front),
+            };
         }
-        self.state.nft.retain(|_, elements| !elements.is_empty());
     }
 }
 
 /// Fronts by the virtual server of their mark.
-fn marked(nft: &NftState) -> BTreeMap<VirtualServerKey, BTreeSet<Front>> {
+fn marked(observed: &KernelState) -> BTreeMap<VirtualServerKey, BTreeSet<Front>> {
     let mut marked: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    let maps = NftSet::MARKS.into_iter().filter_map(|map| nft.get(&map));
-    for element in maps.flatten() {
-        if let NftElement::Mark(front, mark) = element {
-            let (mark, family) = (*mark, element.family());
-            let key = VirtualServerKey::Mark { mark, family };
+    for (front, row) in &observed.table.rows {
+        for key in row.by_marks(front) {
             marked.entry(key).or_default().insert(*front);
         }
     }
     marked
-}
-
-fn front_of(element: &NftElement) -> Option<Front> {
-    match element {
-        NftElement::Front(front) | NftElement::Mark(front, _) => Some(*front),
-        NftElement::Address(_) | NftElement::Source(..) | NftElement::Network(_) => None,
-    }
 }

@@ -40,8 +40,8 @@ pub struct Tables {
     pub draining: usize,
     /// VIPs bound to our link.
     pub vips: usize,
-    /// Elements of all nftables sets and maps.
-    pub nft_elements: usize,
+    /// Fronts that our table says something of.
+    pub fronts: usize,
 }
 
 /// A path of the health server that is counted.
@@ -218,14 +218,14 @@ impl Metrics {
             real_servers,
             draining,
             vips,
-            nft_elements,
+            fronts,
         } = tables;
         for (gauge, n) in [
             (&series.virtual_servers, virtual_servers),
             (&series.real_servers, real_servers),
             (&series.draining, draining),
             (&series.vips, vips),
-            (&series.nft_elements, nft_elements),
+            (&series.fronts, fronts),
         ] {
             set(gauge, ip_family(family), n as f64);
         }
@@ -504,7 +504,7 @@ mod tests {
             real_servers: 5,
             draining: 1,
             vips: 2,
-            nft_elements: 9,
+            fronts: 9,
         };
 
         metrics.set_tables(Family::V4, tables);

@@ -124,3 +124,55 @@ fn every_flag_of_run_that_is_shown_is_documented() {
         assert!(guide.contains(&format!("| `--{flag}` |")), "--{flag}");
     }
 }
+
+/// A cluster with the Service of the document.
+fn compiled() -> serde_json::Value {
+    use kube_ipvs_core::{Cluster, Event, Kind, Object, Options, Output};
+    let service = serde_json::json!({
+        "metadata": {"name": "kube-dns", "namespace": "kube-system"},
+        "spec": {
+            "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"],
+            "ports": [{"name": "dns", "protocol": "UDP", "port": 53}],
+        },
+    });
+    let slice = serde_json::json!({
+        "metadata": {
+            "name": "kube-dns-1", "namespace": "kube-system",
+            "labels": {"kubernetes.io/service-name": "kube-dns"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.0.16"], "nodeName": "node-1", "conditions": {"ready": true}}],
+        "ports": [{"name": "dns", "protocol": "UDP", "port": 53}],
+    });
+    let mut cluster = Cluster::new(Options {
+        node_name: "node-1".to_owned(),
+        detect_local: true,
+        ..Options::default()
+    });
+    for (kind, object) in [(Kind::Service, service), (Kind::EndpointSlice, slice)] {
+        let object = Object::decode(kind, object).expect("an object");
+        cluster.apply(Event::Upsert(object));
+    }
+    cluster.compile();
+    serde_json::from_str(&Output::of(&cluster).to_json()).expect("JSON")
+}
+
+#[test]
+fn what_compile_prints_is_as_documented() {
+    let guide = std::fs::read_to_string(root().join("docs/compile.md")).expect("docs/compile.md");
+    let shown = guide
+        .split("```json")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let shown: serde_json::Value = serde_json::from_str(shown.expect("a block")).expect("JSON");
+    let compiled = compiled();
+
+    assert_eq!(compiled, shown);
+    for front in compiled["fronts"].as_array().expect("fronts") {
+        for key in front.as_object().expect("an object").keys() {
+            let told = guide.contains(&format!("| `{key}` |"));
+            let plain = ["address", "port", "protocol", "service"].contains(&key.as_str());
+            assert!(told || plain, "{key}");
+        }
+    }
+}

@@ -1,11 +1,9 @@
 //! Whether nftables tables must be read again, on a kernel.
 
-use std::collections::BTreeSet;
-
 use kube_ipvs::dataplane::Dataplane;
 use kube_ipvs::dataplane::linux::Linux;
 use kube_ipvs_core::plan::{Op, Plan};
-use kube_ipvs_core::state::{NftElement, NftSet, NftState};
+use kube_ipvs_core::table::Edit;
 use kube_ipvs_tests::{Topology, run};
 use kube_ipvs_vip::Binding;
 
@@ -13,11 +11,10 @@ use crate::matrix::proxy::Proxy;
 
 /// A plan of one element.
 fn guard(vip: &str) -> Plan {
-    let vip = NftElement::Address(vip.parse().expect("an address"));
-    let add = NftState::from([(NftSet::Vips, BTreeSet::from([vip]))]);
-    let remove = NftState::new();
+    let mut edit = Edit::default();
+    edit.guarded.add.insert(vip.parse().expect("an address"));
     Plan {
-        ops: vec![Op::Nft { add, remove }],
+        ops: vec![Op::Table(edit)],
     }
 }
 
@@ -49,7 +46,7 @@ fn tables_are_as_they_were_until_somebody_else_changes_nftables() {
         apply(&mut linux, &guard("10.96.0.11"));
         assert!(linux.tables_changed(), "a change of ours does not hide it");
         let tables = linux.tables().expect("read the tables");
-        assert_eq!(tables[&NftSet::Vips].len(), 2);
+        assert_eq!(tables.guarded.len(), 2);
         assert!(!linux.tables_changed());
 
         run("nft", ["flush", "set", "ip", "kube-ipvs", "vips"]);

@@ -68,9 +68,9 @@ fn is_forgiven(op: &Op) -> bool {
     match op {
         Op::RemoveVirtualServer(_) | Op::RemoveRealServer(..) => true,
         Op::BindVips(_) | Op::UnbindVips(_) => true,
-        // Adding to a set what it has is no error to nft; and a table that lacks
+        // To say again what is said is no error to the table; and one that lacks
         // what is to be removed was changed by somebody, and is made anew.
-        Op::Nft { add, remove } => remove.is_empty() || add.is_empty(),
+        Op::Table(_) => true,
         _ => false,
     }
 }

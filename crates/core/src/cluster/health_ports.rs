@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::claims::{Claimant, Claims};
 use crate::compile::{Compiled, Health};
 use crate::names::ServiceName;
-use crate::state::{Front, NftElement, NftSet, Protocol, VirtualServerKey};
+use crate::state::{Front, Protocol, VirtualServerKey};
 
 /// What is in one of two ordered lists and not in both.
 pub(super) fn moved<'a>(
@@ -149,8 +149,7 @@ impl HealthPorts {
             return;
         }
         let free = health.vips.iter().filter(|vip| owner(**vip).is_none());
-        let pass = free.map(|vip| (NftSet::ServicePorts, NftElement::Front(front(*vip))));
-        compiled.shared.extend(pass);
+        compiled.passing.extend(free.map(|vip| front(*vip)));
     }
 
     fn add(&mut self, port: u16, claimant: Claimant, rivals: &mut BTreeSet<ServiceName>) {

@@ -473,8 +473,7 @@ mod tests {
             "10.96.0.1:80/TCP rr  ClusterIP default/web
                -> 10.244.1.7:8080 weight 1
              vip  10.96.0.1
-             nft service-ports  10.96.0.1 . tcp . 80
-             nft vips  10.96.0.1",
+             front  10.96.0.1:80/TCP serve  ClusterIP default/web",
         );
     }
 
@@ -524,8 +523,7 @@ mod tests {
         assert_lines(
             &cluster.text(),
             "vip  10.96.0.2
-             nft reject  10.96.0.2 . tcp . 80
-             nft vips  10.96.0.2",
+             front  10.96.0.2:80/TCP refuse  ClusterIP default/other",
         );
     }
 

@@ -15,9 +15,9 @@ use crate::compile::{Claim, Compiled, FrontKind, Health, Ranges, TrafficPolicy, 
 use crate::diff::Touched;
 use crate::names::{ServiceName, Warning};
 use crate::read::Quoted;
+use crate::row::{Row, Sources, Verdict};
 use crate::state::{
-    Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServer,
-    VirtualServerKey,
+    Family, Front, KernelState, Protocol, RealServerKey, VirtualServer, VirtualServerKey,
 };
 use crate::warnings::Warnings;
 
@@ -28,7 +28,9 @@ pub(super) struct Footprint {
     pub(super) claims: Box<[VirtualServerKey]>,
     /// Addresses with fronts that only some may use.
     pub(super) restricted: Box<[IpAddr]>,
-    elements: Box<[(NftSet, NftElement)]>,
+    hairpin: Box<[IpAddr]>,
+    /// Fronts at which this host answers health checks.
+    passing: Box<[Front]>,
     vips: Box<[IpAddr]>,
     pub(super) health: Option<Health>,
     /// Ports it takes on this host's own addresses.
@@ -44,20 +46,15 @@ pub(super) struct Footprint {
 
 impl Footprint {
     pub(super) fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.elements.is_empty()
+        self.claims.is_empty() && self.hairpin.is_empty() && self.passing.is_empty()
     }
 
-    /// Its fronts with marks, and where those lead.
-    pub(super) fn marks(&self) -> impl Iterator<Item = (Front, VirtualServerKey)> {
-        self.elements
-            .iter()
-            .filter_map(|(_, element)| match *element {
-                NftElement::Mark(front, mark) => {
-                    let family = element.family();
-                    Some((front, VirtualServerKey::Mark { mark, family }))
-                }
-                _ => None,
-            })
+    /// The fronts it holds.
+    pub(super) fn fronts(&self) -> impl Iterator<Item = &Front> {
+        self.held.iter().filter_map(|key| match key {
+            VirtualServerKey::Front(front) => Some(front),
+            VirtualServerKey::Mark { .. } => None,
+        })
     }
 
     /// Whether there is something to tell or to listen on.
@@ -81,8 +78,11 @@ pub(super) struct Placement {
     desired: KernelState,
     served: BTreeMap<VirtualServerKey, Served>,
     /// How many more Services want what several want.
-    more_elements: BTreeMap<(NftSet, NftElement), u32>,
+    more_hairpin: BTreeMap<IpAddr, u32>,
     more_vips: BTreeMap<IpAddr, u32>,
+    /// Fronts at which this host answers, unless a Service is served there, and
+    /// how many Services want that.
+    passing: BTreeMap<Front, u32>,
     /// Desired real servers of weight 0.
     draining: BTreeSet<(VirtualServerKey, RealServerKey)>,
     /// Services by the `Local` policy that has no endpoint here.
@@ -136,16 +136,38 @@ impl Placement {
             if ours && !still {
                 self.served.remove(key);
                 self.set_server(*key, None, touched);
+                self.set_row(key, None, touched);
             }
         }
+        self.swap_passing(&footprint.passing, &grant.passing, touched);
         let held: Box<[_]> = grant.held.keys().copied().collect();
-        for (key, (served, server)) in std::mem::take(&mut grant.held) {
+        for (
+            key,
+            Held {
+                served,
+                server,
+                row,
+            },
+        ) in std::mem::take(&mut grant.held)
+        {
             self.served.insert(key, served);
             self.set_server(key, server, touched);
+            self.set_row(&key, row.said(), touched);
         }
-        self.swap_elements(&footprint.elements, &grant.elements, touched);
-        let moved = self.swap_vips(&footprint.vips, &grant.vips);
+        let desired = &mut self.desired;
+        let hairpin = (&footprint.hairpin[..], &grant.hairpin);
+        let moved = swap(hairpin, &mut desired.table.hairpin, &mut self.more_hairpin);
+        touched.hairpin.extend(moved);
+        let vips = (&footprint.vips[..], &grant.vips);
+        let moved = swap(vips, &mut desired.vips, &mut self.more_vips);
         touched.vips.extend(&moved);
+        touched.guarded.extend(&moved);
+        for vip in &moved {
+            match desired.vips.contains(vip) {
+                true => desired.table.guarded.insert(*vip),
+                false => desired.table.guarded.remove(vip),
+            };
+        }
         for lacking in &footprint.without_local {
             one_less(&mut self.without_local, lacking);
         }
@@ -154,7 +176,8 @@ impl Placement {
         }
         footprint.without_local = without_local.into_iter().collect();
         footprint.held = held;
-        footprint.elements = grant.elements.into_iter().collect();
+        footprint.hairpin = grant.hairpin.into_iter().collect();
+        footprint.passing = grant.passing.into_iter().collect();
         footprint.vips = grant.vips.into_iter().collect();
         footprint.health = grant.health;
         let mut warnings = grant.warnings.finish();
@@ -178,18 +201,10 @@ impl Placement {
         touched: &mut Touched,
     ) {
         let networks: Vec<IpNet> = networks.collect();
-        let networks = IpNet::aggregate(&networks).into_iter();
-        let wanted: BTreeSet<_> = networks.map(NftElement::Network).collect();
-        let before = match wanted.is_empty() {
-            true => self.desired.nft.remove(&NftSet::ServiceCidrs),
-            false => self
-                .desired
-                .nft
-                .insert(NftSet::ServiceCidrs, wanted.clone()),
-        };
-        let moved = &before.unwrap_or_default() ^ &wanted;
-        let moved = moved.into_iter().map(|net| (NftSet::ServiceCidrs, net));
-        touched.elements.extend(moved);
+        let wanted: BTreeSet<IpNet> = IpNet::aggregate(&networks).into_iter().collect();
+        let before = std::mem::replace(&mut self.desired.table.networks, wanted);
+        let moved = before.symmetric_difference(&self.desired.table.networks);
+        touched.networks.extend(moved);
     }
 
     fn set_server(
@@ -199,7 +214,8 @@ impl Placement {
         touched: &mut Touched,
     ) {
         let servers = &mut self.desired.virtual_servers;
-        if servers.get(&key) == server.as_ref() {
+        if servers.get(&key).map(|there| &**there) == server.as_ref() {
+            // The one that is there stays: the kernel's side has it too.
             return;
         }
         touched.virtual_servers.insert(key);
@@ -208,68 +224,91 @@ impl Placement {
             let idle = all.filter(|(_, real)| real.weight == 0);
             idle.map(|(real, _)| (key, *real)).collect()
         };
-        for real in servers.get(&key).map(idle).into_iter().flatten() {
+        for real in servers
+            .get(&key)
+            .map(|there| idle(there))
+            .into_iter()
+            .flatten()
+        {
             self.draining.remove(&real);
         }
         self.draining.extend(server.iter().flat_map(idle));
         match server {
-            Some(server) => servers.insert(key, server),
+            Some(server) => servers.insert(key, Arc::new(server)),
             None => servers.remove(&key),
         };
     }
 
-    fn swap_elements(
-        &mut self,
-        before: &[(NftSet, NftElement)],
-        after: &BTreeSet<(NftSet, NftElement)>,
-        touched: &mut Touched,
-    ) {
-        for element in before.iter().filter(|element| !after.contains(element)) {
-            if one_less(&mut self.more_elements, element) {
-                continue;
-            }
-            touched.elements.insert(*element);
-            if let Some(set) = self.desired.nft.get_mut(&element.0) {
-                set.remove(&element.1);
-                if set.is_empty() {
-                    self.desired.nft.remove(&element.0);
+    /// Makes this the row of a front that a Service holds, or held.
+    fn set_row(&mut self, key: &VirtualServerKey, row: Option<Row>, touched: &mut Touched) {
+        let VirtualServerKey::Front(front) = key else {
+            return;
+        };
+        let passing = || self.passing.contains_key(front).then(passing);
+        let row = row.or_else(passing);
+        let rows = &mut self.desired.table.rows;
+        if rows.get(front) == row.as_ref() {
+            return;
+        }
+        touched.fronts.insert(*front);
+        match row {
+            Some(row) => rows.insert(*front, row),
+            None => rows.remove(front),
+        };
+    }
+
+    /// Where a Service is served, nothing but the count changes.
+    fn swap_passing(&mut self, before: &[Front], after: &BTreeSet<Front>, touched: &mut Touched) {
+        for front in after {
+            *self.passing.entry(*front).or_default() += 1;
+        }
+        for front in before {
+            if let Some(count) = self.passing.get_mut(front) {
+                *count -= 1;
+                if *count == 0 {
+                    self.passing.remove(front);
                 }
             }
         }
-        // `before` came from an ordered set.
-        for element in after.iter().filter(|e| before.binary_search(e).is_err()) {
-            match self
-                .desired
-                .nft
-                .entry(element.0)
-                .or_default()
-                .insert(element.1)
-            {
-                true => _ = touched.elements.insert(*element),
-                false => *self.more_elements.entry(*element).or_default() += 1,
+        for front in after.iter().chain(before) {
+            let key = VirtualServerKey::Front(*front);
+            if !self.served.contains_key(&key) {
+                self.set_row(&key, None, touched);
             }
         }
     }
+}
 
-    fn swap_vips(&mut self, before: &[IpAddr], after: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-        let mut moved = BTreeSet::new();
-        for vip in before.iter().filter(|vip| !after.contains(vip)) {
-            if !one_less(&mut self.more_vips, vip) {
-                self.desired.vips.remove(vip);
-                moved.insert(*vip);
-            }
+/// A front at which this host answers.
+fn passing() -> Row {
+    Row::of(Verdict::Serve)
+}
+
+/// Replaces what one Service wants of what several may want; `more` counts the
+/// others. Returns what came or went.
+fn swap<K: Ord + Copy>(
+    (before, after): (&[K], &BTreeSet<K>),
+    all: &mut BTreeSet<K>,
+    more: &mut BTreeMap<K, u32>,
+) -> BTreeSet<K> {
+    let mut moved = BTreeSet::new();
+    for one in before.iter().filter(|one| !after.contains(one)) {
+        if !one_less(more, one) {
+            all.remove(one);
+            moved.insert(*one);
         }
-        for vip in after
-            .iter()
-            .filter(|vip| before.binary_search(vip).is_err())
-        {
-            match self.desired.vips.insert(*vip) {
-                true => _ = moved.insert(*vip),
-                false => *self.more_vips.entry(*vip).or_default() += 1,
-            }
-        }
-        moved
     }
+    // `before` came from an ordered set.
+    for one in after
+        .iter()
+        .filter(|one| before.binary_search(one).is_err())
+    {
+        match all.insert(*one) {
+            true => _ = moved.insert(*one),
+            false => *more.entry(*one).or_default() += 1,
+        }
+    }
+    moved
 }
 
 /// Whether somebody else still wants it.
@@ -284,11 +323,20 @@ fn one_less<K: Ord>(more: &mut BTreeMap<K, u32>, key: &K) -> bool {
     true
 }
 
+/// A claim that was won.
+#[derive(Debug)]
+struct Held {
+    served: Served,
+    server: Option<VirtualServer>,
+    row: Row,
+}
+
 /// What a Service is given: its claims less those that others hold.
 #[derive(Debug, Default)]
 struct Grant {
-    held: BTreeMap<VirtualServerKey, (Served, Option<VirtualServer>)>,
-    elements: BTreeSet<(NftSet, NftElement)>,
+    held: BTreeMap<VirtualServerKey, Held>,
+    hairpin: BTreeSet<IpAddr>,
+    passing: BTreeSet<Front>,
     vips: BTreeSet<IpAddr>,
     health: Option<Health>,
     warnings: Warnings,
@@ -300,7 +348,8 @@ struct Grant {
 impl Grant {
     fn of(name: &ServiceName, compiled: Compiled, claims: &Claims) -> Self {
         let mut grant = Self {
-            elements: compiled.shared,
+            hairpin: compiled.hairpin,
+            passing: compiled.passing,
             health: compiled.health,
             warnings: compiled.warnings,
             withheld: compiled.withheld,
@@ -319,26 +368,39 @@ impl Grant {
     fn win(&mut self, name: &ServiceName, claim: Claim, claims: &Claims) {
         self.vips.extend(claim.bind);
         self.restricted.extend(claim.restricted());
-        self.elements.extend(elements(name, &claim, claims));
+        let row = row(name, &claim, claims);
         let served = Served {
             service: name.clone(),
             port: claim.port,
             protocol: claim.protocol,
             kind: claim.kind,
         };
-        self.held.insert(claim.key, (served, claim.server));
+        let held = Held {
+            served,
+            server: claim.server,
+            row,
+        };
+        self.held.insert(claim.key, held);
     }
 
     /// Beyond the bound nobody is let in: to open what somebody wanted closed,
     /// or to half of those it is for, would be worse.
     fn restrict(&mut self, ranges: &Ranges, claims: &Claims) {
-        match sources::elements(&self.restricted, ranges, claims.restricting()) {
-            Ok(elements) => self.elements.extend(elements),
-            Err(count) => self.warnings.add(format!(
+        let found = sources::sources(&self.restricted, ranges, claims.restricting());
+        if let Err(count) = &found {
+            self.warnings.add(format!(
                 "loadBalancerSourceRanges: {count} networks, counted for each run of ports at each \
                  address, are more than {}; nobody is let in at the load balancer's addresses",
                 sources::MOST
-            )),
+            ));
+        }
+        let found = found.unwrap_or_default();
+        let nobody = Sources::from([]);
+        for front in &self.restricted {
+            if let Some(held) = self.held.get_mut(&VirtualServerKey::Front(*front)) {
+                let sources = found.get(&front.address).unwrap_or(&nobody);
+                held.row.sources = Some(sources.clone());
+            }
         }
     }
 
@@ -358,24 +420,31 @@ impl Grant {
     }
 }
 
-/// The elements of a front that was won. Without its mark there is nobody for
+/// The row of a front that was won. Without its mark there is nobody for
 /// traffic from inside, or for any; if that was all there was, the front is
 /// refused, since a port that passes the guard and has no virtual server
 /// reaches the host.
-fn elements(name: &ServiceName, claim: &Claim, claims: &Claims) -> Vec<(NftSet, NftElement)> {
-    let mut elements = claim.elements.clone();
-    let VirtualServerKey::Front(front) = claim.key else {
-        return elements;
-    };
+fn row(name: &ServiceName, claim: &Claim, claims: &Claims) -> Row {
     let family = claim.key.family();
-    let won = |mark| claims.owner(&VirtualServerKey::Mark { mark, family }) == Some(name);
-    let most = claim.marks.last().filter(|_| claim.server.is_none());
-    if most.is_some_and(|(_, mark)| !won(*mark)) {
-        elements.retain(|(set, _)| *set != NftSet::ServicePorts);
-        elements.push((NftSet::Reject, NftElement::Front(front)));
-        return elements;
+    let won = |mark: &u32| {
+        let mark = VirtualServerKey::Mark {
+            mark: *mark,
+            family,
+        };
+        claims.owner(&mark) == Some(name)
+    };
+    let claimed = &claim.row;
+    let most = claimed.mark.or(claimed.inside);
+    let most = most.filter(|_| claim.server.is_none());
+    if most.is_some_and(|mark| !won(&mark)) {
+        return Row {
+            masquerade: claimed.masquerade,
+            ..Row::of(Verdict::Refuse)
+        };
     }
-    let marks = claim.marks.iter().filter(|(_, mark)| won(*mark));
-    elements.extend(marks.map(|(set, mark)| (*set, NftElement::Mark(front, *mark))));
-    elements
+    Row {
+        inside: claimed.inside.filter(won),
+        mark: claimed.mark.filter(won),
+        ..claimed.clone()
+    }
 }

@@ -119,11 +119,12 @@ impl Cluster {
     pub fn marked_with(&self, key: &VirtualServerKey) -> Vec<Front> {
         let served = self.placement.served(key);
         let entry = served.and_then(|served| self.entries.get(&served.service));
-        let marks = entry.into_iter().flat_map(|e| e.footprint.marks());
-        marks
-            .filter(|(_, of)| of == key)
-            .map(|(front, _)| front)
-            .collect()
+        let fronts = entry.into_iter().flat_map(|e| e.footprint.fronts());
+        let led = |front: &&Front| {
+            let row = self.desired().row(front);
+            row.is_some_and(|row| row.by_marks(front).any(|of| of == *key))
+        };
+        fronts.filter(led).copied().collect()
     }
 
     /// The protocol of a virtual server's Service port, also for marks.

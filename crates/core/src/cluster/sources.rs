@@ -1,16 +1,18 @@
-//! Who may use restricted fronts: elements for the ports of an address together.
+//! Who may use restricted fronts: the networks of an address, shared by the
+//! fronts of a Service there.
 //!
-//! A network costs an element for each run of neighbouring ports; where no other
-//! Service restricts fronts at the address, for all ports from the first to the
-//! last, since those between are not asked for. So the ports of a Service share
-//! its networks, and what it costs does not grow with ports times networks.
+//! In the kernel a network costs an element for each run of neighbouring ports;
+//! where no other Service restricts fronts at the address, for all ports from
+//! the first to the last, since those between are not asked for. So what a
+//! Service costs does not grow with ports times networks, and is bounded here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::compile::Ranges;
 use crate::names::ServiceName;
-use crate::state::{Front, NftElement, NftSet, Ports, Protocol};
+use crate::row::Sources;
+use crate::state::{Front, Protocol};
 
 /// Elements that a Service may have. The kernel needs the square of the time for
 /// them: 4,096 take about half a second.
@@ -56,48 +58,44 @@ impl Restricting {
     }
 }
 
-/// The elements for the restricted fronts of a Service; their number when they
-/// are too many to be made.
-pub(super) fn elements(
+/// The networks of each address at which a Service restricts fronts; their
+/// number, counted as often as the kernel has them, when they are too many.
+pub(super) fn sources(
     restricted: &BTreeSet<Front>,
     ranges: &Ranges,
     restricting: &Restricting,
-) -> Result<Vec<(NftSet, NftElement)>, usize> {
+) -> Result<BTreeMap<IpAddr, Sources>, usize> {
     let runs = runs(restricted, restricting);
-    let count = runs.iter().map(|run| ranges.count(run.address)).sum();
+    let count = runs.iter().map(|address| ranges.count(*address)).sum();
     if count > MOST {
         return Err(count);
     }
-    let sources = runs.into_iter().flat_map(|run| {
-        let nets = ranges.of(run.address).into_iter();
-        nets.map(move |net| (NftSet::AllowedSources, NftElement::Source(run, net)))
-    });
-    Ok(sources.collect())
+    let addresses: BTreeSet<IpAddr> = runs.into_iter().collect();
+    let of = |address| {
+        let mut nets = ranges.of(address);
+        nets.sort_unstable();
+        (address, Sources::from(nets))
+    };
+    Ok(addresses.into_iter().map(of).collect())
 }
 
-fn runs(restricted: &BTreeSet<Front>, restricting: &Restricting) -> Vec<Ports> {
+/// The addresses of runs of ports, one for each run.
+fn runs(restricted: &BTreeSet<Front>, restricting: &Restricting) -> Vec<IpAddr> {
     let mut ports: BTreeMap<(IpAddr, Protocol), BTreeSet<u16>> = BTreeMap::new();
     for front in restricted {
         let of = ports.entry((front.address, front.protocol)).or_default();
         of.insert(front.port);
     }
-    let mut runs: Vec<Ports> = Vec::new();
-    for ((address, protocol), ports) in ports {
+    let mut runs = Vec::new();
+    for ((address, _), ports) in ports {
         let alone = restricting.is_alone(address);
+        let mut last: Option<u16> = None;
         for port in ports {
-            let next = |run: &Ports| {
-                (run.address, run.protocol) == (address, protocol)
-                    && (alone || run.last.checked_add(1) == Some(port))
-            };
-            match runs.last_mut().filter(|run| next(run)) {
-                Some(run) => run.last = port,
-                None => runs.push(Ports {
-                    address,
-                    protocol,
-                    first: port,
-                    last: port,
-                }),
+            let next = last.and_then(|last| last.checked_add(1)) == Some(port);
+            if last.is_none() || !next && !alone {
+                runs.push(address);
             }
+            last = Some(port);
         }
     }
     runs

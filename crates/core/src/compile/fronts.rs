@@ -7,16 +7,15 @@ use super::addresses::Address;
 use super::bounds::{Bounds, FRONTS, REAL_SERVERS};
 use super::endpoints::{self, Choice};
 use super::marks::{Marks, Urn};
-use super::policy::{self, Treatment};
+use super::policy;
 use super::ports::{Port, port_number};
 use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::k8s;
 use crate::names::ServiceName;
 use crate::read::Quoted;
+use crate::row::Row;
 use crate::slices::Slice;
-use crate::state::{
-    Family, Front, NftElement, NftSet, Persistence, Protocol, VirtualServer, VirtualServerKey,
-};
+use crate::state::{Family, Front, Persistence, Protocol, VirtualServer, VirtualServerKey};
 
 /// Compiles one Service, claim by claim.
 pub(super) struct Compiler<'a> {
@@ -99,7 +98,7 @@ impl<'a> Compiler<'a> {
         let fronts = others.chain(node_ports).chain(external.into_iter().map(at));
         // The same marks for all fronts of the port: behind them are the same endpoints.
         let marks = Marks::of(self.name, port, family, self.around, &mut self.urn);
-        let mut given = BTreeSet::new();
+        let mut given = BTreeMap::new();
         let mut beyond = false;
         for (address, number) in fronts {
             // The host decides at how many addresses a NodePort is.
@@ -115,10 +114,10 @@ impl<'a> Compiler<'a> {
                 port: number,
                 protocol: port.protocol,
             };
-            given.extend(self.front(port, front, &address, &choice, &marks));
+            self.front(port, front, &address, &choice, &marks, &mut given);
         }
         self.beyond += usize::from(beyond);
-        for (set, mark) in given {
+        for (mark, kind) in given {
             let claims = marks.claims(mark);
             self.out
                 .marks
@@ -127,11 +126,11 @@ impl<'a> Compiler<'a> {
                 true => &choice.local,
                 false => &choice.cluster,
             };
-            self.claim_mark(port, set, VirtualServerKey::Mark { mark, family }, servers);
+            self.claim_mark(port, kind, VirtualServerKey::Mark { mark, family }, servers);
         }
     }
 
-    /// One front. Returns the marks that its traffic gets.
+    /// One front. The marks that its traffic gets are added to those given so far.
     fn front(
         &mut self,
         port: &Port,
@@ -139,7 +138,8 @@ impl<'a> Compiler<'a> {
         address: &Address,
         choice: &Choice,
         marks: &Marks,
-    ) -> Vec<(NftSet, u32)> {
+        given: &mut BTreeMap<u32, FrontKind>,
+    ) {
         if let Some(other) = self.seen.get(&front) {
             // A load-balancer address that is among externalIPs too is no mistake.
             if *other != port.name {
@@ -149,11 +149,11 @@ impl<'a> Compiler<'a> {
                     Quoted(other)
                 ));
             }
-            return Vec::new();
+            return;
         }
         self.seen.insert(front, port.name.clone());
         if !address.bind && !self.on_this_host(port, &front, choice) {
-            return Vec::new();
+            return;
         }
         let (policy, local) = match address.kind {
             FrontKind::ClusterIp => (TrafficPolicy::Internal, self.shape.internal_local),
@@ -164,10 +164,25 @@ impl<'a> Compiler<'a> {
             self.out.without_local.insert((policy, family));
         }
         let treatment = policy::treat(address.kind, local, choice, self.around.options);
-        let marks = marks.for_front(address.kind, &treatment);
-        let claim = self.claim(port, front, address, choice, &treatment, marks.clone());
-        self.out.claims.push(claim);
-        marks
+        let row = Row {
+            inside: marks.inside(&treatment),
+            mark: marks.of_all(address.kind, &treatment),
+            ..treatment.row()
+        };
+        given.extend(row.inside.map(|mark| (mark, FrontKind::InsideMark)));
+        given.extend(row.mark.map(|mark| (mark, FrontKind::NodePort)));
+        let servers = treatment.servers(choice).filter(|_| row.mark.is_none());
+        let restricted = self.shape.ranges.restrict(front.address);
+        self.out.claims.push(Claim {
+            key: VirtualServerKey::Front(front),
+            kind: address.kind,
+            port: port.name.clone(),
+            protocol: port.protocol,
+            server: servers.map(|servers| self.server(port, servers)),
+            bind: address.bind.then_some(front.address),
+            row,
+            is_restricted: address.kind == FrontKind::LoadBalancer && restricted,
+        });
     }
 
     /// Whether a front at this host's own address may be served. Told once a
@@ -193,59 +208,22 @@ impl<'a> Compiler<'a> {
         !reserved
     }
 
-    fn claim(
-        &self,
-        port: &Port,
-        front: Front,
-        address: &Address,
-        choice: &Choice,
-        treatment: &Treatment,
-        marks: Vec<(NftSet, u32)>,
-    ) -> Claim {
-        let mut elements: Vec<_> = treatment
-            .sets()
-            .map(|set| (set, NftElement::Front(front)))
-            .collect();
-        let restricted = self.shape.ranges.restrict(front.address);
-        if address.kind == FrontKind::LoadBalancer && restricted {
-            elements.push((NftSet::Restricted, NftElement::Front(front)));
-        }
-        if address.bind {
-            elements.push((NftSet::Vips, NftElement::Address(front.address)));
-        }
-        let by_mark = marks.iter().any(|(set, _)| *set == NftSet::NodePortMarks);
-        let servers = treatment.servers(choice).filter(|_| !by_mark);
-        Claim {
-            key: VirtualServerKey::Front(front),
-            kind: address.kind,
-            port: port.name.clone(),
-            protocol: port.protocol,
-            server: servers.map(|servers| self.server(port, servers)),
-            bind: address.bind.then_some(front.address),
-            elements,
-            marks,
-        }
-    }
-
     fn claim_mark(
         &mut self,
         port: &Port,
-        set: NftSet,
+        kind: FrontKind,
         key: VirtualServerKey,
         servers: &endpoints::Servers,
     ) {
         self.out.claims.push(Claim {
             key,
-            kind: match set {
-                NftSet::NodePortMarks => FrontKind::NodePort,
-                _ => FrontKind::InsideMark,
-            },
+            kind,
             port: port.name.clone(),
             protocol: port.protocol,
             server: Some(self.server(port, servers)),
             bind: None,
-            elements: Vec::new(),
-            marks: Vec::new(),
+            row: Row::default(),
+            is_restricted: false,
         });
     }
 
@@ -287,10 +265,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn hairpin(&mut self, choice: &Choice) {
-        let addresses = choice.local_addresses().map(NftElement::Address);
-        self.out
-            .shared
-            .extend(addresses.map(|element| (NftSet::Hairpin, element)));
+        self.out.hairpin.extend(choice.local_addresses());
     }
 
     /// The health-check node port. A pod with an address of each family counts

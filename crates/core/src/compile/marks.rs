@@ -10,14 +10,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::policy::{Masquerade, Outside, Treatment};
+use super::policy::{Outside, Treatment};
 use super::ports::Port;
 use super::{FrontKind, Surroundings};
 use crate::names::ServiceName;
 use crate::options::Options;
-use crate::state::{Family, NftSet};
+use crate::row::Masquerade;
+use crate::state::Family;
 
-/// Bits that stay zero: 12 says "we serve this" to a foreign chain (the nft
+/// Bits that stay zero: 12 says "we serve this" to a foreign chain (the
 /// table's accept bit), 14 and 15 are kube-proxy's, 30 and 31 are left to others.
 const FREE: u32 = 0x3fff_ffff & !(1 << 12) & !(1 << 14) & !(1 << 15);
 
@@ -125,25 +126,26 @@ impl Marks {
         drawn.taken.iter().copied().chain([drawn.mark])
     }
 
-    /// The marks that the traffic of a front gets, by the map that gives them.
-    pub(super) fn for_front(&self, kind: FrontKind, treatment: &Treatment) -> Vec<(NftSet, u32)> {
-        let mut marks = Vec::new();
-        if treatment.inside {
-            marks.push((NftSet::InsideMarks, self.cluster.mark));
+    /// The mark that traffic of a front from inside gets.
+    pub(super) fn inside(&self, treatment: &Treatment) -> Option<u32> {
+        treatment.inside.then_some(self.cluster.mark)
+    }
+
+    /// The mark that all traffic of a front gets.
+    pub(super) fn of_all(&self, kind: FrontKind, treatment: &Treatment) -> Option<u32> {
+        if !self.node_ports || kind != FrontKind::NodePort {
+            return None;
         }
-        if self.node_ports && kind == FrontKind::NodePort {
-            let mark = match treatment.outside {
-                Outside::Cluster => Some(self.cluster.mark),
-                Outside::Local => Some(self.local.mark),
-                Outside::Dropped | Outside::Refused => None,
-            };
-            let masquerade = match treatment.masquerade {
-                Masquerade::Never => 0,
-                Masquerade::Always | Masquerade::OffCluster => self.masquerade,
-            };
-            marks.extend(mark.map(|mark| (NftSet::NodePortMarks, mark | masquerade)));
-        }
-        marks
+        let mark = match treatment.outside {
+            Outside::Cluster => self.cluster.mark,
+            Outside::Local => self.local.mark,
+            Outside::Dropped | Outside::Refused => return None,
+        };
+        let masquerade = match treatment.masquerade {
+            Masquerade::Never => 0,
+            Masquerade::Always | Masquerade::OffCluster => self.masquerade,
+        };
+        Some(mark | masquerade)
     }
 }
 
@@ -188,7 +190,8 @@ mod tests {
     use crate::k8s::Service;
     use crate::model::Model;
     use crate::options::NodePortServers;
-    use crate::state::{NftElement, Protocol, VirtualServerKey};
+    use crate::row::Verdict;
+    use crate::state::{Protocol, VirtualServerKey};
 
     /// The second has the first's mark, and hashed again the third's.
     const CHAIN: [&str; 3] = ["s328946", "s54578", "s167455"];
@@ -233,18 +236,15 @@ mod tests {
         cluster.compile();
     }
 
-    /// The marks in a map by the last number of their fronts' addresses.
-    fn marks(cluster: &mut Cluster, map: NftSet) -> BTreeMap<u8, u32> {
+    /// The inside marks by the last number of their fronts' addresses.
+    fn marks(cluster: &mut Cluster) -> BTreeMap<u8, u32> {
         let state = cluster.state();
         let model = Model::new(state.clone());
         assert!(model.dangers(&BTreeSet::new()).is_empty());
         assert!(cluster.warnings().is_empty(), "{:?}", cluster.warnings());
-        let elements = state.nft.get(&map).into_iter().flatten();
-        let marks = elements.map(|element| match element {
-            NftElement::Mark(front, mark) => match front.address {
-                std::net::IpAddr::V4(at) => (at.octets()[3], *mark),
-                other => panic!("{other}"),
-            },
+        let rows = state.table.rows.iter();
+        let marks = rows.filter_map(|(front, row)| match front.address {
+            std::net::IpAddr::V4(at) => Some((at.octets()[3], row.inside?)),
             other => panic!("{other}"),
         });
         let marks: BTreeMap<u8, u32> = marks.collect();
@@ -280,7 +280,7 @@ mod tests {
             for n in order {
                 put(&mut cluster, &services[n]);
             }
-            assert_eq!(marks(&mut cluster, NftSet::InsideMarks), whole, "{order:?}");
+            assert_eq!(marks(&mut cluster), whole, "{order:?}");
         }
     }
 
@@ -294,7 +294,7 @@ mod tests {
         cluster.remove(services[0].clone());
 
         let left = BTreeMap::from([(2, mark_of(second, 0)), (3, mark_of(third, 0))]);
-        assert_eq!(marks(&mut cluster, NftSet::InsideMarks), left);
+        assert_eq!(marks(&mut cluster), left);
     }
 
     #[test]
@@ -327,15 +327,10 @@ mod tests {
         let bit = masquerade_bit(&options());
         let [first, second, third] = CHAIN;
         let wanted = [mark_of(first, 0), mark_of(second, 1), mark_of(third, 1)];
-        let marks = state.nft[&NftSet::NodePortMarks].iter();
-        let marks: Vec<u32> = marks
-            .map(|element| match element {
-                NftElement::Mark(_, mark) => *mark,
-                other => panic!("{other}"),
-            })
-            .collect();
+        let rows = state.table.rows.values();
+        let marks: Vec<u32> = rows.clone().filter_map(|row| row.mark).collect();
         assert_eq!(marks, wanted.map(|mark| mark | bit));
-        assert!(!state.nft.contains_key(&NftSet::Reject));
+        assert!(rows.clone().all(|row| row.verdict != Verdict::Refuse));
     }
 
     #[test]

@@ -26,8 +26,9 @@ use crate::event::Listener;
 use crate::k8s;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
+use crate::row::Row;
 use crate::slices::Slice;
-use crate::state::{Family, Front, NftElement, NftSet, Protocol, VirtualServer, VirtualServerKey};
+use crate::state::{Family, Front, Protocol, VirtualServer, VirtualServerKey};
 use crate::warnings::{MOST, Warnings};
 
 pub(crate) use self::annotations::{is_read, scheduler_of};
@@ -135,8 +136,10 @@ pub(crate) struct Compiled {
     pub(crate) ranges: Ranges,
     /// Marks that it uses, and those that it would use if they were free.
     pub(crate) marks: BTreeSet<VirtualServerKey>,
-    /// Elements that other Services may ask for too.
-    pub(crate) shared: BTreeSet<(NftSet, NftElement)>,
+    /// Endpoints on this node, which other Services may have too.
+    pub(crate) hairpin: BTreeSet<IpAddr>,
+    /// Fronts at which this host answers health checks, likewise.
+    pub(crate) passing: BTreeSet<Front>,
     /// Health-check node port: number, ready local endpoints, addresses.
     pub(crate) health: Option<Health>,
     /// `Local` policies that no endpoint on this node can serve, though others could.
@@ -186,21 +189,20 @@ pub(crate) struct Claim {
     pub(crate) server: Option<VirtualServer>,
     /// Address to bind to our link.
     pub(crate) bind: Option<IpAddr>,
-    /// Elements of sets.
-    pub(crate) elements: Vec<(NftSet, NftElement)>,
-    /// Marks for its traffic, by the map that gives them, that for most of it
-    /// last; each holds only when the mark is won too.
-    pub(crate) marks: Vec<(NftSet, u32)>,
+    /// What becomes of the front; each of its marks holds only when it is won
+    /// too. Says nothing for a mark.
+    pub(crate) row: Row,
+    /// Whether only some may use it.
+    pub(crate) is_restricted: bool,
 }
 
 impl Claim {
     /// Its front, if only some may use that.
     pub(crate) fn restricted(&self) -> Option<Front> {
-        let mut elements = self.elements.iter();
-        elements.find_map(|(set, element)| match element {
-            NftElement::Front(front) if *set == NftSet::Restricted => Some(*front),
+        match self.key {
+            VirtualServerKey::Front(front) if self.is_restricted => Some(front),
             _ => None,
-        })
+        }
     }
 }
 

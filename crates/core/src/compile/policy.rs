@@ -6,7 +6,7 @@ use super::{FrontKind, Warnings};
 use crate::k8s::ServiceSpec;
 use crate::options::Options;
 use crate::read::Quoted;
-use crate::state::NftSet;
+use crate::row::{Masquerade, Row, Verdict};
 
 /// What happens to the traffic of a front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +31,6 @@ pub(super) enum Outside {
     Dropped,
     /// Nobody, at once.
     Refused,
-}
-
-/// Whether the client's address is replaced by the node's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Masquerade {
-    Never,
-    Always,
-    /// Unless a local pod sent it.
-    OffCluster,
 }
 
 /// The decision.
@@ -89,19 +80,16 @@ impl Treatment {
         }
     }
 
-    /// The sets the front stands in.
-    pub(super) fn sets(&self) -> impl Iterator<Item = NftSet> + use<> {
-        let verdict = match self.outside {
-            Outside::Refused => [Some(NftSet::Reject), None],
-            Outside::Dropped => [Some(NftSet::ServicePorts), Some(NftSet::DropOutside)],
-            Outside::Cluster | Outside::Local => [Some(NftSet::ServicePorts), None],
-        };
-        let masquerade = match self.masquerade {
-            Masquerade::Never => None,
-            Masquerade::Always => Some(NftSet::Masquerade),
-            Masquerade::OffCluster => Some(NftSet::MasqueradeOffCluster),
-        };
-        verdict.into_iter().chain([masquerade]).flatten()
+    /// The row of the front, without marks and sources.
+    pub(super) fn row(&self) -> Row {
+        Row {
+            masquerade: self.masquerade,
+            ..Row::of(match self.outside {
+                Outside::Refused => Verdict::Refuse,
+                Outside::Dropped => Verdict::DropOutside,
+                Outside::Cluster | Outside::Local => Verdict::Serve,
+            })
+        }
     }
 }
 

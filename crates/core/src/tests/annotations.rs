@@ -12,7 +12,8 @@ fn compiled(options: Options, service: Service) -> (Vec<VirtualServer>, Vec<Stri
     cluster
         .add(service.clone())
         .endpoints(&service, [ep("10.244.1.7")]);
-    let servers = cluster.state().virtual_servers.into_values().collect();
+    let servers = cluster.state().virtual_servers.into_values();
+    let servers = servers.map(std::sync::Arc::unwrap_or_clone).collect();
     let warnings = cluster.warnings().into_iter().map(|w| w.message).collect();
     (servers, warnings)
 }

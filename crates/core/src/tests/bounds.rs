@@ -11,7 +11,7 @@ use crate::k8s::{Service, ServiceCidr};
 use crate::model::Model;
 use crate::names::Warning;
 use crate::object::Object;
-use crate::state::{Front, NftElement, NftSet, VirtualServerKey};
+use crate::state::{Front, VirtualServerKey};
 
 /// Warnings about a Service with a slice, both as bad as may be.
 fn warnings(service: Service) -> Vec<Warning> {
@@ -146,17 +146,20 @@ fn restricted(ports: u16, networks: usize) -> Service {
     })
 }
 
-/// Restricted fronts, elements for their sources, and warnings.
+/// Restricted fronts, networks that they share, and warnings.
 fn counts(service: &Service) -> (usize, usize, Vec<String>) {
     let mut cluster = cluster();
     cluster
         .add(service.clone())
         .endpoints(service, [ep("10.244.1.7")]);
-    let nft = cluster.state().nft;
-    let count = |set| nft.get(&set).map_or(0, |all| all.len());
+    let rows = cluster.state().table.rows.into_values();
+    let sources: Vec<_> = rows.filter_map(|row| row.sources).collect();
+    let shared: BTreeMap<_, usize> = sources
+        .iter()
+        .map(|all| (all.as_ptr(), all.len()))
+        .collect();
     let warnings = cluster.warnings().into_iter().map(|w| w.message).collect();
-    let counts = (count(NftSet::Restricted), count(NftSet::AllowedSources));
-    (counts.0, counts.1, warnings)
+    (sources.len(), shared.into_values().sum(), warnings)
 }
 
 #[test]
@@ -236,12 +239,7 @@ fn wanted(services: &[Service]) -> BTreeMap<Front, BTreeSet<IpNet>> {
 }
 
 fn open_to(model: &Model, front: Front) -> Option<BTreeSet<IpNet>> {
-    let sources = model.sources(front)?.into_iter();
-    let nets = sources.map(|source| match source {
-        NftElement::Source(_, net) => net,
-        other => panic!("{other}"),
-    });
-    Some(nets.collect())
+    Some(model.sources(front)?.iter().copied().collect())
 }
 
 #[test]
@@ -267,7 +265,11 @@ fn services_that_share_an_address_are_never_open_to_each_others_sources() {
             cluster.state()
         };
         // A change leads where a fresh start leads.
-        assert_eq!(goal.nft, cluster_of(&some(to)).state().nft, "{from} {to}");
+        assert_eq!(
+            goal.table,
+            cluster_of(&some(to)).state().table,
+            "{from} {to}"
+        );
         for op in &plan(model.state(), &goal).ops {
             model.step(op).unwrap();
             for (front, nets) in before.iter().chain(&after) {

@@ -124,9 +124,9 @@ fn a_restriction_comes_and_goes_with_the_owner() {
             .add(service.clone())
             .endpoints(&service, [ep("10.244.1.7")]);
     }
-    assert!(cluster.text().contains("nft restricted"));
+    assert!(cluster.text().contains(" only 192.0.2.0/24 "));
     cluster.remove(closed);
-    assert!(!cluster.text().contains("nft restricted"));
+    assert!(!cluster.text().contains(" only 192.0.2.0/24 "));
 }
 
 #[test]

@@ -6,7 +6,6 @@ use crate::FrontKind;
 use crate::fixtures::*;
 use crate::k8s::{HEADLESS_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
 use crate::options::NodePortAddresses;
-use crate::state::NftSet;
 use crate::{Cluster, Event, HostAddress, Options};
 
 /// All fronts that are served, as text.
@@ -52,10 +51,9 @@ fn one_number_in_tcp_udp_and_sctp_is_three_virtual_servers() {
          10.96.0.10:53/SCTP rr  ClusterIP default/dns:x
            -> 10.244.1.7:8082 weight 1
          vip  10.96.0.10
-         nft service-ports  10.96.0.10 . tcp . 53
-         nft service-ports  10.96.0.10 . udp . 53
-         nft service-ports  10.96.0.10 . sctp . 53
-         nft vips  10.96.0.10",
+         front  10.96.0.10:53/TCP serve  ClusterIP default/dns:dns-tcp
+         front  10.96.0.10:53/UDP serve  ClusterIP default/dns:dns
+         front  10.96.0.10:53/SCTP serve  ClusterIP default/dns:x",
     );
 }
 
@@ -72,10 +70,8 @@ fn dual_stack_has_endpoints_of_its_family_each() {
            -> [fd00:244::7]:8080 weight 1
          vip  10.96.0.1
          vip  fd00::1
-         nft service-ports  10.96.0.1 . tcp . 80
-         nft service-ports  fd00::1 . tcp . 80
-         nft vips  10.96.0.1
-         nft vips  fd00::1",
+         front  10.96.0.1:80/TCP serve  ClusterIP default/web
+         front  [fd00::1]:80/TCP serve  ClusterIP default/web",
     );
 }
 
@@ -242,8 +238,8 @@ fn node_ports_on_many_addresses_have_one_virtual_server_each() {
         let state = cluster.state();
         let servers = state.virtual_servers.keys();
         let of_node_ports = servers.filter(|key| cluster.kind_of(key) == Some(FrontKind::NodePort));
-        let marks = state.nft.get(&NftSet::NodePortMarks);
-        (of_node_ports.count(), marks.map_or(0, |marks| marks.len()))
+        let marked = state.table.rows.values().filter(|row| row.mark.is_some());
+        (of_node_ports.count(), marked.count())
     };
 
     assert_eq!(count(&addresses), (1000, 50_000));
@@ -295,7 +291,7 @@ fn an_address_of_this_host_is_served_but_not_bound() {
     assert_eq!(vips(&mut cluster), ["10.96.0.1"]);
     let state = cluster.state();
     assert_eq!(
-        state.nft[&NftSet::Vips].len(),
+        state.table.guarded.len(),
         1,
         "no guard on the node's own address"
     );
@@ -394,7 +390,7 @@ fn health_checks_count_ready_endpoints_here_and_pass_the_guard() {
     cluster.endpoints(&service, here);
     let text = cluster.text();
     assert!(text.contains("health check  default/web port 32000 local endpoints 1\n"));
-    assert!(text.contains("nft service-ports  203.0.113.5 . tcp . 32000\n"));
+    assert!(text.contains("front  203.0.113.5:32000/TCP serve  HealthCheck default/web\n"));
 
     cluster.add(web().load_balancer("203.0.113.5"));
     let text = cluster.text();

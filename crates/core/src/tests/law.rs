@@ -10,7 +10,9 @@ use crate::k8s::{Endpoint, Service};
 use crate::model::Model;
 use crate::options::{NodePortServers, Options};
 use crate::plan::{Op, Plan};
-use crate::state::{Front, KernelState, NftElement, NftSet, VirtualServerKey};
+use crate::row::{Row, Verdict};
+use crate::state::{Front, KernelState, VirtualServerKey};
+use crate::table::Edit;
 
 pub(super) const HEALTH: &str = "203.0.113.5:32000/TCP";
 
@@ -115,25 +117,27 @@ fn every_plan_reaches_its_goal_safely() {
 fn a_table_that_was_lost_comes_back_without_refusing_anybody() {
     for after in &states() {
         let before = KernelState {
-            nft: Default::default(),
+            table: Default::default(),
             ..after.clone()
         };
         let plan = diff(after, &before, &Terms::default());
-        let Some(Op::Nft { add, .. }) = plan.ops.first() else {
-            assert_eq!(after.nft, before.nft);
+        let Some(Op::Table(Edit { rows, guarded, .. })) = plan.ops.first() else {
+            assert_eq!(after.table, before.table);
             continue;
         };
-        let fronts = after.nft.get(&NftSet::ServicePorts).into_iter().flatten();
-        for element in fronts {
-            let NftElement::Front(front) = element else {
-                panic!("{element:?} is no front");
-            };
-            let key = VirtualServerKey::Front(*front);
-            let with_guard = add
-                .get(&NftSet::ServicePorts)
-                .is_some_and(|all| all.contains(element));
-            let served = after.virtual_servers.contains_key(&key);
-            assert_eq!(with_guard, served, "{front} of\n{plan}");
+        assert_eq!(guarded.add, after.table.guarded);
+        for (front, row) in &after.table.rows {
+            let at_once = rows.get(front).and_then(|turn| turn.to.as_ref());
+            let own = VirtualServerKey::Front(*front);
+            let mut by_marks = row.by_marks(front);
+            let served = after.virtual_servers.contains_key(&own)
+                || by_marks.any(|key| after.virtual_servers.contains_key(&key));
+            if served || row.verdict == Verdict::Refuse {
+                assert_eq!(at_once, Some(row), "{front} of\n{plan}");
+            } else {
+                let open = at_once.is_some_and(|row| row.verdict.is_open());
+                assert!(!open, "{front} of\n{plan}");
+            }
         }
     }
 }
@@ -169,12 +173,10 @@ fn walk(before: &KernelState, after: &KernelState, plan: &Plan) -> KernelState {
             };
             let known = |model: &Model| {
                 let state = model.state();
-                let element = NftElement::Front(*front);
-                let there = state.virtual_servers.contains_key(key)
-                    || state.nft.values().any(|all| all.contains(&element));
-                there.then(|| model.sources(*front))
+                let there = state.virtual_servers.contains_key(key) || state.row(front).is_some();
+                there.then(|| model.sources(*front).cloned())
             };
-            let now = model.sources(*front);
+            let now = model.sources(*front).cloned();
             let right = [known(&old), known(&new)];
             assert!(
                 right.contains(&Some(now.clone())),
@@ -214,18 +216,18 @@ fn a_new_service_comes_in_the_safe_order() {
     cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
     assert_lines(
         &plan(&KernelState::default(), &cluster.state()),
-        "nft vips  add  10.96.0.1
+        "guard  add  10.96.0.1
          virtual server  add  10.96.0.1:80/TCP rr
          real server  add  10.96.0.1:80/TCP -> 10.244.1.7:8080 weight 1
-         nft service-ports  add  10.96.0.1 . tcp . 80
+         front  add  10.96.0.1:80/TCP serve
          vip  bind  10.96.0.1",
     );
     assert_lines(
         &plan(&cluster.state(), &KernelState::default()),
         "vip  unbind  10.96.0.1
-         nft service-ports  remove  10.96.0.1 . tcp . 80
+         front  remove  10.96.0.1:80/TCP
          virtual server  remove  10.96.0.1:80/TCP
-         nft vips  remove  10.96.0.1",
+         guard  remove  10.96.0.1",
     );
 }
 
@@ -238,16 +240,14 @@ fn the_last_endpoint_leaves_a_refusal_and_the_first_takes_it_away() {
     let refused = cluster.state();
     assert_lines(
         &plan(&served, &refused),
-        "nft reject  add  10.96.0.1 . tcp . 80
-         nft service-ports  remove  10.96.0.1 . tcp . 80
+        "front  edit  10.96.0.1:80/TCP refuse
          virtual server  remove  10.96.0.1:80/TCP",
     );
     assert_lines(
         &plan(&refused, &served),
         "virtual server  add  10.96.0.1:80/TCP rr
          real server  add  10.96.0.1:80/TCP -> 10.244.1.7:8080 weight 1
-         nft reject  remove  10.96.0.1 . tcp . 80
-         nft service-ports  add  10.96.0.1 . tcp . 80",
+         front  edit  10.96.0.1:80/TCP serve",
     );
 }
 
@@ -286,8 +286,8 @@ fn foreign_virtual_servers_are_left_alone_until_a_service_wants_the_same() {
 
     cluster.endpoints(&web(), [ep("10.244.1.8")]);
     let plan = diff(&cluster.state(), &foreign, &terms);
-    let servers = plan.ops.iter().filter(|op| op.object().ends_with("server"));
-    let servers: Vec<String> = servers.flat_map(Op::lines).map(|l| l.to_string()).collect();
+    let servers = plan.lines().filter(|line| line.object.ends_with("server"));
+    let servers: Vec<String> = servers.map(|line| line.to_string()).collect();
     assert_lines(
         &servers.join("\n"),
         "real server  add  10.96.0.1:80/TCP -> 10.244.1.8:8080 weight 1
@@ -339,13 +339,23 @@ fn a_bound_vip_without_a_guard_is_a_danger() {
 fn an_open_port_that_nobody_serves_is_a_danger() {
     let mut model = Model::default();
     let front = "10.96.0.1:80/TCP".parse().unwrap();
-    let ports = BTreeSet::from([NftElement::Front(front)]);
-    let add = [(NftSet::ServicePorts, ports)].into();
-    let remove = Default::default();
-    model.step(&Op::Nft { add, remove }).unwrap();
+    let mut edit = Edit::default();
+    edit.turn(front, &Row::default(), &Row::of(Verdict::Serve));
+    model.step(&Op::Table(edit)).unwrap();
     assert_eq!(
         model.dangers(&BTreeSet::new()),
         ["10.96.0.1:80/TCP passes the guard and nobody serves it"]
+    );
+    let marked = Row {
+        inside: Some(7),
+        ..Row::of(Verdict::Refuse)
+    };
+    let mut edit = Edit::default();
+    edit.turn(front, &Row::of(Verdict::Serve), &marked);
+    model.step(&Op::Table(edit)).unwrap();
+    assert_eq!(
+        model.dangers(&BTreeSet::new()),
+        ["10.96.0.1:80/TCP is led to FWM 7 and nobody serves that"]
     );
 }
 

@@ -3,7 +3,8 @@
 
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, Service};
-use crate::state::{Front, KernelState, NftElement, NftSet, VirtualServerKey};
+use crate::row::{Masquerade, Verdict};
+use crate::state::{Front, KernelState, VirtualServerKey};
 use crate::{FrontKind, NodePortServers};
 
 /// `here` and `there` are the endpoints on this node and on another; `+snat`
@@ -127,23 +128,17 @@ fn endpoint(word: &str) -> Option<Endpoint> {
 
 /// What the fixed chains of the table and IPVS do with a packet.
 fn verdict(state: &KernelState, front: Front, client: Client) -> String {
-    let has = |set, element| {
-        state
-            .nft
-            .get(&set)
-            .is_some_and(|all| all.contains(&element))
-    };
-    let stands = |set| has(set, NftElement::Front(front));
-    if stands(NftSet::Reject) {
+    let row = state.row(&front).expect("a row");
+    if row.verdict == Verdict::Refuse {
         return "refused".to_owned();
     }
-    assert!(stands(NftSet::ServicePorts), "{front} is served or refused");
-    let inside = state.by_mark(NftSet::InsideMarks, front);
+    assert!(row.verdict.is_open(), "{front} is served or refused");
+    let inside = row.inside_server(&front);
     let inside = inside.filter(|_| client != Client::Outside);
-    if inside.is_none() && stands(NftSet::DropOutside) {
+    if inside.is_none() && row.verdict == Verdict::DropOutside {
         return "dropped".to_owned();
     }
-    let everybody = state.by_mark(NftSet::NodePortMarks, front);
+    let everybody = row.marked_server(&front);
     let key = inside.or(everybody);
     let key = key.unwrap_or(VirtualServerKey::Front(front));
     let servers = &state.virtual_servers[&key].real_servers;
@@ -153,8 +148,11 @@ fn verdict(state: &KernelState, front: Front, client: Client) -> String {
         _ => "there",
     });
     let names: Vec<&str> = names.collect();
-    let snat =
-        stands(NftSet::Masquerade) || stands(NftSet::MasqueradeOffCluster) && client != Client::Pod;
+    let snat = match row.masquerade {
+        Masquerade::Never => false,
+        Masquerade::OffCluster => client != Client::Pod,
+        Masquerade::Always => true,
+    };
     format!("{}{}", names.join(","), if snat { "+snat" } else { "" })
 }
 
@@ -169,21 +167,23 @@ fn masquerade_all_is_for_cluster_addresses() {
         .add(service.clone())
         .endpoints(&service, [ep("10.244.1.7").here()]);
     let state = cluster.state();
-    let fronts: Vec<String> = state.nft[&NftSet::Masquerade]
-        .iter()
-        .map(|e| e.to_string())
-        .collect();
-    assert_eq!(fronts, ["10.96.0.1 . tcp . 80"]);
-    assert!(!state.nft.contains_key(&NftSet::MasqueradeOffCluster));
+    assert_eq!(masqueraded(&state), ["10.96.0.1:80/TCP always"]);
+}
+
+/// Fronts whose clients' addresses are replaced, and when.
+fn masqueraded(state: &KernelState) -> Vec<String> {
+    let rows = state.table.rows.iter();
+    let masqueraded = rows.filter(|(_, row)| row.masquerade != Masquerade::Never);
+    masqueraded
+        .map(|(front, row)| format!("{front} {}", row.masquerade))
+        .collect()
 }
 
 #[test]
 fn without_a_way_to_tell_local_pods_cluster_addresses_are_not_masqueraded() {
     let mut cluster = cluster();
     cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
-    let state = cluster.state();
-    assert!(!state.nft.contains_key(&NftSet::Masquerade));
-    assert!(!state.nft.contains_key(&NftSet::MasqueradeOffCluster));
+    assert_eq!(masqueraded(&cluster.state()), [""; 0]);
 }
 
 #[test]
@@ -192,9 +192,11 @@ fn endpoints_on_this_node_may_talk_to_themselves() {
     let both = [ep("10.244.1.7").here(), ep("10.244.2.9")];
     cluster.add(web()).endpoints(&web(), both);
     let state = cluster.state();
-    let hairpin: Vec<String> = state.nft[&NftSet::Hairpin]
+    let hairpin: Vec<String> = state
+        .table
+        .hairpin
         .iter()
-        .map(|e| e.to_string())
+        .map(ToString::to_string)
         .collect();
     assert_eq!(hairpin, ["10.244.1.7"]);
 }

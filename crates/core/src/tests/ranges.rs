@@ -1,10 +1,10 @@
 //! `loadBalancerSourceRanges`.
 
 use crate::fixtures::*;
-use crate::state::NftSet;
+use crate::state::KernelState;
 
-/// The sets that hold sources to a front, as text.
-fn sets(ranges: &[&str]) -> Vec<String> {
+/// What holds sources to fronts, as text.
+fn held(ranges: &[&str]) -> Vec<String> {
     let web = bare("web", &["10.96.0.1", "fd00::1"])
         .port("", "TCP", 80)
         .node_port(30080);
@@ -17,40 +17,35 @@ fn sets(ranges: &[&str]) -> Vec<String> {
     let mut cluster = cluster();
     cluster.host(&["198.18.0.1"]);
     cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
-    let state = cluster.state();
-    let sets = [NftSet::Restricted, NftSet::AllowedSources];
-    let all = sets
-        .iter()
-        .filter_map(|set| Some((set, state.nft.get(set)?)));
-    all.flat_map(|(set, all)| all.iter().map(|e| format!("{} {e}", set.name())))
-        .collect()
+    sources(&cluster.state())
+}
+
+fn sources(state: &KernelState) -> Vec<String> {
+    let rows = state.table.rows.iter();
+    let held = rows.filter_map(|(front, row)| {
+        let nets = row.sources.as_ref()?.iter().map(ToString::to_string);
+        Some(format!("{front} {}", nets.collect::<Vec<_>>().join(" ")))
+    });
+    held.collect()
 }
 
 #[test]
 fn no_ranges_let_everybody_in() {
-    assert!(sets(&[]).is_empty());
+    assert!(held(&[]).is_empty());
 }
 
 #[test]
 fn ranges_hold_for_load_balancer_addresses_of_their_family_only() {
-    assert_eq!(
-        sets(&["192.0.2.0/24"]),
-        [
-            "restricted 203.0.113.5 . tcp . 80",
-            "allowed-sources 203.0.113.5 . tcp . 80 . 192.0.2.0/24"
-        ]
-    );
+    assert_eq!(held(&["192.0.2.0/24"]), ["203.0.113.5:80/TCP 192.0.2.0/24"]);
 }
 
 #[test]
 fn ranges_of_both_families_hold_for_both() {
     assert_eq!(
-        sets(&["192.0.2.0/24", "2001:db8:1::/48"]),
+        held(&["192.0.2.0/24", "2001:db8:1::/48"]),
         [
-            "restricted 203.0.113.5 . tcp . 80",
-            "restricted 2001:db8::5 . tcp . 80",
-            "allowed-sources 203.0.113.5 . tcp . 80 . 192.0.2.0/24",
-            "allowed-sources 2001:db8::5 . tcp . 80 . 2001:db8:1::/48"
+            "203.0.113.5:80/TCP 192.0.2.0/24",
+            "[2001:db8::5]:80/TCP 2001:db8:1::/48"
         ]
     );
 }
@@ -58,39 +53,31 @@ fn ranges_of_both_families_hold_for_both() {
 #[test]
 fn all_addresses_is_no_restriction_for_that_family() {
     assert_eq!(
-        sets(&["192.0.2.0/24", "0.0.0.0/0", "2001:db8:1::/48"]),
-        [
-            "restricted 2001:db8::5 . tcp . 80",
-            "allowed-sources 2001:db8::5 . tcp . 80 . 2001:db8:1::/48"
-        ]
+        held(&["192.0.2.0/24", "0.0.0.0/0", "2001:db8:1::/48"]),
+        ["[2001:db8::5]:80/TCP 2001:db8:1::/48"]
     );
 }
 
 #[test]
 fn ranges_are_trimmed_cut_to_their_prefix_and_joined() {
     assert_eq!(
-        sets(&[
+        held(&[
             " 192.0.2.1/25 ",
             "192.0.2.128/25",
             "192.0.2.7/32",
             "198.51.100.9"
         ]),
-        [
-            "restricted 203.0.113.5 . tcp . 80",
-            "allowed-sources 203.0.113.5 . tcp . 80 . 192.0.2.0/24",
-            "allowed-sources 203.0.113.5 . tcp . 80 . 198.51.100.9/32"
-        ]
+        ["203.0.113.5:80/TCP 192.0.2.0/24 198.51.100.9/32"]
     );
 }
 
 #[test]
 fn a_range_that_cannot_be_read_closes_rather_than_opens() {
     assert_eq!(
-        sets(&["192.0.2.0/33", "198.51.100.0/24"]),
+        held(&["192.0.2.0/33", "198.51.100.0/24"]),
         [
-            "restricted 203.0.113.5 . tcp . 80",
-            "restricted 2001:db8::5 . tcp . 80",
-            "allowed-sources 203.0.113.5 . tcp . 80 . 198.51.100.0/24"
+            "203.0.113.5:80/TCP 198.51.100.0/24",
+            "[2001:db8::5]:80/TCP "
         ]
     );
 }
@@ -111,8 +98,7 @@ fn ranges_change_in_one_transaction_before_anything_else() {
     assert_eq!(plan.ops.len(), 1);
     assert_lines(
         &plan,
-        "nft allowed-sources  remove  203.0.113.5 . tcp . 80 . 192.0.2.0/24
-         nft allowed-sources  add  203.0.113.5 . tcp . 80 . 198.51.100.0/24",
+        "front  edit  203.0.113.5:80/TCP serve masquerade always only 198.51.100.0/24",
     );
 }
 
@@ -126,7 +112,11 @@ fn a_load_balancer_address_among_external_ones_stays_restricted() {
     options.allow_external_ips = vec!["0.0.0.0/0".parse().unwrap()];
     let mut cluster = cluster_with(options);
     cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
-    assert_eq!(cluster.state().nft[&NftSet::Restricted].len(), 1);
+    // The host's own address is let in, so the VIP is too.
+    assert_eq!(
+        sources(&cluster.state()),
+        ["203.0.113.5:80/TCP 192.0.2.0/24 203.0.113.5/32"]
+    );
     assert!(cluster.warnings().is_empty());
 }
 
@@ -139,21 +129,13 @@ fn where_this_host_is_let_in_its_vip_is_too() {
     let mut cluster = cluster();
     cluster.host(&["198.18.0.1"]);
     cluster.add(web.clone()).endpoints(&web, [ep("10.244.1.7")]);
-    let sources = |cluster: &mut crate::Cluster| -> Vec<String> {
-        let state = cluster.state();
-        let all = state.nft[&NftSet::AllowedSources].iter();
-        all.map(ToString::to_string).collect()
-    };
     cluster.host(&["198.18.0.1"]);
-    let without = sources(&mut cluster);
+    let without = sources(&cluster.state());
     cluster.host(&["198.51.100.1", "192.0.2.9"]);
 
-    assert_eq!(without, ["203.0.113.5 . tcp . 80 . 192.0.2.0/24"]);
+    assert_eq!(without, ["203.0.113.5:80/TCP 192.0.2.0/24"]);
     assert_eq!(
-        sources(&mut cluster),
-        [
-            "203.0.113.5 . tcp . 80 . 192.0.2.0/24",
-            "203.0.113.5 . tcp . 80 . 203.0.113.5/32"
-        ]
+        sources(&cluster.state()),
+        ["203.0.113.5:80/TCP 192.0.2.0/24 203.0.113.5/32"]
     );
 }

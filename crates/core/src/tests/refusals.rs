@@ -11,7 +11,9 @@ use crate::model::Model;
 use crate::options::NodePortServers;
 use crate::plan::{Op, Plan};
 use crate::refused::{Change, Refused, parts, together};
-use crate::state::{Front, KernelState, NftElement, NftSet, RealServerKey, VirtualServerKey};
+use crate::row::Verdict;
+use crate::state::{Front, KernelState, RealServerKey, VirtualServerKey};
+use crate::table::Edit;
 
 /// A kernel that refuses some changes whenever it is asked for them.
 struct Refusing {
@@ -65,7 +67,7 @@ impl Refusing {
 
     fn stage(&mut self, stage: &Plan) -> BTreeSet<Change> {
         let refused = match &stage.ops[..] {
-            [Op::Nft { add, remove }] => return self.transaction(add, remove),
+            [Op::Table(edit)] => return self.transaction(edit),
             ops => self.refused_of(ops),
         };
         for op in &stage.without(&refused).ops {
@@ -84,19 +86,12 @@ impl Refusing {
     }
 
     /// As the caller of the table does it: the parts that are not refused.
-    fn transaction(
-        &mut self,
-        add: &crate::state::NftState,
-        remove: &crate::state::NftState,
-    ) -> BTreeSet<Change> {
-        let parts = parts(add, remove);
+    fn transaction(&mut self, edit: &Edit) -> BTreeSet<Change> {
+        let parts = parts(edit);
         let (bad, good): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .partition(|(change, _)| self.changes.contains(change));
-        let whole = Op::Nft {
-            add: add.clone(),
-            remove: remove.clone(),
-        };
+        let whole = Op::Table(edit.clone());
         match (bad.is_empty(), good.is_empty()) {
             (true, _) => self.step(&whole),
             (false, false) => self.step(&together(&good)),
@@ -148,13 +143,7 @@ fn refusals(plan: &Plan) -> Vec<BTreeSet<Change>> {
             Op::BindVips(vips) => alone.extend(vips.iter().map(|vip| Change::Bind(*vip))),
             Op::UnbindVips(vips) => alone.extend(vips.iter().map(|vip| Change::Unbind(*vip))),
             // The guard of an address; what is said of fronts is another test's.
-            Op::Nft { add, .. } => {
-                let vips = add.get(&NftSet::Vips).into_iter().flatten();
-                alone.extend(vips.filter_map(|element| match element {
-                    NftElement::Address(vip) => Some(Change::Address(NftSet::Vips, *vip)),
-                    _ => None,
-                }));
-            }
+            Op::Table(edit) => alone.extend(edit.guarded.add.iter().copied().map(Change::Guard)),
             op => alone.extend(Change::of(op)),
         }
         if let Op::AddRealServer(key, real, _) = op {
@@ -215,7 +204,7 @@ fn what_the_table_will_not_say_of_a_front_keeps_it_closed_and_no_other() {
                 .ops
                 .iter()
                 .flat_map(|op| match op {
-                    Op::Nft { add, remove } => parts(add, remove),
+                    Op::Table(edit) => parts(edit),
                     _ => Vec::new(),
                 })
                 .filter_map(|(change, _)| match change {
@@ -233,16 +222,16 @@ fn what_the_table_will_not_say_of_a_front_keeps_it_closed_and_no_other() {
                     model.step(op).unwrap();
                 }
                 let state = model.state();
-                let has = |state: &KernelState, set: NftSet| {
-                    let all = state.nft.get(&set);
-                    all.is_some_and(|all| all.contains(&NftElement::Front(front)))
-                };
-                let open = has(after, NftSet::ServicePorts) && front.to_string() != HEALTH;
-                assert!(!open || has(state, NftSet::Reject), "{front} in\n{plan}");
+                let verdict = |state: &KernelState| state.row(&front).map(|row| row.verdict);
+                let open = verdict(after).is_some_and(Verdict::is_open);
                 assert!(
-                    !open || !has(state, NftSet::ServicePorts),
+                    !open || verdict(state) == Some(Verdict::Refuse),
                     "{front} in\n{plan}"
                 );
+                for (other, row) in &after.table.rows {
+                    let there = state.row(other) == Some(row);
+                    assert!(*other == front || there, "{other} in\n{plan}");
+                }
                 for key in after.virtual_servers.keys() {
                     let of_front = *key == VirtualServerKey::Front(front);
                     let there = state.virtual_servers.get(key) == after.virtual_servers.get(key);
@@ -269,12 +258,12 @@ fn the_refusal_of_one_changes_nothing_of_another() {
 
     assert_lines(
         &kernel.done,
-        "nft vips  add  10.96.0.1
-         nft vips  add  10.96.0.2
+        "guard  add  10.96.0.1
+         guard  add  10.96.0.2
          virtual server  add  10.96.0.2:80/TCP rr
          real server  add  10.96.0.2:80/TCP -> 10.244.1.8:8080 weight 1
-         nft service-ports  add  10.96.0.2 . tcp . 80
-         nft reject  add  10.96.0.1 . tcp . 80
+         front  add  10.96.0.1:80/TCP refuse
+         front  add  10.96.0.2:80/TCP serve
          vip  bind  10.96.0.1
          vip  bind  10.96.0.2",
     );
@@ -318,11 +307,9 @@ fn node_ports_whose_mark_has_no_server_are_closed() {
 
     kernel.bring_to(&desired, &mut Terms::default());
 
-    let nft = &kernel.model.state().nft;
-    let front = NftElement::Front("192.0.2.1:30080/TCP".parse().unwrap());
-    assert!(nft[&NftSet::Reject].contains(&front));
-    assert!(!nft[&NftSet::ServicePorts].contains(&front));
-    assert!(!nft.contains_key(&NftSet::NodePortMarks));
+    let front = "192.0.2.1:30080/TCP".parse().unwrap();
+    let row = kernel.model.state().row(&front).unwrap();
+    assert_eq!((row.verdict, row.mark), (Verdict::Refuse, None));
 }
 
 #[test]
@@ -337,7 +324,7 @@ fn a_table_that_takes_no_change_opens_nothing_and_strips_nothing() {
                 model.step(op).unwrap();
             }
             let reached = model.state();
-            assert_eq!(reached.nft, before.nft);
+            assert_eq!(reached.table, before.table);
             assert!(reached.vips.is_subset(&before.vips));
             let keys =
                 |state: &KernelState| -> Vec<_> { state.virtual_servers.keys().copied().collect() };

@@ -8,7 +8,8 @@ use crate::fixtures::*;
 use crate::k8s::{Service, ServiceCidr};
 use crate::model::Model;
 use crate::names::ServiceName;
-use crate::state::{KernelState, NftElement, NftSet, VirtualServerKey};
+use crate::row::Verdict;
+use crate::state::{KernelState, VirtualServerKey};
 use crate::unknown::Unknown;
 use crate::{Cluster, Event, Plan};
 
@@ -90,10 +91,10 @@ fn nothing_is_removed_after_an_incomplete_list_and_what_was_read_is_served() {
     assert!(cluster.synced(), "what was read can be served");
     assert_lines(
         &plan_of(&mut cluster, &observed).to_string(),
-        "nft vips  add  10.96.0.2
+        "guard  add  10.96.0.2
          virtual server  add  10.96.0.2:80/TCP rr
          real server  add  10.96.0.2:80/TCP -> 10.244.1.9:8080 weight 1
-         nft service-ports  add  10.96.0.2 . tcp . 80
+         front  add  10.96.0.2:80/TCP serve
          vip  bind  10.96.0.2",
     );
 }
@@ -135,7 +136,10 @@ fn a_service_that_was_read_is_closed_as_it_says() {
             .endpoints(&web(), [ep("10.244.1.7").here()]);
     });
     let plan = plan_of(&mut cluster, &observed).to_string();
-    assert!(plan.contains("192.0.2.0/24"), "the wider one goes: {plan}");
+    assert!(
+        plan.contains("only 192.0.2.1/32") && !plan.contains("192.0.2.0/24"),
+        "the wider one goes: {plan}"
+    );
 }
 
 #[test]
@@ -241,12 +245,8 @@ fn refusals_and_marks_of_what_is_unknown_stay() {
         .add(local().with(|s| s.metadata.name = "far".to_owned()))
         .add(api());
     let observed = before(&mut whole);
-    let rejected = &observed.0.nft[&NftSet::Reject];
-    assert!(
-        rejected
-            .iter()
-            .any(|e| matches!(e, NftElement::Front(f) if f.port == 80))
-    );
+    let mut rows = observed.0.table.rows.values();
+    assert!(rows.any(|row| row.verdict == Verdict::Refuse));
 
     let mut cluster = incomplete(|_| {});
     assert_eq!(plan_of(&mut cluster, &observed).to_string(), "");
@@ -263,13 +263,13 @@ fn networks_of_service_cidrs_stay_and_never_overlap() {
     let mut whole = cluster();
     whole.add(cidr(&["10.96.0.0/16"]));
     let observed = before(&mut whole);
-    assert_eq!(observed.0.nft[&NftSet::ServiceCidrs].len(), 1);
+    assert_eq!(observed.0.table.networks.len(), 1);
 
     let mut none = incomplete(|_| {});
     assert_eq!(plan_of(&mut none, &observed).to_string(), "");
     let mut wider = incomplete(|cluster| _ = cluster.add(cidr(&["10.96.0.0/12", "fd00:96::/112"])));
     assert_lines(
         &plan_of(&mut wider, &observed),
-        "nft service-cidrs  add  fd00:96::/112",
+        "network  add  fd00:96::/112",
     );
 }

@@ -7,7 +7,7 @@ use crate::event::Kind;
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, EndpointSlice, Object, Service};
 use crate::model::Model;
-use crate::state::{KernelState, NftSet};
+use crate::state::KernelState;
 use crate::{Cluster, Event, Withheld};
 
 fn at(text: &str) -> IpAddr {
@@ -484,7 +484,7 @@ fn a_pod_that_comes_touches_nobody_it_does_not_concern() {
 
 fn closed_networks(cluster: &mut Cluster) -> Vec<String> {
     let state = cluster.state();
-    let all = state.nft.get(&NftSet::ServiceCidrs).into_iter().flatten();
+    let all = state.table.networks.iter();
     all.map(ToString::to_string).collect()
 }
 
@@ -511,7 +511,7 @@ fn networks_of_cluster_addresses_come_and_go_by_themselves() {
     cluster.add(service_cidr("kubernetes", &["10.96.0.0/16"]));
     assert!(cluster.is_dirty(), "though no Service changed");
     let touched = cluster.compile();
-    assert_eq!(touched.elements.len(), 1);
+    assert_eq!(touched.networks.len(), 1);
     assert!(cluster.compile().is_empty());
 
     // The kernel takes no networks that overlap.

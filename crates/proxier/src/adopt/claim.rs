@@ -158,7 +158,7 @@ mod tests {
                 real_servers: [("10.244.0.9:8080".parse().expect("a real server"), real)].into(),
             };
             let key = key.parse().expect("a virtual server");
-            state.virtual_servers.insert(key, server);
+            state.virtual_servers.insert(key, server.into());
         }
         state
     }

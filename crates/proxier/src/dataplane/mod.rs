@@ -12,14 +12,16 @@ pub mod sysctl;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{
-    Family, Front, KernelState, NftState, Protocol, RealServer, RealServerKey, VirtualServer,
+    Family, Front, KernelState, Protocol, RealServer, RealServerKey, VirtualServer,
     VirtualServerKey,
 };
+use kube_ipvs_core::table::Table;
 use kube_ipvs_core::{Change, HostAddress, Listener};
 use nix::errno::Errno;
 
@@ -38,7 +40,9 @@ pub trait Dataplane {
     /// # Errors
     /// As [`Self::observe`].
     fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
-        Ok(self.observe()?.state.virtual_servers)
+        let servers = self.observe()?.state.virtual_servers.into_iter();
+        let own = |(key, server)| (key, Arc::unwrap_or_clone(server));
+        Ok(servers.map(own).collect())
     }
 
     /// Reads the real servers of one virtual server; none when it is not there.
@@ -50,7 +54,7 @@ pub trait Dataplane {
         server: &VirtualServerKey,
     ) -> anyhow::Result<Option<BTreeMap<RealServerKey, RealServer>>> {
         let server = self.observe()?.state.virtual_servers.remove(server);
-        Ok(server.map(|server| server.real_servers))
+        Ok(server.map(|server| Arc::unwrap_or_clone(server).real_servers))
     }
 
     /// Reads the addresses that are bound to our link.
@@ -61,12 +65,12 @@ pub trait Dataplane {
         Ok(self.observe()?.state.vips)
     }
 
-    /// Reads the elements of our tables. To be followed by [`Self::prepare`].
+    /// Reads the rows of our tables. To be followed by [`Self::prepare`].
     ///
     /// # Errors
     /// As [`Self::observe`].
-    fn tables(&mut self) -> anyhow::Result<NftState> {
-        Ok(self.observe()?.state.nft)
+    fn tables(&mut self) -> anyhow::Result<Table> {
+        Ok(self.observe()?.state.table)
     }
 
     /// Whether anybody but us changed nftables since the tables were read: a
@@ -76,7 +80,7 @@ pub trait Dataplane {
     }
 
     /// Makes sure that the ground is there: sysctls, link, table. What was
-    /// observed stays: a table that is made anew gets the elements it had.
+    /// observed stays: a table that is made anew gets the rows it had.
     ///
     /// # Errors
     /// When a part could not be made; nothing should be bound then.
@@ -175,8 +179,8 @@ pub struct ApplyReport {
     pub refused: Vec<Refusal>,
     /// Time spent in the kernel's netlink calls.
     pub netlink: Duration,
-    /// Time spent in `nft`.
-    pub nft: Duration,
+    /// Time spent on the tables.
+    pub table: Duration,
     /// Clean-ups of connection tracking.
     pub conntrack: Vec<Cleaned>,
 }
@@ -198,7 +202,7 @@ impl ApplyReport {
         self.done += later.done;
         self.refused.extend(later.refused);
         self.netlink += later.netlink;
-        self.nft += later.nft;
+        self.table += later.table;
         self.conntrack.extend(later.conntrack);
     }
 }
@@ -244,7 +248,7 @@ impl Nature {
 #[derive(Debug, Clone)]
 pub struct Refusal {
     /// Kind of the operation, for metrics: `virtual_server`, `real_server`,
-    /// `vip`, `nft`, `netlink`, `conntrack`, `record`.
+    /// `vip`, `table`, `netlink`, `conntrack`, `record`.
     pub kind: &'static str,
     /// What was refused, where it is one thing.
     pub change: Option<Change>,

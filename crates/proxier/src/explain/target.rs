@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use kube_ipvs_core::state::{Front, NftElement, Protocol, VirtualServerKey};
+use kube_ipvs_core::state::{Front, Protocol, VirtualServerKey};
 
 use super::verdict::Seen;
 
@@ -93,14 +93,7 @@ fn of_service(name: &str, seen: &Seen) -> BTreeSet<Front> {
     for (key, _) in keys {
         match key {
             VirtualServerKey::Front(front) => _ = fronts.insert(*front),
-            VirtualServerKey::Mark { mark, family } => {
-                let elements = seen.marks().filter_map(|element| match element {
-                    NftElement::Mark(front, of) if of == mark => Some(*front),
-                    _ => None,
-                });
-                let same = |front: &Front| VirtualServerKey::Front(*front).family() == *family;
-                fronts.extend(elements.filter(same));
-            }
+            VirtualServerKey::Mark { .. } => fronts.extend(seen.led_to(key)),
         }
     }
     fronts

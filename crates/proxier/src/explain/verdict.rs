@@ -7,20 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use kube_ipvs_core::drain::Key;
 use kube_ipvs_core::escape::Escaped;
-use kube_ipvs_core::state::{
-    Front, KernelState, NftElement, NftSet, VirtualServer, VirtualServerKey,
-};
+use kube_ipvs_core::row::{Masquerade, Row, Verdict};
+use kube_ipvs_core::state::{Front, KernelState, VirtualServer, VirtualServerKey};
 use serde::Serialize;
 
 use crate::dataplane::Connections;
-use crate::dataplane::linux::convert;
 
 /// What the layers hold.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// IPVS, VIPs that are addresses, sets.
+    /// IPVS, VIPs that are addresses, rows.
     pub state: KernelState,
     /// Those that are not zero.
     pub connections: BTreeMap<Key, Connections>,
@@ -47,10 +46,49 @@ pub struct Explanation {
     pub address: &'static str,
     /// By address, and by the marks of its traffic.
     pub virtual_servers: Vec<Server>,
-    /// Sets of our table that name the front.
-    pub sets: Vec<&'static str>,
-    /// Whom only it is open to; empty is everybody.
-    pub sources: Vec<String>,
+    /// Whether ports of the address that no row opens are refused.
+    pub guarded: bool,
+    /// What our table says of the front.
+    pub row: Option<Said>,
+}
+
+/// A row, as in `compile -o json`.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Said {
+    /// `serve`, `drop-outside`, `refuse`; `closed` for a moment.
+    pub verdict: Verdict,
+    /// `never`, `off-cluster`, `always`.
+    pub masquerade: Masquerade,
+    /// Networks that it is open to; null is everybody, none of them nobody.
+    pub sources: Option<Vec<IpNet>>,
+    /// Firewall mark of traffic from inside.
+    pub inside_mark: Option<u32>,
+    /// Firewall mark of all traffic.
+    pub mark: Option<u32>,
+}
+
+impl From<&Row> for Said {
+    fn from(row: &Row) -> Self {
+        Self {
+            verdict: row.verdict,
+            masquerade: row.masquerade,
+            sources: row.sources.as_ref().map(|nets| nets.to_vec()),
+            inside_mark: row.inside,
+            mark: row.mark,
+        }
+    }
+}
+
+impl From<&Said> for Row {
+    fn from(said: &Said) -> Self {
+        Self {
+            verdict: said.verdict,
+            masquerade: said.masquerade,
+            sources: said.sources.as_deref().map(Into::into),
+            inside: said.inside_mark,
+            mark: said.mark,
+        }
+    }
 }
 
 /// A virtual server as IPVS has it.
@@ -82,7 +120,9 @@ pub struct Real {
 /// Follows a packet to this front.
 pub fn explain(front: &Front, seen: &Seen) -> Explanation {
     let by_address = VirtualServerKey::Front(*front);
-    let [inside, everybody] = NftSet::MARKS.map(|map| seen.state.by_mark(map, *front));
+    let row = seen.state.row(front);
+    let inside = row.and_then(|row| row.inside_server(front));
+    let everybody = row.and_then(|row| row.marked_server(front));
     let keys = [Some(by_address), everybody, inside];
     let outside = everybody.unwrap_or(by_address);
     let service = keys.iter().flatten().find_map(|key| seen.recorded.get(key));
@@ -94,8 +134,8 @@ pub fn explain(front: &Front, seen: &Seen) -> Explanation {
         inside: seen.way(front, inside.unwrap_or(outside), false),
         address: seen.place(front.address),
         virtual_servers: servers.filter_map(|key| seen.server(key)).collect(),
-        sets: seen.sets(front),
-        sources: seen.sources(front),
+        guarded: seen.state.table.guarded.contains(&front.address),
+        row: row.map(Said::from),
     }
 }
 
@@ -103,17 +143,14 @@ impl Seen {
     /// Whether any layer knows the front.
     pub(super) fn holds(&self, front: &Front) -> bool {
         let key = VirtualServerKey::Front(*front);
-        self.state.virtual_servers.contains_key(&key) || !self.sets(front).is_empty()
+        self.state.virtual_servers.contains_key(&key) || self.state.row(front).is_some()
     }
 
-    pub(super) fn marks(&self) -> impl Iterator<Item = &NftElement> {
-        let maps = NftSet::MARKS.into_iter();
-        maps.filter_map(|map| self.state.nft.get(&map)).flatten()
-    }
-
-    fn has(&self, set: NftSet, front: &Front) -> bool {
-        let elements = self.state.nft.get(&set);
-        elements.is_some_and(|all| all.contains(&NftElement::Front(*front)))
+    /// The fronts whose traffic is led to a virtual server by a mark.
+    pub(super) fn led_to(&self, key: &VirtualServerKey) -> impl Iterator<Item = Front> {
+        let rows = self.state.table.rows.iter();
+        let led = rows.filter(|(front, row)| row.by_marks(front).any(|of| of == *key));
+        led.map(|(front, _)| *front)
     }
 
     /// What becomes of a connection, in the order of the table's rules.
@@ -122,15 +159,17 @@ impl Seen {
         if !vip && !self.host.contains(&front.address) {
             return "not taken by this node: the address is not here".to_owned();
         }
-        if self.has(NftSet::Reject, front) {
+        let verdict = self.state.row(front).map(|row| row.verdict);
+        let verdict = verdict.unwrap_or_default();
+        if verdict == Verdict::Refuse {
             return "refused: the Service has no endpoints".to_owned();
         }
-        if outside && self.has(NftSet::DropOutside, front) {
+        if outside && verdict == Verdict::DropOutside {
             return "dropped: externalTrafficPolicy is Local, and no endpoint is on this node"
                 .to_owned();
         }
-        let guarded = self.has_address(NftSet::Vips, front.address);
-        if guarded && !self.has(NftSet::ServicePorts, front) {
+        let guarded = self.state.table.guarded.contains(&front.address);
+        if guarded && !verdict.is_open() {
             return "refused: the address is a VIP, and no Service has this port".to_owned();
         }
         let Some(server) = self.state.virtual_servers.get(&key) else {
@@ -157,9 +196,10 @@ impl Seen {
             VirtualServerKey::Front(_) => String::new(),
             VirtualServerKey::Mark { .. } => format!(" of {key}"),
         };
-        let source = match key {
-            _ if self.has(NftSet::Masquerade, front) => ", with this node as source",
-            VirtualServerKey::Front(_) if self.has(NftSet::MasqueradeOffCluster, front) => {
+        let masquerade = self.state.row(front).map(|row| row.masquerade);
+        let source = match (masquerade.unwrap_or_default(), key) {
+            (Masquerade::Always, _) => ", with this node as source",
+            (Masquerade::OffCluster, VirtualServerKey::Front(_)) => {
                 ", with this node as source unless a local pod asks"
             }
             _ => "",
@@ -176,11 +216,6 @@ impl Seen {
         self.state.vips.contains(&address) || self.routed.contains(&address)
     }
 
-    fn has_address(&self, set: NftSet, address: IpAddr) -> bool {
-        let elements = self.state.nft.get(&set);
-        elements.is_some_and(|all| all.contains(&NftElement::Address(address)))
-    }
-
     fn place(&self, address: IpAddr) -> &'static str {
         match (
             self.state.vips.contains(&address),
@@ -191,34 +226,6 @@ impl Seen {
             (_, true, _) => "VIP, bound by a route",
             (_, _, true) => "this host's own",
             _ => "not here",
-        }
-    }
-
-    fn sets(&self, front: &Front) -> Vec<&'static str> {
-        let names = |(set, elements): (&NftSet, &BTreeSet<NftElement>)| {
-            let named = elements.iter().any(|element| match element {
-                NftElement::Front(of) | NftElement::Mark(of, _) => of == front,
-                NftElement::Source(of, _) => of.contains(front),
-                NftElement::Address(_) | NftElement::Network(_) => false,
-            });
-            named.then(|| convert::set(*set).kernel_name())
-        };
-        self.state.nft.iter().filter_map(names).collect()
-    }
-
-    fn sources(&self, front: &Front) -> Vec<String> {
-        if !self.has(NftSet::Restricted, front) {
-            return Vec::new();
-        }
-        let elements = self.state.nft.get(&NftSet::AllowedSources);
-        let nets = elements.into_iter().flatten().filter_map(|x| match x {
-            NftElement::Source(of, net) if of.contains(front) => Some(net.to_string()),
-            _ => None,
-        });
-        let nets: Vec<_> = nets.collect();
-        match nets.is_empty() {
-            true => vec!["nobody".to_owned()],
-            false => nets,
         }
     }
 
@@ -249,13 +256,20 @@ impl fmt::Display for Explanation {
         writeln!(f, "{}  {}", self.front, Escaped(service))?;
         writeln!(f, "  from outside  {}", self.outside)?;
         writeln!(f, "  from inside   {}", self.inside)?;
-        if !self.sources.is_empty() {
-            writeln!(f, "  open to       {}", self.sources.join(", "))?;
+        if let Some(sources) = self.row.as_ref().and_then(|row| row.sources.as_ref()) {
+            writeln!(f, "  open to       {}", names(sources))?;
         }
         writeln!(f, "  address       {}", self.address)?;
-        match self.sets.is_empty() {
-            true => writeln!(f, "  nft sets      none")?,
-            false => writeln!(f, "  nft sets      {}", self.sets.join(", "))?,
+        let guarded = if self.guarded { ", guarded" } else { "" };
+        match &self.row {
+            Some(said) => {
+                let row = Row {
+                    sources: None,
+                    ..said.into()
+                };
+                writeln!(f, "  row           {row}{guarded}")?;
+            }
+            None => writeln!(f, "  row           none{guarded}")?,
         }
         for server in &self.virtual_servers {
             let Server { key, scheduler, .. } = server;
@@ -268,6 +282,14 @@ impl fmt::Display for Explanation {
         }
         Ok(())
     }
+}
+
+fn names(sources: &[IpNet]) -> String {
+    if sources.is_empty() {
+        return "nobody".to_owned();
+    }
+    let names: Vec<_> = sources.iter().map(IpNet::to_string).collect();
+    names.join(", ")
 }
 
 impl fmt::Display for Real {
@@ -316,18 +338,15 @@ mod tests {
     }
 
     /// A load balancer's address with two endpoints, one of them leaving.
-    fn seen(sets: &[NftSet]) -> Seen {
+    fn seen(row: Row) -> Seen {
         let mut seen = Seen::default();
         let key = VirtualServerKey::Front(front());
         let web = server(&[("10.244.1.2:8080", 1), ("10.244.1.3:8080", 0)]);
-        seen.state.virtual_servers.insert(key, web);
+        seen.state.virtual_servers.insert(key, web.into());
         seen.state.vips.insert(front().address);
-        let vip = NftElement::Address(front().address);
-        seen.state.nft.insert(NftSet::Vips, [vip].into());
-        for set in sets {
-            let element = NftElement::Front(front());
-            seen.state.nft.entry(*set).or_default().insert(element);
-        }
+        seen.state.table.guarded.insert(front().address);
+        let row = row.said().map(|row| (front(), row));
+        seen.state.table.rows.extend(row);
         seen.recorded.insert(key, "default/web:http".into());
         seen
     }
@@ -341,12 +360,12 @@ mod tests {
 
     #[test]
     fn a_front_is_told_with_all_its_layers() {
-        let mut seen = seen(&[NftSet::ServicePorts, NftSet::Masquerade, NftSet::Restricted]);
         let net = "192.0.2.0/24".parse().expect("a network");
-        let source = NftElement::Source(front().into(), net);
-        seen.state
-            .nft
-            .insert(NftSet::AllowedSources, [source].into());
+        let mut seen = seen(Row {
+            masquerade: Masquerade::Always,
+            sources: Some([net].into()),
+            ..Row::of(Verdict::Serve)
+        });
         let leaving = (
             VirtualServerKey::Front(front()),
             "10.244.1.3:8080".parse().expect("a real server"),
@@ -366,7 +385,7 @@ mod tests {
   from inside   answered by 1 real server, 1 more at weight 0, with this node as source
   open to       192.0.2.0/24
   address       VIP, bound as an address
-  nft sets      service-ports, masqueraded, restricted, allowed-sources
+  row           serve masquerade always, guarded
   IPVS          203.0.113.5:80/TCP rr, ours
                   -> 10.244.1.2:8080 weight 1, 0 active, 0 inactive
                   -> 10.244.1.3:8080 weight 0, 3 active, 1 inactive
@@ -376,15 +395,16 @@ mod tests {
 
     #[test]
     fn outside_and_inside_of_a_local_service_differ() {
-        let mut seen = seen(&[NftSet::ServicePorts, NftSet::DropOutside]);
+        let mut seen = seen(Row {
+            inside: Some(291),
+            ..Row::of(Verdict::DropOutside)
+        });
         let mark = VirtualServerKey::Mark {
             mark: 291,
             family: kube_ipvs_core::state::Family::V4,
         };
         let by_mark = server(&[("10.244.1.2:8080", 1), ("10.244.2.9:8080", 1)]);
-        seen.state.virtual_servers.insert(mark, by_mark);
-        let element = NftElement::Mark(front(), 291);
-        seen.state.nft.insert(NftSet::InsideMarks, [element].into());
+        seen.state.virtual_servers.insert(mark, by_mark.into());
 
         assert_eq!(
             ways(&seen),
@@ -397,20 +417,20 @@ mod tests {
 
     #[test]
     fn a_node_port_by_mark_is_answered_by_its_marks_virtual_server() {
-        let mut seen = seen(&[NftSet::Masquerade]);
+        let mut seen = seen(Row {
+            masquerade: Masquerade::Always,
+            mark: Some(0x456),
+            ..Row::of(Verdict::Serve)
+        });
         seen.state.vips.clear();
-        seen.state.nft.remove(&NftSet::Vips);
+        seen.state.table.guarded.clear();
         seen.host = [front().address].into();
         let mark = VirtualServerKey::Mark {
             mark: 0x456,
             family: kube_ipvs_core::state::Family::V4,
         };
         let by_mark = server(&[("10.244.2.9:8080", 1)]);
-        seen.state.virtual_servers.insert(mark, by_mark);
-        let element = NftElement::Mark(front(), 0x456);
-        seen.state
-            .nft
-            .insert(NftSet::NodePortMarks, [element].into());
+        seen.state.virtual_servers.insert(mark, by_mark.into());
 
         assert_eq!(
             ways(&seen),
@@ -420,16 +440,16 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_reason() {
-        let refused = seen(&[NftSet::Reject]);
+        let refused = seen(Row::of(Verdict::Refuse));
         assert_eq!(ways(&refused), ["refused: the Service has no endpoints"; 2]);
-        let guarded = seen(&[]);
+        let guarded = seen(Row::default());
         assert_eq!(
             ways(&guarded),
             ["refused: the address is a VIP, and no Service has this port"; 2]
         );
-        let mut empty = seen(&[NftSet::ServicePorts]);
+        let mut empty = seen(Row::of(Verdict::Serve));
         let key = VirtualServerKey::Front(front());
-        empty.state.virtual_servers.insert(key, server(&[]));
+        empty.state.virtual_servers.insert(key, server(&[]).into());
         assert_eq!(
             ways(&empty),
             ["refused by IPVS: 203.0.113.5:80/TCP has no real server that takes connections"; 2]

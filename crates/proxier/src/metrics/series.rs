@@ -38,7 +38,7 @@ pub(super) struct Series {
     pub(super) real_servers: Gauges,
     pub(super) draining: Gauges,
     pub(super) vips: Gauges,
-    pub(super) nft_elements: Gauges,
+    pub(super) fronts: Gauges,
     pub(super) operations: Counters,
     pub(super) refusals: Counters,
     pub(super) refused: Gauges,
@@ -121,9 +121,9 @@ impl Series {
                 "Real servers that keep connections and get no new ones",
             ),
             vips: names.gauges("kube_ipvs_vips", "VIPs bound to our link"),
-            nft_elements: names.gauges(
-                "kube_ipvs_nft_elements",
-                "Elements of our nftables sets and maps",
+            fronts: names.gauges(
+                "kube_ipvs_fronts",
+                "Fronts that our table says something of",
             ),
             operations: names.counters(
                 "kube_ipvs_plan_operations",
@@ -143,7 +143,7 @@ impl Series {
             ),
             netlink: names.histograms(
                 "kube_ipvs_kernel_duration_seconds",
-                "Time spent in the kernel by step (observe, ipvs, vip, nft)",
+                "Time spent in the kernel by step (netlink, table)",
                 powers_of_two,
             ),
             source_age: names.gauges(

@@ -6,12 +6,13 @@
 //! a notice that the link or a VIP is gone – is read in one by [`Syncer::audit`].
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use anyhow::Context;
 use kube_ipvs_core::diff::Touched;
 use kube_ipvs_core::model::Model;
-use kube_ipvs_core::plan::Settings;
-use kube_ipvs_core::state::{KernelState, NftState, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::state::{KernelState, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::table::Table;
 
 use super::{READ, Round, Syncer, Trigger};
 use crate::dataplane::{Dataplane, Observed};
@@ -107,33 +108,34 @@ impl<D: Dataplane> Syncer<D> {
     fn look_at_tables(&mut self, state: &mut KernelState, found: &mut Found) -> anyhow::Result<()> {
         let mut observed = Observed::default();
         if !self.dataplane.tables_changed() {
-            observed.state.nft = std::mem::take(&mut state.nft);
+            observed.state.table = std::mem::take(&mut state.table);
             found.sysctls += self.prepare(&observed)?;
-            state.nft = observed.state.nft;
+            state.table = observed.state.table;
             return Ok(());
         }
-        observed.state.nft = self.dataplane.tables().context(READ)?;
+        observed.state.table = self.dataplane.tables().context(READ)?;
         found.sysctls += self.prepare(&observed)?;
         let known = KernelState {
-            nft: std::mem::take(&mut state.nft),
+            table: std::mem::take(&mut state.table),
             ..KernelState::default()
         };
         found
             .touched
             .extend(Touched::between(&known, &observed.state));
-        found.known.nft = elements(&known.nft, &found.touched);
-        state.nft = observed.state.nft;
+        found.known.table = rows(&known.table, &found.touched);
+        state.table = observed.state.table;
         Ok(())
     }
 
     /// A VIP is bound only behind a guard that was just seen to be there.
     fn look_at_vips(&mut self, state: &mut KernelState, found: &mut Found) -> anyhow::Result<()> {
         let vips = self.dataplane.vips().context(READ)?;
+        let moved = &state.vips ^ &vips;
+        found.known.vips = &state.vips & &moved;
         if !state.vips.is_subset(&vips) {
             self.look_at_tables(state, found)?;
         }
-        found.touched.vips = &state.vips ^ &vips;
-        found.known.vips = &state.vips & &found.touched.vips;
+        found.touched.vips.extend(moved);
         state.vips = vips;
         Ok(())
     }
@@ -152,14 +154,14 @@ impl<D: Dataplane> Syncer<D> {
         }
         for (key, server) in listed {
             match state.virtual_servers.get_mut(&key) {
-                Some(known) if Settings::of(known) == Settings::of(&server) => {}
+                Some(known) if known.has_settings_of(&server) => {}
                 Some(known) => {
                     let real_servers = known.real_servers.clone();
                     let now = VirtualServer {
                         real_servers,
                         ..server
                     };
-                    found.differs(key, Some(std::mem::replace(known, now)));
+                    found.differs(key, Some(std::mem::replace(known, now.into())));
                 }
                 None => {
                     let real_servers = self.dataplane.real_servers(&key).context(READ)?;
@@ -170,7 +172,7 @@ impl<D: Dataplane> Syncer<D> {
                         real_servers,
                         ..server
                     };
-                    state.virtual_servers.insert(key, now);
+                    state.virtual_servers.insert(key, now.into());
                     found.differs(key, None);
                 }
             }
@@ -210,7 +212,7 @@ impl<D: Dataplane> Syncer<D> {
             Some(real_servers) if real_servers == known.real_servers => {}
             Some(real_servers) => {
                 let before = known.clone();
-                known.real_servers = real_servers;
+                Arc::make_mut(known).real_servers = real_servers;
                 found.differs(key, Some(before));
             }
             None => found.differs(key, state.virtual_servers.remove(&key)),
@@ -220,7 +222,7 @@ impl<D: Dataplane> Syncer<D> {
 }
 
 impl Found {
-    fn differs(&mut self, key: VirtualServerKey, known: Option<VirtualServer>) {
+    fn differs(&mut self, key: VirtualServerKey, known: Option<Arc<VirtualServer>>) {
         self.touched.virtual_servers.insert(key);
         let known = known.map(|server| (key, server));
         self.known.virtual_servers.extend(known);
@@ -241,16 +243,17 @@ fn part(state: &KernelState, touched: &Touched) -> KernelState {
             .map(|(key, server)| (*key, server.clone()))
             .collect(),
         vips: &state.vips & &touched.vips,
-        nft: elements(&state.nft, touched),
+        table: rows(&state.table, touched),
     }
 }
 
-fn elements(nft: &NftState, touched: &Touched) -> NftState {
-    let mut part = NftState::new();
-    for (set, element) in &touched.elements {
-        if nft.get(set).is_some_and(|all| all.contains(element)) {
-            part.entry(*set).or_default().insert(*element);
-        }
+fn rows(table: &Table, touched: &Touched) -> Table {
+    let rows = touched.fronts.iter();
+    let rows = rows.filter_map(|front| Some((*front, table.rows.get(front)?.clone())));
+    Table {
+        rows: rows.collect(),
+        guarded: &table.guarded & &touched.guarded,
+        hairpin: &table.hairpin & &touched.hairpin,
+        networks: &table.networks & &touched.networks,
     }
-    part
 }

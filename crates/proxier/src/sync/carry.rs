@@ -5,6 +5,7 @@
 //! everything else goes on ([`kube_ipvs_core::refused`]).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kube_ipvs_core::diff::{Touched, diff, diff_touched};
 use kube_ipvs_core::model::Model;
@@ -16,7 +17,7 @@ use super::refusals::Subject;
 use super::{Drift, Round, Syncer, Trigger};
 use crate::dataplane::{ApplyReport, Dataplane, Nature, Refusal};
 
-/// Elements refused in one transaction that are told apart; more than so many
+/// Parts refused in one transaction that are told apart; more than so many
 /// are a refusal of the table as a whole.
 const MOST_GUILTY: usize = 32;
 
@@ -129,7 +130,12 @@ impl<D: Dataplane> Syncer<D> {
             }
             _ => {
                 let new = self.refusals.hold(now, Subject::Change(change), refusal);
-                if !new && matches!(change, Change::Front(_) | Change::Address(..)) {
+                if !new
+                    && matches!(
+                        change,
+                        Change::Front(_) | Change::Guard(_) | Change::Hairpin(_)
+                    )
+                {
                     // Not even closed: no change of the table is of any use now.
                     self.refusals.set_tables(true);
                     return true;
@@ -153,7 +159,7 @@ impl<D: Dataplane> Syncer<D> {
                     .is_some_and(|s| s.real_servers.contains_key(&real)) =>
             {
                 let server = state.virtual_servers.get_mut(&key);
-                server.map(|server| server.real_servers.remove(&real));
+                server.map(|server| Arc::make_mut(server).real_servers.remove(&real));
             }
             _ => {
                 let key = change.virtual_server();
@@ -164,7 +170,7 @@ impl<D: Dataplane> Syncer<D> {
     }
 
     fn carry_out_stage(&mut self, stage: &Plan) -> Stage {
-        if let [Op::Nft { .. }] = stage.ops[..] {
+        if let [Op::Table(_)] = stage.ops[..] {
             return self.change_tables(stage);
         }
         let mut report = ApplyReport::default();
@@ -212,10 +218,10 @@ impl<D: Dataplane> Syncer<D> {
         report: &mut ApplyReport,
         done: &mut Plan,
     ) -> Option<Vec<Refusal>> {
-        let Some(Op::Nft { add, remove }) = stage.ops.first() else {
+        let Some(Op::Table(edit)) = stage.ops.first() else {
             return None;
         };
-        let parts = parts(add, remove);
+        let parts = parts(edit);
         let mut guilty = Vec::new();
         let mut waiting = vec![&parts[..]];
         while let Some(some) = waiting.pop() {

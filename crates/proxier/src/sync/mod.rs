@@ -25,8 +25,9 @@ use kube_ipvs_core::diff::{Owned, Terms, Touched, diff, diff_touched};
 use kube_ipvs_core::drain::Drain;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::{Op, Plan};
+use kube_ipvs_core::row::Row;
 use kube_ipvs_core::state::{
-    Family, Front, KernelState, NftElement, NftSet, Protocol, RealServerKey, VirtualServerKey,
+    Family, Front, KernelState, Protocol, RealServerKey, VirtualServerKey,
 };
 use kube_ipvs_core::{Change, Cluster, Event, HealthCheck, HostAddress, ServiceName, Unknown};
 
@@ -276,7 +277,10 @@ impl<D: Dataplane> Syncer<D> {
         self.settle_record(&observed.state);
         self.refusals
             .release(now, self.cluster.desired(), &observed.state, &mut touched);
-        self.known = Some(Model::new(observed.state));
+        let mut known = Model::new(observed.state);
+        let desired = self.cluster.desired();
+        known.share(desired, desired.virtual_servers.keys());
+        self.known = Some(known);
         self.piece = audit::Piece::default();
         let round = self.carry_out(now, Scope::Everything, trigger);
         Ok(Round { drift, ..round })
@@ -583,7 +587,13 @@ impl<D: Dataplane> Syncer<D> {
     /// The kernel is where this led; when the model disagrees, the next round
     /// looks first.
     fn learn(&mut self, done: &Plan) {
-        let agrees = |model: &mut Model| model.apply(done).is_ok();
+        let desired = self.cluster.desired();
+        let agrees = |model: &mut Model| {
+            let agrees = model.apply(done).is_ok();
+            let keys: BTreeSet<_> = done.ops.iter().filter_map(server_of).collect();
+            model.share(desired, &keys);
+            agrees
+        };
         if !self.known.as_mut().is_none_or(agrees) {
             self.known = None;
         }
@@ -648,14 +658,14 @@ impl<D: Dataplane> Syncer<D> {
                 _ if self.cluster.protocol_of(key) == Some(Protocol::Tcp) => Vec::new(),
                 VirtualServerKey::Mark { .. } => self.cluster.marked_with(key),
             },
-            Op::Nft { add, remove } => {
-                let maps = NftSet::MARKS.iter();
-                let changed = maps.flat_map(|map| add.get(map).into_iter().chain(remove.get(map)));
-                let fronts = changed.flatten().filter_map(|element| match element {
-                    NftElement::Mark(front, _) => Some(*front),
-                    _ => None,
+            Op::Table(edit) => {
+                let marks = |row: &Option<Row>| row.as_ref().map(|row| (row.inside, row.mark));
+                let turns = edit.rows.iter();
+                let led = turns.filter(|(_, turn)| {
+                    let (from, to) = (marks(&turn.from), marks(&turn.to));
+                    from.unwrap_or_default() != to.unwrap_or_default()
                 });
-                fronts.collect()
+                led.map(|(front, _)| *front).collect()
             }
             _ => Vec::new(),
         }
@@ -665,13 +675,18 @@ impl<D: Dataplane> Syncer<D> {
     /// virtual server, and those of its marks.
     fn left(&self, front: &Front) -> BTreeSet<RealServerKey> {
         let desired = self.cluster.desired();
-        let marks = NftSet::MARKS.into_iter();
-        let keys = marks.filter_map(|map| desired.by_mark(map, *front));
-        let keys = keys.chain([VirtualServerKey::Front(*front)]);
+        let row = desired.row(front).into_iter();
+        let marked = row.flat_map(|row| row.by_marks(front));
+        let keys = marked.chain([VirtualServerKey::Front(*front)]);
         let servers = keys.filter_map(|key| desired.virtual_servers.get(&key));
         let reals = servers.flat_map(|server| server.real_servers.keys().copied());
         reals.collect()
     }
+}
+
+/// The virtual server that an operation changes.
+fn server_of(op: &Op) -> Option<VirtualServerKey> {
+    Change::of(op)?.virtual_server()
 }
 
 #[cfg(test)]

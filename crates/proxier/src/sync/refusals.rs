@@ -3,11 +3,11 @@
 //! A refusal belongs to one thing and waits by itself, so that one that never
 //! ends makes no other one late. A change of what it belongs to is tried at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use kube_ipvs_core::diff::Touched;
-use kube_ipvs_core::state::{Family, Front, KernelState, NftElement};
+use kube_ipvs_core::state::{Family, KernelState};
 use kube_ipvs_core::{Change, Refused};
 
 use super::Backoff;
@@ -113,9 +113,9 @@ impl Refusals {
         if self.held.is_empty() {
             return;
         }
-        let fronts: BTreeSet<Front> = touched.elements.iter().filter_map(front_of).collect();
         let concerned = |change: &Change| match change {
-            Change::Front(front) if fronts.contains(front) => true,
+            Change::Front(front) if touched.fronts.contains(front) => true,
+            Change::Hairpin(address) if touched.hairpin.contains(address) => true,
             _ => {
                 let server = change.virtual_server();
                 let vip = change.address();
@@ -159,13 +159,5 @@ impl Refusals {
             }
             self.held.entry(subject).or_insert(held);
         }
-    }
-}
-
-fn front_of((_, element): &(kube_ipvs_core::state::NftSet, NftElement)) -> Option<Front> {
-    match element {
-        NftElement::Front(front) | NftElement::Mark(front, _) => Some(*front),
-        NftElement::Source(ports, _) => Some(ports.front()),
-        NftElement::Address(_) | NftElement::Network(_) => None,
     }
 }

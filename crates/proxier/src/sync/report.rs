@@ -78,7 +78,7 @@ impl Round {
             changes = %self.summary(),
             refused = self.report.refused.len(),
             netlink_ms = self.report.netlink.as_millis() as u64,
-            nft_ms = self.report.nft.as_millis() as u64,
+            table_ms = self.report.table.as_millis() as u64,
             "synced"
         );
     }

@@ -200,7 +200,7 @@ impl Reporter {
         }
         for refusal in &round.report.refused {
             self.metrics.refusal(refusal.kind);
-            if refusal.kind == "nft" {
+            if refusal.kind == "table" {
                 // One transaction is of all families.
                 self.families
                     .iter()
@@ -217,7 +217,7 @@ impl Reporter {
                 .conntrack_cleaned(*family, *took, *deleted as u64);
         }
         self.metrics.netlink_time("netlink", round.report.netlink);
-        self.metrics.netlink_time("nft", round.report.nft);
+        self.metrics.netlink_time("table", round.report.table);
         let counts = counts(&round.plan);
         self.metrics
             .plan_applied(counts.iter().map(|(kind, n)| (kind.as_str(), *n)));
@@ -243,7 +243,7 @@ impl Reporter {
                 let all = state.virtual_servers.iter();
                 all.filter(|(key, _)| key.family() == *family && syncer.owns(key))
             };
-            let elements = state.nft.values().flatten();
+            let fronts = state.table.rows.keys();
             let vips = state.vips.iter();
             self.metrics.set_tables(
                 *family,
@@ -252,8 +252,8 @@ impl Reporter {
                     real_servers: servers().map(|(_, server)| server.real_servers.len()).sum(),
                     draining: syncer.draining(*family),
                     vips: vips.filter(|vip| Family::of(**vip) == *family).count(),
-                    nft_elements: elements
-                        .filter(|element| element.family() == *family)
+                    fronts: fronts
+                        .filter(|front| Family::of(front.address) == *family)
                         .count(),
                 },
             );

@@ -5,16 +5,16 @@
 //! round. What meets at an address stays together, so that the order of a plan
 //! holds for all there is at it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use kube_ipvs_core::diff::Touched;
-use kube_ipvs_core::state::{KernelState, NftElement, NftSet, VirtualServerKey};
+use kube_ipvs_core::state::{KernelState, VirtualServerKey};
 
 use super::Syncer;
 use crate::dataplane::Dataplane;
 
-/// Virtual servers, real servers and elements from which a Service is heavy: a
+/// Virtual servers, real servers, rows and networks from which a Service is heavy: a
 /// tenth of a second on a usual machine.
 pub(super) const HEAVY: usize = 2000;
 
@@ -109,7 +109,17 @@ fn weight(touched: &Touched, desired: &KernelState, known: Option<&KernelState>)
         let servers = servers.filter_map(|key| state.virtual_servers.get(key));
         servers.map(|server| server.real_servers.len()).sum()
     };
-    touched.len() + real_servers(desired).max(known.map_or(0, real_servers))
+    let networks = |state: &KernelState| networks(touched, state);
+    let part = |of: &dyn Fn(&KernelState) -> usize| of(desired).max(known.map_or(0, of));
+    touched.len() + part(&real_servers) + part(&networks)
+}
+
+/// Networks that rows are open to, each counted once where fronts share them.
+fn networks(touched: &Touched, state: &KernelState) -> usize {
+    let rows = touched.fronts.iter().filter_map(|front| state.row(front));
+    let sources = rows.filter_map(|row| row.sources.as_ref());
+    let shared: BTreeMap<_, _> = sources.map(|all| (all.as_ptr(), all.len())).collect();
+    shared.into_values().sum()
 }
 
 /// Where something is touched. Which pods may talk to themselves, and what the
@@ -119,14 +129,7 @@ fn addresses(touched: &Touched) -> BTreeSet<IpAddr> {
         VirtualServerKey::Front(front) => Some(front.address),
         VirtualServerKey::Mark { .. } => None,
     });
-    let elements = touched.elements.iter();
-    let elements = elements.filter(|(set, _)| *set != NftSet::Hairpin);
-    let elements = elements.filter_map(|(_, element)| match element {
-        NftElement::Address(address) => Some(*address),
-        NftElement::Front(front) | NftElement::Mark(front, _) => Some(front.address),
-        NftElement::Source(ports, _) => Some(ports.address),
-        NftElement::Network(_) => None,
-    });
-    let vips = touched.vips.iter().copied();
-    servers.chain(elements).chain(vips).collect()
+    let fronts = touched.fronts.iter().map(|front| front.address);
+    let vips = touched.vips.iter().chain(&touched.guarded).copied();
+    servers.chain(fronts).chain(vips).collect()
 }

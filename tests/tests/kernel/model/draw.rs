@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use kube_ipvs_core::plan::{Op, Settings};
+use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
 use kube_ipvs_core::state::{
-    Flags, Front, KernelState, NftElement, NftSet, NftState, Persistence, RealServer,
-    RealServerKey, VirtualServerKey,
+    Flags, Front, KernelState, Persistence, RealServer, RealServerKey, VirtualServerKey,
 };
+use kube_ipvs_core::table::{Edit, Moved, Turn};
 
 const KEYS: [&str; 6] = [
     "10.96.0.10:80/TCP",
@@ -59,30 +60,45 @@ impl Draw {
         }
     }
 
+    /// Several changes of the table, each as it is; or one that somebody else
+    /// seems to have made already.
     fn transaction(&mut self, state: &KernelState, sensible: bool) -> Op {
-        let mut add = NftState::new();
-        let mut remove = NftState::new();
+        let mut edit = Edit::default();
         let count = if sensible { 3 } else { 1 };
         for _ in 0..count {
-            let (set, element) = self.element(state);
-            let there = state
-                .nft
-                .get(&set)
-                .is_some_and(|all| all.contains(&element));
-            let change = if there == sensible {
-                &mut remove
-            } else {
-                &mut add
-            };
-            change.entry(set).or_default().insert(element);
+            let vip = parsed::<IpAddr>(self.pick(&VIPS));
+            let table = &state.table;
+            match self.below(6) {
+                0 => self.move_one(
+                    &mut edit.guarded,
+                    vip,
+                    table.guarded.contains(&vip) == sensible,
+                ),
+                1 => self.move_one(
+                    &mut edit.hairpin,
+                    vip,
+                    table.hairpin.contains(&vip) == sensible,
+                ),
+                _ => {
+                    let (front, turn) = self.turn(state, sensible);
+                    edit.rows.insert(front, turn);
+                }
+            }
         }
-        Op::Nft { add, remove }
+        Op::Table(edit)
     }
 
-    /// Elements of the sets that differ in kind. A map's key has one value at a
-    /// time, and networks of one front do not overlap: so are the states that
-    /// plans lead to.
-    fn element(&mut self, state: &KernelState) -> (NftSet, NftElement) {
+    fn move_one(&mut self, moved: &mut Moved<IpAddr>, one: IpAddr, there: bool) {
+        let change = if there {
+            &mut moved.remove
+        } else {
+            &mut moved.add
+        };
+        change.insert(one);
+    }
+
+    /// A row that becomes another one. Without sense, one that is as it is to be.
+    fn turn(&mut self, state: &KernelState, sensible: bool) -> (Front, Turn) {
         let fronts: Vec<Front> = KEYS
             .iter()
             .filter_map(|key| match parsed(key) {
@@ -90,32 +106,55 @@ impl Draw {
                 VirtualServerKey::Mark { .. } => None,
             })
             .collect();
-        let front = fronts[self.below(fronts.len())];
-        match self.below(5) {
-            0 => (NftSet::Vips, NftElement::Address(parsed(self.pick(&VIPS)))),
-            1 => (NftSet::ServicePorts, NftElement::Front(front)),
-            2 => (NftSet::Reject, NftElement::Front(front)),
-            3 => (NftSet::InsideMarks, self.mark(front, state)),
-            _ => {
-                let net = match front.address {
-                    IpAddr::V4(_) => ["192.0.2.0/24", "198.51.100.7/32"][self.below(2)],
-                    IpAddr::V6(_) => ["2001:db8::/32", "fd00:9::1/128"][self.below(2)],
-                };
-                (
-                    NftSet::AllowedSources,
-                    NftElement::Source(front.into(), parsed(net)),
-                )
+        // Ports beside each other, so that they share the networks they are open to.
+        let mut front = fronts[self.below(fronts.len())];
+        front.port += self.below(3) as u16;
+        let now = state.row(&front).cloned();
+        let to = match self.below(4) {
+            0 => None,
+            _ => self.row(&front).said(),
+        };
+        let turn = if sensible {
+            Turn { from: now, to }
+        } else if now.is_some() {
+            Turn {
+                from: None,
+                to: now,
             }
-        }
+        } else {
+            Turn {
+                from: Some(self.row(&front)),
+                to: None,
+            }
+        };
+        (front, turn)
     }
 
-    /// The mark that the front has, or a new one.
-    fn mark(&mut self, front: Front, state: &KernelState) -> NftElement {
-        let mut marks = state.nft.get(&NftSet::InsideMarks).into_iter().flatten();
-        let known = marks.find(|mark| matches!(mark, NftElement::Mark(of, _) if *of == front));
-        known
-            .copied()
-            .unwrap_or(NftElement::Mark(front, 0x100 + u32::from(front.port)))
+    fn row(&mut self, front: &Front) -> Row {
+        let verdicts = [
+            Verdict::Closed,
+            Verdict::Serve,
+            Verdict::DropOutside,
+            Verdict::Refuse,
+        ];
+        let masquerades = [
+            Masquerade::Never,
+            Masquerade::OffCluster,
+            Masquerade::Always,
+        ];
+        let nets = match front.address {
+            IpAddr::V4(_) => ["192.0.2.0/24", "198.51.100.7/32"],
+            IpAddr::V6(_) => ["2001:db8::/32", "fd00:9::1/128"],
+        };
+        let sources: Sources = nets[..self.below(3)].iter().copied().map(parsed).collect();
+        let mark = 0x100 + self.below(3) as u32;
+        Row {
+            verdict: verdicts[self.below(4)],
+            masquerade: masquerades[self.below(3)],
+            sources: (self.below(3) == 0).then_some(sources),
+            inside: (self.below(3) == 0).then_some(mark),
+            mark: (self.below(4) == 0).then_some(mark),
+        }
     }
 
     fn settings(&mut self, key: &VirtualServerKey) -> Settings {

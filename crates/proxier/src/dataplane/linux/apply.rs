@@ -11,7 +11,7 @@ use std::time::Instant;
 use ipvs_netlink as ipvs;
 use kube_ipvs_core::Change;
 use kube_ipvs_core::plan::{Op, Plan};
-use kube_ipvs_core::state::NftState;
+use kube_ipvs_core::table::Edit;
 use nix::errno::Errno;
 
 use super::{Linux, convert};
@@ -39,16 +39,16 @@ struct Run<'a> {
 impl Run<'_> {
     fn stage(&mut self, stage: &Plan) {
         match &stage.ops[..] {
-            [Op::Nft { add, remove }] => self.nft(add, remove),
+            [Op::Table(edit)] => self.table(edit),
             [Op::BindVips(vips)] => self.bind(vips),
             [Op::UnbindVips(vips)] => self.unbind(vips),
             ops => self.servers(ops),
         }
     }
 
-    fn nft(&mut self, add: &NftState, remove: &NftState) {
+    fn table(&mut self, edit: &Edit) {
         let started = Instant::now();
-        match self.change_tables(add, remove) {
+        match self.change_tables(edit) {
             Ok(()) => self.report.done += 1,
             Err(error) => {
                 let nature = match error.downcast_ref::<kube_ipvs_nft::NftError>() {
@@ -56,31 +56,28 @@ impl Run<'_> {
                     _ => Nature::Whole,
                 };
                 let error = format!("change nftables table: {error:#}");
-                let refusal = Refusal::general("nft", nature, error);
+                let refusal = Refusal::general("table", nature, error);
                 self.report.refused.push(refusal);
             }
         }
-        self.report.nft += started.elapsed();
+        self.report.table += started.elapsed();
     }
 
-    fn change_tables(&mut self, add: &NftState, remove: &NftState) -> anyhow::Result<()> {
+    fn change_tables(&mut self, edit: &Edit) -> anyhow::Result<()> {
         let mut text = String::new();
-        let mut pending = Vec::new();
         for table in &self.linux.tables {
-            let change = table.change(add, remove)?;
-            text.push_str(&change.text);
-            pending.push(change);
+            text.push_str(&table.change(edit)?);
         }
         if !text.is_empty() {
             let before = self.linux.generation.now();
             match self.linux.nft.apply(&text) {
-                Err(error) if error.is_stale() => return self.remake_tables(add, remove, &error),
+                Err(error) if error.is_stale() => return self.remake_tables(edit, &error),
                 made => made?,
             }
             self.linux.generation.changed(before);
         }
-        for (table, change) in self.linux.tables.iter_mut().zip(pending) {
-            table.changed(change);
+        for table in &mut self.linux.tables {
+            table.changed(edit);
         }
         Ok(())
     }
@@ -89,13 +86,12 @@ impl Run<'_> {
     /// everything of this plan undone.
     fn remake_tables(
         &mut self,
-        add: &NftState,
-        remove: &NftState,
+        edit: &Edit,
         error: &kube_ipvs_nft::NftError,
     ) -> anyhow::Result<()> {
         tracing::warn!(%error, "the tables are made anew");
         for table in &mut self.linux.tables {
-            table.remake(&self.linux.nft, add, remove)?;
+            table.remake(&self.linux.nft, edit)?;
         }
         Ok(())
     }
@@ -200,7 +196,7 @@ fn request(op: &Op) -> Option<(Change, ipvs::Request)> {
         Op::RemoveRealServer(key, real) => {
             Request::RemoveDestination(id(key), convert::destination_id(real))
         }
-        Op::Nft { .. } | Op::BindVips(_) | Op::UnbindVips(_) => return None,
+        Op::Table(_) | Op::BindVips(_) | Op::UnbindVips(_) => return None,
     };
     Some((Change::of(op)?, request))
 }

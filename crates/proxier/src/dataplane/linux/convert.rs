@@ -1,13 +1,11 @@
 //! Between our words and the kernel's: virtual servers and services, real
-//! servers and destinations, elements and their text.
-
-use std::collections::BTreeSet;
+//! servers and destinations.
 
 use ipvs_netlink as ipvs;
 use kube_ipvs_core::plan::Settings;
 use kube_ipvs_core::state::{
-    Family, Flags, Front, NftElement, NftSet, NftState, Persistence, Ports, Protocol, RealServer,
-    RealServerKey, VirtualServer, VirtualServerKey,
+    Family, Flags, Front, Persistence, Protocol, RealServer, RealServerKey, VirtualServer,
+    VirtualServerKey,
 };
 use kube_ipvs_nft as nft;
 use nix::errno::Errno;
@@ -156,102 +154,12 @@ pub(crate) fn is_not_found(error: &ipvs::Error) -> bool {
     matches!(error.errno(), Some(Errno::ESRCH | Errno::ENOENT))
 }
 
-/// The table's set for ours.
-pub(crate) fn set(set: NftSet) -> nft::Set {
-    match set {
-        NftSet::Vips => nft::Set::Vips,
-        NftSet::ServicePorts => nft::Set::ServicePorts,
-        NftSet::Reject => nft::Set::Reject,
-        NftSet::DropOutside => nft::Set::DropOutside,
-        NftSet::Masquerade => nft::Set::Masquerade,
-        NftSet::MasqueradeOffCluster => nft::Set::MasqueradeOffCluster,
-        NftSet::InsideMarks => nft::Set::InsideMarks,
-        NftSet::NodePortMarks => nft::Set::NodePortMarks,
-        NftSet::Hairpin => nft::Set::Hairpin,
-        NftSet::Restricted => nft::Set::Restricted,
-        NftSet::AllowedSources => nft::Set::AllowedSources,
-        NftSet::ServiceCidrs => nft::Set::ServiceCidrs,
-    }
-}
-
-/// The elements of one family as the table's text.
-pub(super) fn elements(state: &NftState, family: Family) -> nft::Elements {
-    let mut elements = nft::Elements::new();
-    for (name, members) in state {
-        let texts: BTreeSet<String> = members
-            .iter()
-            .filter(|element| element.family() == family)
-            .map(NftElement::to_string)
-            .collect();
-        if !texts.is_empty() {
-            elements.insert(set(*name), texts);
-        }
-    }
-    elements
-}
-
 /// The table's family for ours.
 pub(super) fn table_family(family: Family) -> nft::Family {
     match family {
         Family::V4 => nft::Family::Ip,
         Family::V6 => nft::Family::Ip6,
     }
-}
-
-/// Reads elements back. What is not one of ours is told, so that it can be
-/// removed by rebuilding the table.
-pub(super) fn read_elements(elements: &nft::Elements, into: &mut NftState) -> bool {
-    let mut understood = true;
-    for name in NftSet::ALL {
-        for text in elements.get(&set(name)).into_iter().flatten() {
-            match element(name, text) {
-                Some(element) => {
-                    into.entry(name).or_default().insert(element);
-                }
-                None => understood = false,
-            }
-        }
-    }
-    understood
-}
-
-fn element(set: NftSet, text: &str) -> Option<NftElement> {
-    match set {
-        NftSet::Vips | NftSet::Hairpin => text.parse().ok().map(NftElement::Address),
-        NftSet::ServiceCidrs => text.parse().ok().map(NftElement::Network),
-        NftSet::InsideMarks | NftSet::NodePortMarks => {
-            let (at, mark) = text.split_once(" : ")?;
-            let mark = u32::from_str_radix(mark.strip_prefix("0x")?, 16).ok()?;
-            Some(NftElement::Mark(front(at)?, mark))
-        }
-        NftSet::AllowedSources => {
-            let (at, net) = text.rsplit_once(" . ")?;
-            Some(NftElement::Source(ports(at)?, net.parse().ok()?))
-        }
-        _ => front(text).map(NftElement::Front),
-    }
-}
-
-fn ports(text: &str) -> Option<Ports> {
-    let (start, last) = match text.rsplit_once('-') {
-        Some((start, last)) => (start, Some(last.parse().ok()?)),
-        None => (text, None),
-    };
-    let ports = Ports::from(front(start)?);
-    Some(Ports {
-        last: last.unwrap_or(ports.first),
-        ..ports
-    })
-}
-
-fn front(text: &str) -> Option<Front> {
-    let mut parts = text.split(" . ");
-    let front = Front {
-        address: parts.next()?.parse().ok()?,
-        protocol: parts.next()?.parse().ok()?,
-        port: parts.next()?.parse().ok()?,
-    };
-    parts.next().is_none().then_some(front)
 }
 
 #[cfg(test)]
@@ -276,39 +184,6 @@ mod tests {
         let service = service(&key, &settings);
         assert_eq!(super::key(&service.id), Some(key));
         assert_eq!(Settings::of(&virtual_server(&service)), settings);
-    }
-
-    #[test]
-    fn elements_survive_the_way_through_text() {
-        let at: Front = "10.96.0.10:53/SCTP".parse().unwrap();
-        let state = NftState::from([
-            (
-                NftSet::Vips,
-                BTreeSet::from([NftElement::Address(at.address)]),
-            ),
-            (NftSet::Reject, BTreeSet::from([NftElement::Front(at)])),
-            (
-                NftSet::InsideMarks,
-                BTreeSet::from([NftElement::Mark(at, 0x1234)]),
-            ),
-            (
-                NftSet::AllowedSources,
-                BTreeSet::from([
-                    NftElement::Source(at.into(), "192.0.2.0/24".parse().unwrap()),
-                    NftElement::Source(
-                        Ports {
-                            last: 90,
-                            ..at.into()
-                        },
-                        "198.51.100.0/24".parse().unwrap(),
-                    ),
-                ]),
-            ),
-        ]);
-        let mut read = NftState::new();
-        assert!(read_elements(&elements(&state, Family::V4), &mut read));
-        assert_eq!(read, state);
-        assert!(elements(&state, Family::V6).is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod convert;
 mod foreign;
 mod generation;
 mod observe;
+mod projection;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +20,9 @@ use ipvs_netlink as ipvs;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{
-    Family, Front, NftState, Protocol, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
+    Family, Front, Protocol, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use kube_ipvs_core::table::Table as Rows;
 use kube_ipvs_core::{HostAddress, Listener};
 use kube_ipvs_vip::{Binder, Binding};
 
@@ -169,7 +171,7 @@ impl Dataplane for Linux {
         observe::vips(self)
     }
 
-    fn tables(&mut self) -> anyhow::Result<NftState> {
+    fn tables(&mut self) -> anyhow::Result<Rows> {
         observe::tables(self)
     }
 
@@ -191,7 +193,7 @@ impl Dataplane for Linux {
             tracing::info!(link = self.binder.link_name(), ?ensured, "link prepared");
         }
         for table in &mut self.tables {
-            table.prepare(&self.nft, &observed.state.nft)?;
+            table.prepare(&self.nft, &observed.state.table)?;
         }
         // After our tables: what they mark is what the rule lets pass.
         if self.generation.chains_changed() {

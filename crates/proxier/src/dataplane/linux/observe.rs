@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use anyhow::Context;
 use ipvs_netlink::Destination;
 use kube_ipvs_core::drain::Load;
-use kube_ipvs_core::state::{NftState, RealServer, RealServerKey, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::state::{RealServer, RealServerKey, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::table::Table;
 
 use super::{Linux, convert};
 use crate::dataplane::{Connections, Observed};
@@ -30,10 +31,10 @@ pub(super) fn all(linux: &mut Linux) -> anyhow::Result<Observed> {
                 observed.connections.insert((key, real), connections);
             }
         }
-        observed.state.virtual_servers.insert(key, server);
+        observed.state.virtual_servers.insert(key, server.into());
     }
     observed.state.vips = vips(linux)?;
-    observed.state.nft = tables(linux)?;
+    observed.state.table = tables(linux)?;
     Ok(observed)
 }
 
@@ -83,15 +84,15 @@ pub(super) fn vips(linux: &mut Linux) -> anyhow::Result<BTreeSet<IpAddr>> {
     linux.binder.bound().context("read bound VIPs")
 }
 
-/// Elements of our tables.
-pub(super) fn tables(linux: &mut Linux) -> anyhow::Result<NftState> {
+/// The rows of our tables.
+pub(super) fn tables(linux: &mut Linux) -> anyhow::Result<Table> {
     let before = linux.generation.now();
-    let mut state = NftState::new();
+    let mut rows = Table::default();
     for table in &mut linux.tables {
-        table.read(&linux.nft, &mut state)?;
+        table.read(&linux.nft, &mut rows)?;
     }
     linux.generation.tables_read(before);
-    Ok(state)
+    Ok(rows)
 }
 
 fn destinations(

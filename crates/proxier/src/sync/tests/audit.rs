@@ -1,11 +1,11 @@
 //! The rolling audit: everything within a pass, and no step much of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube_ipvs_core::Event;
-use kube_ipvs_core::state::{
-    KernelState, NftElement, NftSet, RealServer, RealServerKey, VirtualServer,
-};
+use kube_ipvs_core::row::Verdict;
+use kube_ipvs_core::state::{KernelState, RealServer, RealServerKey, VirtualServer};
 use nix::errno::Errno;
 
 use super::fake::Fake;
@@ -25,7 +25,7 @@ const WEIGHT_9: RealServer = RealServer {
 type Edit = fn(&mut KernelState);
 
 /// What somebody does, and what is done against it.
-const EDITS: [(Edit, &str); 11] = [
+const EDITS: [(Edit, &str); 12] = [
     (|state| _ = reals(state).pop_first(), "add-real-server 1"),
     (
         |state| _ = reals(state).insert("10.9.9.9:80".parse().unwrap(), WEIGHT_9),
@@ -61,25 +61,23 @@ const EDITS: [(Edit, &str); 11] = [
     ),
     (
         |state| {
-            let vips = state.nft.get_mut(&NftSet::Vips).unwrap();
-            vips.insert(NftElement::Address("192.0.2.9".parse().unwrap()));
+            let guarded = &mut state.table.guarded;
+            guarded.insert("192.0.2.9".parse().unwrap());
         },
-        "remove-nft 1",
+        "remove-guard 1",
     ),
+    (|state| _ = state.table.rows.pop_first(), "add-front 1"),
     (
         |state| {
-            _ = state
-                .nft
-                .get_mut(&NftSet::ServicePorts)
-                .unwrap()
-                .pop_first()
+            let row = state.table.rows.values_mut().next().unwrap();
+            row.verdict = Verdict::Refuse;
         },
-        "add-nft 1",
+        "edit-front 1",
     ),
 ];
 
 fn server(state: &mut KernelState) -> &mut VirtualServer {
-    state.virtual_servers.get_mut(&key(WEB)).unwrap()
+    Arc::make_mut(state.virtual_servers.get_mut(&key(WEB)).unwrap())
 }
 
 fn reals(state: &mut KernelState) -> &mut BTreeMap<RealServerKey, RealServer> {
@@ -125,8 +123,7 @@ fn a_pass_reads_everything_once_and_no_step_much() {
     let mut syncer = host.started(objects);
     let whole = host.fake.kernel().observed;
     let state = host.fake.state();
-    let elements: usize = state.nft.values().map(|elements| elements.len()).sum();
-    let everything = elements + 1000 + 1000 + 10_000;
+    let everything = state.table.len() + 1000 + 1000 + 10_000;
 
     let steps = syncer.audit_steps() as usize;
     assert_eq!(steps, SLICES + 3);
@@ -229,7 +226,7 @@ fn a_vip_comes_back_only_behind_its_guard() {
     // The tables were looked at a moment ago.
     syncer.audit_step(0).unwrap();
     host.fake.edit(|state| {
-        state.nft.clear();
+        state.table = Default::default();
         state.vips.clear();
     });
 
@@ -245,13 +242,13 @@ fn foreign_servers_that_come_change_and_go_are_left_alone() {
     let host = Host::new();
     let mut syncer = host.started(both());
     let add: Edit = |state| {
-        let mut foreign = state.virtual_servers[&key(WEB)].clone();
+        let mut foreign = VirtualServer::clone(&state.virtual_servers[&key(WEB)]);
         foreign.scheduler = "sh".to_owned();
-        state.virtual_servers.insert(key(FOREIGN), foreign);
+        state.virtual_servers.insert(key(FOREIGN), foreign.into());
     };
     let change: Edit = |state| {
         let foreign = state.virtual_servers.get_mut(&key(FOREIGN)).unwrap();
-        foreign.real_servers.pop_first();
+        Arc::make_mut(foreign).real_servers.pop_first();
     };
     let remove: Edit = |state| _ = state.virtual_servers.remove(&key(FOREIGN));
     for edit in [add, change, remove, add, change] {

@@ -5,14 +5,15 @@ use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use kube_ipvs_core::drain::{Key, Load};
 use kube_ipvs_core::model::{Model, Refused};
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
-    Front, KernelState, NftState, Protocol, RealServer, RealServerKey, VirtualServer,
-    VirtualServerKey,
+    Front, KernelState, Protocol, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use kube_ipvs_core::table::Table;
 use kube_ipvs_core::{Change, HostAddress, Listener};
 use nix::errno::Errno;
 
@@ -124,7 +125,7 @@ impl Fake {
         let mut state = before.clone();
         change(&mut state);
         let mut kernel = self.kernel();
-        kernel.tables_changed |= state.nft != before.nft;
+        kernel.tables_changed |= state.table != before.table;
         kernel.model = Model::new(state);
     }
 
@@ -225,10 +226,10 @@ fn errno_of(error: &Refused) -> Errno {
 fn refused(op: &Op, errno: Errno) -> Vec<Refusal> {
     let of = |change| Refusal::of(change, Nature::of(change, Some(errno)), errno.to_string());
     match op {
-        Op::Nft { .. } => {
+        Op::Table(_) => {
             let whole = matches!(errno, Errno::EPERM | Errno::ENOMEM | Errno::ENOBUFS);
             let nature = if whole { Nature::Whole } else { Nature::Own };
-            vec![Refusal::general("nft", nature, errno.to_string())]
+            vec![Refusal::general("table", nature, errno.to_string())]
         }
         Op::BindVips(vips) => vips.iter().map(|vip| of(Change::Bind(*vip))).collect(),
         Op::UnbindVips(vips) => vips.iter().map(|vip| of(Change::Unbind(*vip))).collect(),
@@ -252,8 +253,16 @@ impl Dataplane for Fake {
 
     fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
         self.kernel().part(|state| {
-            let mut servers = state.virtual_servers.clone();
-            servers.values_mut().for_each(|s| s.real_servers.clear());
+            let all = state.virtual_servers.iter();
+            let without = |(key, server): (&VirtualServerKey, &Arc<VirtualServer>)| {
+                let server = VirtualServer {
+                    scheduler: server.scheduler.clone(),
+                    real_servers: BTreeMap::new(),
+                    ..**server
+                };
+                (*key, server)
+            };
+            let servers: BTreeMap<_, _> = all.map(without).collect();
             let count = servers.len();
             (servers, count)
         })
@@ -276,15 +285,10 @@ impl Dataplane for Fake {
             .part(|state| (state.vips.clone(), state.vips.len()))
     }
 
-    fn tables(&mut self) -> anyhow::Result<NftState> {
+    fn tables(&mut self) -> anyhow::Result<Table> {
         let mut kernel = self.kernel();
         kernel.tables_changed = false;
-        kernel.part(|state| {
-            (
-                state.nft.clone(),
-                state.nft.values().map(BTreeSet::len).sum(),
-            )
-        })
+        kernel.part(|state| (state.table.clone(), state.table.len()))
     }
 
     fn tables_changed(&mut self) -> bool {

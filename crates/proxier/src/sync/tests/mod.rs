@@ -14,6 +14,7 @@ mod told;
 mod unread;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube_ipvs_core::state::{KernelState, VirtualServerKey};
@@ -54,7 +55,7 @@ impl Host {
             real_servers: Default::default(),
         };
         host.fake.edit(|state| {
-            state.virtual_servers.insert(key(FOREIGN), server);
+            state.virtual_servers.insert(key(FOREIGN), server.into());
         });
         host
     }
@@ -280,7 +281,7 @@ fn drift_is_healed_and_counted_and_our_own_work_is_not() {
     let wanted = host.fake.state();
     host.fake.edit(|state| {
         let server = state.virtual_servers.get_mut(&key(WEB)).unwrap();
-        server
+        Arc::make_mut(server)
             .real_servers
             .remove(&"10.1.0.1:8080".parse().unwrap());
         state.vips.clear();

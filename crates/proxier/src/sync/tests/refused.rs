@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use kube_ipvs_core::plan::Op;
-use kube_ipvs_core::state::{Front, KernelState, NftElement, NftSet, NftState};
+use kube_ipvs_core::row::Verdict;
+use kube_ipvs_core::state::KernelState;
+use kube_ipvs_core::table::Edit;
 use kube_ipvs_core::{Change, Event, Object, Options};
 use nix::errno::Errno;
 use tokio::time::sleep;
@@ -39,25 +41,21 @@ fn both() -> Vec<Event> {
     lists(web(&["10.1.0.1"]).into_iter().chain(dns(&["10.1.0.3"])))
 }
 
-fn has(nft: &NftState, set: NftSet, front: &str) -> bool {
-    let front: Front = front.parse().unwrap();
-    let all = nft.get(&set);
-    all.is_some_and(|all| all.contains(&NftElement::Front(front)))
+fn verdict(state: &KernelState, front: &str) -> Option<Verdict> {
+    state.row(&front.parse().unwrap()).map(|row| row.verdict)
 }
 
 #[track_caller]
 fn assert_closed(fake: &Fake, front: &str) {
     let state = fake.state();
-    assert!(has(&state.nft, NftSet::Reject, front));
-    assert!(!has(&state.nft, NftSet::ServicePorts, front));
+    assert_eq!(verdict(&state, front), Some(Verdict::Refuse));
 }
 
 #[track_caller]
 fn assert_open(fake: &Fake, front: &str) {
     let state = fake.state();
     assert!(state.virtual_servers.contains_key(&key(front)));
-    assert!(has(&state.nft, NftSet::ServicePorts, front));
-    assert!(!has(&state.nft, NftSet::Reject, front));
+    assert_eq!(verdict(&state, front), Some(Verdict::Serve));
 }
 
 fn refused(syncer: &Syncer<Fake>) -> Vec<Subject> {
@@ -175,13 +173,18 @@ fn a_refusal_that_is_understood_costs_no_look_at_everything() {
     assert_closed(&host.fake, WEB);
 }
 
+fn opens_web(edit: &Edit) -> bool {
+    let turn = edit.rows.get(&WEB.parse().unwrap());
+    let row = turn.and_then(|turn| turn.to.as_ref());
+    row.is_some_and(|row| row.verdict.is_open())
+}
+
 #[test]
-fn an_element_that_the_table_will_not_take_closes_its_front_alone() {
+fn a_row_that_the_table_will_not_take_closes_its_front_alone() {
     let host = Host::new();
     let mut syncer = host.start();
-    let names_web = |nft: &NftState, set| has(nft, set, WEB);
     host.fake.hook(move |_, op| match op {
-        Op::Nft { add, .. } if names_web(add, NftSet::ServicePorts) => Fate::Refused(Errno::EINVAL),
+        Op::Table(edit) if opens_web(edit) => Fate::Refused(Errno::EINVAL),
         _ => Fate::Done,
     });
 
@@ -205,7 +208,7 @@ fn a_table_that_takes_nothing_is_a_failure_and_opens_nothing() {
         let host = Host::new();
         let mut syncer = host.start();
         host.fake.hook(move |_, op| match op {
-            Op::Nft { .. } => Fate::Refused(errno),
+            Op::Table(_) => Fate::Refused(errno),
             _ => Fate::Done,
         });
 

@@ -2,6 +2,7 @@
 //! do not come.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube_ipvs_core::plan::Op;
@@ -67,7 +68,7 @@ fn a_weight_that_was_zero_at_the_start_is_put_right_at_once() {
     host.started(web(&["10.1.0.1", "10.1.0.2"]));
     host.fake.edit(|state| {
         let server = state.virtual_servers.get_mut(&key(WEB)).unwrap();
-        for real in server.real_servers.values_mut() {
+        for real in Arc::make_mut(server).real_servers.values_mut() {
             real.weight = 0;
         }
     });

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kube_ipvs_core::plan::Op;
-use kube_ipvs_core::state::{Front, NftElement, NftSet, Protocol};
+use kube_ipvs_core::state::{Front, Protocol};
 use kube_ipvs_core::{Event, HostAddress, Kind};
 use kube_ipvs_vip::Change;
 use nix::errno::Errno;
@@ -125,7 +125,7 @@ fn what_waits_for_the_first_clean_round_is_done_once_and_not_before() {
         settles,
         |stage| async move {
             stage.fake.hook(|_, op| match op {
-                Op::Nft { .. } => Fate::Refused(Errno::EPERM),
+                Op::Table(_) => Fate::Refused(Errno::EPERM),
                 _ => Fate::Done,
             });
             stage.tell(lists(web(&["10.1.0.1"]))).await;
@@ -158,15 +158,15 @@ fn a_health_check_port_that_another_program_has_is_let_through_when_it_is_ours()
     let host = Host::new();
     let other = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = other.local_addr().unwrap().port();
-    let front = NftElement::Front(Front {
+    let front = Front {
         address: BALANCED.parse().unwrap(),
         port,
         protocol: Protocol::Tcp,
-    });
+    };
     let fake = host.fake.clone();
     let passes = move || {
-        let ports = fake.state().nft.remove(&NftSet::ServicePorts);
-        ports.is_some_and(|ports| ports.contains(&front))
+        let state = fake.state();
+        state.row(&front).is_some_and(|row| row.verdict.is_open())
     };
     let answers = |reporter: Reporter, health: &Health| {
         let connections = Connections::at_most(Tasks::unwatched(), 64);

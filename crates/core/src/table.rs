@@ -1,0 +1,140 @@
+//! What is said of packets, and changes of it: rows, and what is no front's but
+//! an address's or a network's. How the kernel is told is not decided here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::row::Row;
+use crate::state::Front;
+
+/// What is said of packets: by front, by address, and by network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// What becomes of each front.
+    pub rows: BTreeMap<Front, Row>,
+    /// Addresses whose ports are refused unless a row opens them.
+    pub guarded: BTreeSet<IpAddr>,
+    /// Endpoints on this node: what they send to themselves is masqueraded.
+    pub hairpin: BTreeSet<IpAddr>,
+    /// Networks of ClusterIPs, of which none overlaps another: what is in them
+    /// and no Service's leads nowhere.
+    pub networks: BTreeSet<IpNet>,
+}
+
+impl Table {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How much it says: rows, addresses, networks.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.guarded.len() + self.hairpin.len() + self.networks.len()
+    }
+}
+
+impl Table {
+    /// Makes it what a change says, whatever it was before.
+    pub fn put(&mut self, edit: &Edit) {
+        for (front, turn) in &edit.rows {
+            match &turn.to {
+                Some(row) => self.rows.insert(*front, row.clone()),
+                None => self.rows.remove(front),
+            };
+        }
+        edit.guarded.put(&mut self.guarded);
+        edit.hairpin.put(&mut self.hairpin);
+        edit.networks.put(&mut self.networks);
+    }
+}
+
+/// What a row was and what it becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Before; `None` when there was none.
+    pub from: Option<Row>,
+    /// After; `None` when there is none.
+    pub to: Option<Row>,
+}
+
+/// What comes and what goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved<K> {
+    /// What comes.
+    pub add: BTreeSet<K>,
+    /// What goes.
+    pub remove: BTreeSet<K>,
+}
+
+impl<K> Default for Moved<K> {
+    fn default() -> Self {
+        Self {
+            add: BTreeSet::new(),
+            remove: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Ord + Copy> Moved<K> {
+    /// Whether nothing does.
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.remove.is_empty()
+    }
+
+    fn put(&self, into: &mut BTreeSet<K>) {
+        self.remove.iter().for_each(|one| _ = into.remove(one));
+        into.extend(&self.add);
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.add.extend(&other.add);
+        self.remove.extend(&other.remove);
+    }
+}
+
+/// A change of a [`Table`], made whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// Rows that change.
+    pub rows: BTreeMap<Front, Turn>,
+    /// Of [`Table::guarded`].
+    pub guarded: Moved<IpAddr>,
+    /// Of [`Table::hairpin`].
+    pub hairpin: Moved<IpAddr>,
+    /// Of [`Table::networks`].
+    pub networks: Moved<IpNet>,
+}
+
+impl Edit {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+            && self.guarded.is_empty()
+            && self.hairpin.is_empty()
+            && self.networks.is_empty()
+    }
+
+    /// Takes in a change of something else.
+    pub fn extend(&mut self, other: &Self) {
+        let rows = other.rows.iter();
+        self.rows
+            .extend(rows.map(|(front, turn)| (*front, turn.clone())));
+        self.guarded.extend(&other.guarded);
+        self.hairpin.extend(&other.hairpin);
+        self.networks.extend(&other.networks);
+    }
+
+    /// Changes a row, if it does.
+    pub(crate) fn turn(&mut self, front: Front, from: &Row, to: &Row) {
+        if from == to {
+            return;
+        }
+        let turn = Turn {
+            from: from.clone().said(),
+            to: to.clone().said(),
+        };
+        self.rows.insert(front, turn);
+    }
+}

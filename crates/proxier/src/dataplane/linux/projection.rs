@@ -1,0 +1,419 @@
+//! From rows to the elements of our sets, and back: what a set means is written
+//! down here and in the table's rules.
+//!
+//! Each row is some elements by itself, but for its networks: an element is for
+//! a run of ports, and fronts that share networks share runs. What lies between
+//! the first and the last port of a run is not asked for, unless it is
+//! restricted, and then it has a run of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
+use kube_ipvs_core::state::{Family, Front, Protocol};
+use kube_ipvs_core::table::{Edit, Moved, Table};
+use kube_ipvs_nft::{Change, Elements, Set};
+
+/// What has to be remembered of the table of a family so that a change of rows
+/// costs no more than the elements it is.
+#[derive(Debug, Default)]
+pub(super) struct Projection {
+    /// Networks of restricted fronts: those of neighbours make a run.
+    sources: BTreeMap<Place, BTreeMap<u16, Sources>>,
+    /// How many fronts carry each mark.
+    marks: BTreeMap<u32, usize>,
+}
+
+/// Where ports are neighbours.
+type Place = (IpAddr, Protocol);
+
+/// Neighbouring ports with the same networks.
+type Run = (u16, u16, Sources);
+
+impl Projection {
+    /// Of a table that holds this in a family.
+    pub(super) fn of(table: &Table, family: Family) -> Self {
+        let mut projection = Self::default();
+        for (front, row) in rows_of(table, family) {
+            projection.remember(front, Some(row));
+        }
+        projection
+    }
+
+    /// The elements that a change takes away and brings, of one family.
+    pub(super) fn change(&self, edit: &Edit, family: Family) -> Change {
+        let mut removed = Elements::new();
+        let mut added = Elements::new();
+        let mut places = BTreeSet::new();
+        for (front, turn) in &edit.rows {
+            if Family::of(front.address) != family {
+                continue;
+            }
+            let from = row_elements(front, turn.from.as_ref());
+            let to = row_elements(front, turn.to.as_ref());
+            insert_all(&mut removed, from.difference(&to));
+            insert_all(&mut added, to.difference(&from));
+            let sources = |row: &Option<Row>| row.as_ref()?.sources.clone();
+            if sources(&turn.from) != sources(&turn.to) {
+                places.insert(place(front));
+            }
+        }
+        for place in places {
+            let (before, after) = self.sources_at(&place, edit);
+            let (from, to) = (
+                source_elements(&place, &before, &after),
+                source_elements(&place, &after, &before),
+            );
+            insert_all(&mut removed, from.difference(&to));
+            insert_all(&mut added, to.difference(&from));
+        }
+        let mut moved = |set, all: &Moved<IpAddr>| {
+            insert_all(&mut removed, addresses(set, &all.remove, family).iter());
+            insert_all(&mut added, addresses(set, &all.add, family).iter());
+        };
+        moved(Set::Vips, &edit.guarded);
+        moved(Set::Hairpin, &edit.hairpin);
+        insert_all(&mut removed, networks(&edit.networks.remove, family).iter());
+        insert_all(&mut added, networks(&edit.networks.add, family).iter());
+        Change { removed, added }
+    }
+
+    /// Whether any front has a mark once a change is made.
+    pub(super) fn marks_after(&self, edit: &Edit, family: Family) -> impl Fn(u32) -> bool {
+        let mut more: BTreeMap<u32, isize> = BTreeMap::new();
+        let turns = edit.rows.iter();
+        for (_, turn) in turns.filter(|(front, _)| Family::of(front.address) == family) {
+            for mark in turn.from.iter().flat_map(marks) {
+                *more.entry(mark).or_default() -= 1;
+            }
+            for mark in turn.to.iter().flat_map(marks) {
+                *more.entry(mark).or_default() += 1;
+            }
+        }
+        move |mark| {
+            let now = self.marks.get(&mark).copied().unwrap_or_default();
+            let more = more.get(&mark).copied().unwrap_or_default();
+            now.saturating_add_signed(more) > 0
+        }
+    }
+
+    /// The change was made.
+    pub(super) fn changed(&mut self, edit: &Edit, family: Family) {
+        for (front, turn) in &edit.rows {
+            if Family::of(front.address) == family {
+                self.forget(front, turn.from.as_ref());
+                self.remember(front, turn.to.as_ref());
+            }
+        }
+    }
+
+    fn remember(&mut self, front: &Front, row: Option<&Row>) {
+        let Some(row) = row else { return };
+        marks(row).for_each(|mark| *self.marks.entry(mark).or_default() += 1);
+        if let Some(sources) = &row.sources {
+            let at = self.sources.entry(place(front)).or_default();
+            at.insert(front.port, sources.clone());
+        }
+    }
+
+    fn forget(&mut self, front: &Front, row: Option<&Row>) {
+        let Some(row) = row else { return };
+        for mark in marks(row) {
+            if let Some(count) = self.marks.get_mut(&mark) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.marks.remove(&mark);
+                }
+            }
+        }
+        let place = place(front);
+        if let Some(at) = self.sources.get_mut(&place) {
+            at.remove(&front.port);
+            if at.is_empty() {
+                self.sources.remove(&place);
+            }
+        }
+    }
+
+    /// The runs of a place before and after a change.
+    fn sources_at(&self, place: &Place, edit: &Edit) -> (Vec<Run>, Vec<Run>) {
+        let none = BTreeMap::new();
+        let before = self.sources.get(place).unwrap_or(&none);
+        let mut after = before.clone();
+        let at = |port| Front {
+            address: place.0,
+            port,
+            protocol: place.1,
+        };
+        // Fronts are ordered by port before protocol.
+        for (front, turn) in edit.rows.range(first(place.0)..) {
+            if front.address != place.0 {
+                break;
+            }
+            if *front != at(front.port) {
+                continue;
+            }
+            match turn.to.as_ref().and_then(|row| row.sources.clone()) {
+                Some(sources) => after.insert(front.port, sources),
+                None => after.remove(&front.port),
+            };
+        }
+        (runs(before), runs(&after))
+    }
+}
+
+/// The least front at an address.
+fn first(address: IpAddr) -> Front {
+    Front {
+        address,
+        port: 0,
+        protocol: Protocol::Tcp,
+    }
+}
+
+/// All elements of one family.
+pub(super) fn elements(table: &Table, family: Family) -> Elements {
+    let mut all = Elements::new();
+    let mut sources: BTreeMap<Place, BTreeMap<u16, Sources>> = BTreeMap::new();
+    for (front, row) in rows_of(table, family) {
+        insert_all(&mut all, row_elements(front, Some(row)).iter());
+        if let Some(nets) = &row.sources {
+            let at = sources.entry(place(front)).or_default();
+            at.insert(front.port, nets.clone());
+        }
+    }
+    for (place, ports) in &sources {
+        insert_all(&mut all, source_elements(place, &runs(ports), &[]).iter());
+    }
+    insert_all(
+        &mut all,
+        addresses(Set::Vips, &table.guarded, family).iter(),
+    );
+    insert_all(
+        &mut all,
+        addresses(Set::Hairpin, &table.hairpin, family).iter(),
+    );
+    insert_all(&mut all, networks(&table.networks, family).iter());
+    all
+}
+
+/// Reads elements of one family back. False when they are not what rows would
+/// be: somebody else's are among them, or some of ours are missing.
+pub(super) fn read(elements: &Elements, family: Family, into: &mut Table) -> bool {
+    let mut read = Reading::default();
+    for (set, texts) in elements {
+        for text in texts {
+            read.strange |= read.element(*set, text).is_none();
+        }
+    }
+    let Reading {
+        mut table,
+        sources,
+        strange,
+    } = read;
+    spread(sources, &mut table);
+    table.rows.retain(|_, row| *row != Row::default());
+    let understood = !strange && self::elements(&table, family) == *elements;
+    into.rows.append(&mut table.rows);
+    into.guarded.append(&mut table.guarded);
+    into.hairpin.append(&mut table.hairpin);
+    into.networks.append(&mut table.networks);
+    understood
+}
+
+/// What is read so far.
+#[derive(Default)]
+struct Reading {
+    table: Table,
+    /// Networks by place, and the ports they are for.
+    sources: BTreeMap<Place, Vec<(u16, u16, IpNet)>>,
+    /// Something is no element of ours.
+    strange: bool,
+}
+
+impl Reading {
+    fn element(&mut self, set: Set, text: &str) -> Option<()> {
+        match set {
+            Set::Vips => _ = self.table.guarded.insert(text.parse().ok()?),
+            Set::Hairpin => _ = self.table.hairpin.insert(text.parse().ok()?),
+            Set::ServiceCidrs => _ = self.table.networks.insert(text.parse().ok()?),
+            Set::AllowedSources => {
+                let (at, net) = text.rsplit_once(" . ")?;
+                let (place, first, last) = ports(at)?;
+                let all = self.sources.entry(place).or_default();
+                all.push((first, last, net.parse().ok()?));
+            }
+            Set::InsideMarks | Set::NodePortMarks => {
+                let (at, mark) = text.split_once(" : ")?;
+                let mark = u32::from_str_radix(mark.strip_prefix("0x")?, 16).ok()?;
+                let row = self.row(at)?;
+                if set == Set::InsideMarks {
+                    row.inside = Some(mark);
+                } else {
+                    row.mark = Some(mark);
+                }
+            }
+            Set::ServicePorts => {
+                let row = self.row(text)?;
+                row.verdict = row.verdict.max(Verdict::Serve);
+            }
+            Set::DropOutside => {
+                let row = self.row(text)?;
+                row.verdict = row.verdict.max(Verdict::DropOutside);
+            }
+            Set::Reject => self.row(text)?.verdict = Verdict::Refuse,
+            Set::Masquerade => self.row(text)?.masquerade = Masquerade::Always,
+            Set::MasqueradeOffCluster => {
+                let row = self.row(text)?;
+                row.masquerade = row.masquerade.max(Masquerade::OffCluster);
+            }
+            Set::Restricted => self.row(text)?.sources = Some(Arc::new([])),
+        }
+        Some(())
+    }
+
+    fn row(&mut self, text: &str) -> Option<&mut Row> {
+        let (place, port, last) = ports(text)?;
+        let front = Front {
+            address: place.0,
+            port,
+            protocol: place.1,
+        };
+        (port == last).then(|| self.table.rows.entry(front).or_default())
+    }
+}
+
+/// Gives networks to the restricted rows that they are for; rows of the same
+/// networks share them.
+fn spread(sources: BTreeMap<Place, Vec<(u16, u16, IpNet)>>, table: &mut Table) {
+    let mut shared: BTreeMap<(IpAddr, Vec<IpNet>), Sources> = BTreeMap::new();
+    for (front, row) in &mut table.rows {
+        if row.sources.is_none() {
+            continue;
+        }
+        let all = sources.get(&place(front)).into_iter().flatten();
+        let of = all.filter(|(first, last, _)| (*first..=*last).contains(&front.port));
+        let mut nets: Vec<IpNet> = of.map(|(.., net)| *net).collect();
+        nets.sort();
+        let shared = shared.entry((front.address, nets));
+        let nets = shared.key().1.clone();
+        row.sources = Some(shared.or_insert_with(|| nets.into()).clone());
+    }
+}
+
+fn rows_of(table: &Table, family: Family) -> impl Iterator<Item = (&Front, &Row)> {
+    let rows = table.rows.iter();
+    rows.filter(move |(front, _)| Family::of(front.address) == family)
+}
+
+fn place(front: &Front) -> Place {
+    (front.address, front.protocol)
+}
+
+fn marks(row: &Row) -> impl Iterator<Item = u32> + use<> {
+    row.inside.into_iter().chain(row.mark)
+}
+
+/// All of a row but its networks.
+fn row_elements(front: &Front, row: Option<&Row>) -> BTreeSet<(Set, String)> {
+    let Some(row) = row else {
+        return BTreeSet::new();
+    };
+    let verdict: &[Set] = match row.verdict {
+        Verdict::Closed => &[],
+        Verdict::Serve => &[Set::ServicePorts],
+        Verdict::DropOutside => &[Set::ServicePorts, Set::DropOutside],
+        Verdict::Refuse => &[Set::Reject],
+    };
+    let masquerade = match row.masquerade {
+        Masquerade::Never => None,
+        Masquerade::OffCluster => Some(Set::MasqueradeOffCluster),
+        Masquerade::Always => Some(Set::Masquerade),
+    };
+    let restricted = row.sources.as_ref().map(|_| Set::Restricted);
+    let text = front_text(place(front), front.port, front.port);
+    let sets = verdict.iter().copied().chain(masquerade).chain(restricted);
+    let mut elements: BTreeSet<_> = sets.map(|set| (set, text.clone())).collect();
+    let marks = [
+        (Set::InsideMarks, row.inside),
+        (Set::NodePortMarks, row.mark),
+    ];
+    elements.extend(
+        marks
+            .into_iter()
+            .filter_map(|(set, mark)| Some((set, format!("{text} : {:#010x}", mark?)))),
+    );
+    elements
+}
+
+/// Ports that follow one another among the restricted ones, with the same networks.
+fn runs(ports: &BTreeMap<u16, Sources>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (port, sources) in ports {
+        match runs.last_mut() {
+            Some((_, last, same)) if same == sources => *last = *port,
+            _ => runs.push((*port, *port, sources.clone())),
+        }
+    }
+    runs
+}
+
+/// The elements of runs, but for those that are among the others as they are.
+fn source_elements(place: &Place, runs: &[Run], others: &[Run]) -> BTreeSet<(Set, String)> {
+    let changed = runs.iter().filter(|run| !others.contains(run));
+    let elements = changed.flat_map(|(first, last, sources)| {
+        let at = front_text(*place, *first, *last);
+        let nets = sources.iter();
+        nets.map(move |net| (Set::AllowedSources, format!("{at} . {net}")))
+    });
+    elements.collect()
+}
+
+fn addresses(set: Set, all: &BTreeSet<IpAddr>, family: Family) -> BTreeSet<(Set, String)> {
+    let all = all.iter().filter(|at| Family::of(**at) == family);
+    all.map(|at| (set, at.to_string())).collect()
+}
+
+fn networks(all: &BTreeSet<IpNet>, family: Family) -> BTreeSet<(Set, String)> {
+    let all = all.iter().filter(|net| Family::of(net.addr()) == family);
+    all.map(|net| (Set::ServiceCidrs, net.to_string()))
+        .collect()
+}
+
+fn insert_all<'a>(into: &mut Elements, elements: impl Iterator<Item = &'a (Set, String)>) {
+    for (set, text) in elements {
+        into.entry(*set).or_default().insert(text.clone());
+    }
+}
+
+/// `10.96.0.10 . tcp . 80`, `10.96.0.10 . tcp . 80-90`.
+fn front_text((address, protocol): Place, first: u16, last: u16) -> String {
+    let protocol = match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    };
+    if first == last {
+        format!("{address} . {protocol} . {first}")
+    } else {
+        format!("{address} . {protocol} . {first}-{last}")
+    }
+}
+
+fn ports(text: &str) -> Option<(Place, u16, u16)> {
+    let mut parts = text.split(" . ");
+    let address = parts.next()?.parse().ok()?;
+    let protocol = parts.next()?.parse().ok()?;
+    let ports = parts.next()?;
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let ports = (first.parse().ok()?, last.parse().ok()?);
+    parts
+        .next()
+        .is_none()
+        .then_some(((address, protocol), ports.0, ports.1))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const V4: Family = Family::V4;
+
+fn front(text: &str) -> Front {
+    text.parse().unwrap()
+}
+
+fn nets(texts: &[&str]) -> Option<Sources> {
+    Some(texts.iter().map(|net| net.parse().unwrap()).collect())
+}
+
+fn serve() -> Row {
+    Row::of(Verdict::Serve)
+}
+
+fn table<const N: usize>(rows: [(&str, Row); N]) -> Table {
+    let rows = rows.into_iter();
+    Table {
+        rows: rows.map(|(at, row)| (front(at), row)).collect(),
+        ..Table::default()
+    }
+}
+
+/// A set and an element on each line.
+fn text(elements: &Elements) -> String {
+    let all = elements.iter();
+    let lines =
+        all.flat_map(|(set, texts)| texts.iter().map(move |x| format!("{}  {x}\n", set.name())));
+    lines.collect()
+}
+
+/// The change from one table to another.
+fn edit(from: &Table, to: &Table) -> Edit {
+    let mut edit = Edit::default();
+    for front in from.rows.keys().chain(to.rows.keys()) {
+        let (from, to) = (from.rows.get(front), to.rows.get(front));
+        if from != to {
+            let turn = kube_ipvs_core::table::Turn {
+                from: from.cloned(),
+                to: to.cloned(),
+            };
+            edit.rows.insert(*front, turn);
+        }
+    }
+    edit.guarded = moved(&from.guarded, &to.guarded);
+    edit.hairpin = moved(&from.hairpin, &to.hairpin);
+    edit.networks = moved(&from.networks, &to.networks);
+    edit
+}
+
+fn moved<K: Ord + Copy>(from: &BTreeSet<K>, to: &BTreeSet<K>) -> Moved<K> {
+    Moved {
+        add: to - from,
+        remove: from - to,
+    }
+}
+
+#[test]
+fn each_part_of_a_row_is_its_elements() {
+    let mut all = table([
+        (
+            "10.96.0.1:80/TCP",
+            Row {
+                masquerade: Masquerade::OffCluster,
+                ..serve()
+            },
+        ),
+        (
+            "10.96.0.2:53/UDP",
+            Row {
+                masquerade: Masquerade::Always,
+                ..Row::of(Verdict::Refuse)
+            },
+        ),
+        (
+            "203.0.113.5:80/TCP",
+            Row {
+                inside: Some(0x123),
+                sources: nets(&["192.0.2.0/24"]),
+                ..Row::of(Verdict::DropOutside)
+            },
+        ),
+        (
+            "192.0.2.1:30080/SCTP",
+            Row {
+                mark: Some(0x4456),
+                ..serve()
+            },
+        ),
+        (
+            "10.96.0.3:80/TCP",
+            Row {
+                sources: nets(&[]),
+                ..Row::default()
+            },
+        ),
+        ("[fd00::1]:80/TCP", serve()),
+    ]);
+    all.guarded = ["10.96.0.1", "fd00::1"]
+        .map(|at| at.parse().unwrap())
+        .into();
+    all.hairpin = ["10.244.1.7", "fd00:244::7"]
+        .map(|at| at.parse().unwrap())
+        .into();
+    all.networks = ["10.96.0.0/16", "fd00:96::/112"]
+        .map(|net| net.parse().unwrap())
+        .into();
+
+    assert_eq!(
+        text(&elements(&all, V4)),
+        "vips  10.96.0.1
+service-ports  10.96.0.1 . tcp . 80
+service-ports  192.0.2.1 . sctp . 30080
+service-ports  203.0.113.5 . tcp . 80
+reject  10.96.0.2 . udp . 53
+drop-outside  203.0.113.5 . tcp . 80
+masquerade  10.96.0.2 . udp . 53
+masquerade-off-cluster  10.96.0.1 . tcp . 80
+inside-marks  203.0.113.5 . tcp . 80 : 0x00000123
+node-port-marks  192.0.2.1 . sctp . 30080 : 0x00004456
+hairpin  10.244.1.7
+restricted  10.96.0.3 . tcp . 80
+restricted  203.0.113.5 . tcp . 80
+allowed-sources  203.0.113.5 . tcp . 80 . 192.0.2.0/24
+service-cidrs  10.96.0.0/16
+"
+    );
+    assert_eq!(
+        text(&elements(&all, Family::V6)),
+        "vips  fd00::1
+service-ports  fd00::1 . tcp . 80
+hairpin  fd00:244::7
+service-cidrs  fd00:96::/112
+"
+    );
+}
+
+#[test]
+fn ports_with_the_same_networks_share_elements_and_others_come_between() {
+    let restricted = |all: &[&str]| Row {
+        sources: nets(all),
+        ..serve()
+    };
+    let one = || restricted(&["10.0.0.0/8", "172.16.0.0/12"]);
+    let all = table([
+        ("203.0.113.5:80/TCP", one()),
+        ("203.0.113.5:81/TCP", serve()),
+        ("203.0.113.5:82/TCP", one()),
+        ("203.0.113.5:82/UDP", one()),
+        ("203.0.113.5:83/TCP", restricted(&["10.0.0.0/9"])),
+        ("203.0.113.5:84/TCP", one()),
+        ("203.0.113.6:84/TCP", one()),
+    ]);
+    let sources = &elements(&all, V4)[&Set::AllowedSources];
+    let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+    assert_eq!(
+        sources,
+        [
+            "203.0.113.5 . tcp . 80-82 . 10.0.0.0/8",
+            "203.0.113.5 . tcp . 80-82 . 172.16.0.0/12",
+            "203.0.113.5 . tcp . 83 . 10.0.0.0/9",
+            "203.0.113.5 . tcp . 84 . 10.0.0.0/8",
+            "203.0.113.5 . tcp . 84 . 172.16.0.0/12",
+            "203.0.113.5 . udp . 82 . 10.0.0.0/8",
+            "203.0.113.5 . udp . 82 . 172.16.0.0/12",
+            "203.0.113.6 . tcp . 84 . 10.0.0.0/8",
+            "203.0.113.6 . tcp . 84 . 172.16.0.0/12",
+        ]
+    );
+}
+
+#[test]
+fn a_change_of_a_row_is_its_own_elements_only() {
+    let sources: Sources = (0..100)
+        .map(|n| format!("10.{n}.0.0/17").parse().unwrap())
+        .collect();
+    let row = || Row {
+        sources: Some(sources.clone()),
+        ..serve()
+    };
+    let before = table([("203.0.113.5:80/TCP", row()), ("203.0.113.5:84/TCP", row())]);
+    let mut after = before.clone();
+    // Within the run, and with the same networks: they are there.
+    after.rows.insert(front("203.0.113.5:82/TCP"), row());
+
+    let projection = Projection::of(&before, V4);
+    let Change { removed, added } = projection.change(&edit(&before, &after), V4);
+
+    assert_eq!(text(&removed), "");
+    assert_eq!(
+        text(&added),
+        "service-ports  203.0.113.5 . tcp . 82\nrestricted  203.0.113.5 . tcp . 82\n"
+    );
+}
+
+#[test]
+fn a_mark_is_in_use_while_a_row_has_it() {
+    let marked = |mark| Row { mark, ..serve() };
+    let both = table([
+        ("192.0.2.1:30080/TCP", marked(Some(7))),
+        ("192.0.2.2:30080/TCP", marked(Some(7))),
+    ]);
+    let mut one = both.clone();
+    one.rows.pop_first();
+    let mut projection = Projection::of(&both, V4);
+    let first = edit(&both, &one);
+    assert!(projection.marks_after(&first, V4)(7));
+    projection.changed(&first, V4);
+
+    let last = edit(&one, &Table::default());
+    assert!(!projection.marks_after(&last, V4)(7));
+    assert!(
+        projection.marks_after(&last, Family::V6)(7),
+        "of the other family"
+    );
+    projection.changed(&last, V4);
+    assert!(projection.marks.is_empty() && projection.sources.is_empty());
+}
+
+#[test]
+fn what_no_row_would_be_is_told() {
+    let all = table([(
+        "10.96.0.1:80/TCP",
+        Row {
+            sources: nets(&["192.0.2.0/24"]),
+            ..serve()
+        },
+    )]);
+    let ours = elements(&all, V4);
+    let understood = |change: &dyn Fn(&mut Elements)| {
+        let mut elements = ours.clone();
+        change(&mut elements);
+        read(&elements, V4, &mut Table::default())
+    };
+    let add = |set, text: &'static str| {
+        move |all: &mut Elements| _ = all.entry(set).or_default().insert(text.to_owned())
+    };
+
+    assert!(understood(&|_| {}));
+    assert!(understood(&add(Set::Vips, "10.96.0.9")));
+    for (set, text) in [
+        (Set::Vips, "10.96.0"),
+        (Set::Reject, "10.96.0.1 . tcp . 80"),
+        (Set::DropOutside, "10.96.0.9 . tcp . 80"),
+        (Set::ServicePorts, "10.96.0.9 . icmp . 80"),
+        (Set::ServicePorts, "10.96.0.9 . tcp . 80-81"),
+        (Set::InsideMarks, "10.96.0.9 . tcp . 80 : 12"),
+        (Set::AllowedSources, "10.96.0.9 . tcp . 80 . 192.0.2.0/24"),
+        (
+            Set::AllowedSources,
+            "10.96.0.1 . tcp . 80-81 . 198.51.100.0/24",
+        ),
+    ] {
+        assert!(!understood(&add(set, text)), "{} {text}", set.name());
+    }
+    let without = |set: Set| move |all: &mut Elements| _ = all.remove(&set);
+    assert!(!understood(&without(Set::Restricted)));
+}
+
+fn rows() -> impl Strategy<Value = Table> {
+    let verdict = prop_oneof![
+        Just(Verdict::Closed),
+        Just(Verdict::Serve),
+        Just(Verdict::DropOutside),
+        Just(Verdict::Refuse)
+    ];
+    let masquerade = prop_oneof![
+        Just(Masquerade::Never),
+        Just(Masquerade::OffCluster),
+        Just(Masquerade::Always)
+    ];
+    let sources = prop_oneof![
+        Just(None),
+        Just(nets(&[])),
+        Just(nets(&["10.0.0.0/8", "172.16.0.0/12"])),
+        Just(nets(&["10.0.0.0/9"]))
+    ];
+    let mark = || prop::option::of(1u32..4);
+    let row = (verdict, masquerade, sources, mark(), mark());
+    let row = row.prop_map(|(verdict, masquerade, sources, inside, mark)| Row {
+        verdict,
+        masquerade,
+        sources,
+        inside,
+        mark,
+    });
+    let fronts = (0usize..3, 80u16..86, 0usize..2);
+    let rows = prop::collection::btree_map(fronts, row, 0..12);
+    rows.prop_map(|rows| {
+        let mut table = Table::default();
+        for ((address, port, protocol), row) in rows {
+            let address = ["203.0.113.5", "203.0.113.6", "fd00::5"][address];
+            let front = Front {
+                address: address.parse().unwrap(),
+                port,
+                protocol: [Protocol::Tcp, Protocol::Udp][protocol],
+            };
+            if row.mark.is_some() {
+                table.guarded.insert(front.address);
+                table.hairpin.insert(front.address);
+            }
+            table.rows.extend(row.said().map(|row| (front, row)));
+        }
+        table
+    })
+}
+
+fn put(mut elements: Elements, change: &Change) -> Elements {
+    for (set, gone) in &change.removed {
+        let there = elements.get_mut(set).expect("something to remove");
+        for text in gone {
+            assert!(there.remove(text), "{} {text} is not there", set.name());
+        }
+    }
+    for (set, come) in &change.added {
+        let there = elements.entry(*set).or_default();
+        for text in come {
+            assert!(there.insert(text.clone()), "{} {text} is there", set.name());
+        }
+    }
+    elements.retain(|_, all| !all.is_empty());
+    elements
+}
+
+proptest! {
+    /// The law of the projection: that of a change is the change of that.
+    #[test]
+    fn projecting_a_change_is_the_difference_of_the_projections(from in rows(), to in rows()) {
+        let edit = edit(&from, &to);
+        for family in [V4, Family::V6] {
+            let mut projection = Projection::of(&from, family);
+            let change = projection.change(&edit, family);
+
+            let reached = put(elements(&from, family), &change);
+            prop_assert_eq!(&reached, &elements(&to, family));
+            for set in Set::ALL {
+                let (gone, come) = (change.removed.get(&set), change.added.get(&set));
+                let both = gone.zip(come).map_or(0, |(a, b)| a.intersection(b).count());
+                prop_assert_eq!(both, 0, "what stays is left alone");
+            }
+
+            projection.changed(&edit, family);
+            let fresh = Projection::of(&to, family);
+            prop_assert_eq!(projection.sources, fresh.sources);
+            prop_assert_eq!(projection.marks, fresh.marks);
+        }
+    }
+
+    #[test]
+    fn rows_survive_the_way_through_elements(table in rows()) {
+        let mut seen = Table::default();
+        for family in [V4, Family::V6] {
+            prop_assert!(read(&elements(&table, family), family, &mut seen));
+        }
+        prop_assert_eq!(seen, table);
+    }
+}
