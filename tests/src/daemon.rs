@@ -18,8 +18,9 @@ use crate::{Namespace, wait_until};
 /// Most open files of a program that is to have few, in its environment.
 pub const OPEN_FILES: &str = "KUBE_IPVS_TEST_OPEN_FILES";
 
-/// Runs the program its arguments name with `$1` in the place of `/run/kube-ipvs`.
-const OWN_STATE: &str = r#"test -z "$KUBE_IPVS_TEST_OPEN_FILES" || ulimit -n "$KUBE_IPVS_TEST_OPEN_FILES"; mount --bind "$1" /run/kube-ipvs && shift && exec "$@""#;
+/// Runs the program its arguments name with `$1` in the place of `/run/kube-ipvs`,
+/// and with a `PATH` of its own if one is given.
+const OWN_STATE: &str = r#"test -z "$KUBE_IPVS_TEST_OPEN_FILES" || ulimit -n "$KUBE_IPVS_TEST_OPEN_FILES"; mount --bind "$1" /run/kube-ipvs && shift && exec env PATH="${KUBE_IPVS_TEST_PATH:-$PATH}" "$@""#;
 
 /// `kube-ipvs` for one run to its end (`plan`, `compile`, `inspect`, `run --once`),
 /// inside `namespace`. The program is the one `KUBE_IPVS_BIN` names.

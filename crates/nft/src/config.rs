@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 
 use crate::Invalid;
+use crate::wire::Place;
 
 /// The bit kube-proxy uses: mark `0x4000`.
 pub const DEFAULT_MASQUERADE_BIT: u8 = 14;
@@ -35,10 +36,19 @@ impl Family {
         }
     }
 
-    pub(crate) fn address_type(self) -> &'static str {
+    /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
+    pub(crate) fn number(self) -> u8 {
         match self {
-            Self::Ip => "ipv4_addr",
-            Self::Ip6 => "ipv6_addr",
+            Self::Ip => 2,
+            Self::Ip6 => 10,
+        }
+    }
+
+    /// Our table.
+    pub(crate) fn place(self) -> Place {
+        Place {
+            family: self.number(),
+            table: crate::TABLE.into(),
         }
     }
 }
@@ -176,8 +186,8 @@ impl Config {
     }
 }
 
-/// An interface name is written between quotes, where nft knows no escape but
-/// the `*` at the end: what could end the quotes or widen the match is refused.
+/// nft shows an interface name between quotes, where it knows no escape but the
+/// `*` at the end: what it could not read back as the same is refused.
 fn check_interface(name: &str) -> Result<(), Invalid> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '*' | '/' | ':' | '$');
     if name.is_empty() || name.len() > 15 || !name.chars().all(plain) {

@@ -24,9 +24,6 @@ pub enum Invalid {
     /// The name is empty, too long, or has a character that nft could misread.
     #[error("interface name {0:?}: 1 to 15 visible ASCII characters, none of \" \\ * / : $")]
     Interface(String),
-    /// A table or chain of somebody else has a name nft cannot be told.
-    #[error("name {0:?} cannot be written in the nft language")]
-    Name(String),
     /// The mark is not there when this chain is asked.
     #[error("{0}: out of reach, our mark stands between priorities -1 and 50 only")]
     Unreachable(String),
@@ -129,8 +126,8 @@ impl Protocol {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
 
-    pub(crate) fn from_number(number: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|p| *p as u64 == number)
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| *p as u8 == number)
     }
 }
 
@@ -173,30 +170,6 @@ impl Element {
             Self::Network(net) => of(net.addr()),
         }
     }
-
-    /// What identifies the element, in nft's syntax. Protocols are numbers, since
-    /// an image without `/etc/protocols` gives nft no names.
-    pub(crate) fn key(&self, set: Set) -> String {
-        match self {
-            Self::Address(address) if set.shape() == Shape::Pair => {
-                format!("{address} . {address}")
-            }
-            Self::Address(address) => address.to_string(),
-            Self::Network(net) => net.to_string(),
-            Self::Front(front) | Self::Mark(front, _) => front.key(),
-            Self::Source(ports, net) => {
-                format!("{}{} . {net}", ports.front.key(), ports.end())
-            }
-        }
-    }
-
-    /// Key and, in a map, value, in nft's syntax.
-    pub(crate) fn entry(&self, set: Set) -> String {
-        match self {
-            Self::Mark(front, mark) => format!("{} : {mark:#010x}", front.key()),
-            other => other.key(set),
-        }
-    }
 }
 
 impl Ports {
@@ -207,12 +180,6 @@ impl Ports {
         } else {
             String::new()
         }
-    }
-}
-
-impl Front {
-    fn key(&self) -> String {
-        format!("{} . {} . {}", self.address, self.protocol as u8, self.port)
     }
 }
 

@@ -1,229 +1,159 @@
-//! What can go wrong with the program `nft`.
+//! What can go wrong between us and nf_tables.
 
-use std::io;
-use std::path::PathBuf;
-use std::time::Duration;
+use netlink_exchange::{Errno, Error as Exchange};
 
-use crate::{Invalid, Version};
+use crate::Invalid;
 
-/// A failure of [`Nft`](crate::Nft): what was tried, what nft said, what helps.
+/// A failure of [`Nft`](crate::Nft): what was tried, what the kernel said, what helps.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NftError {
-    /// The program cannot be started.
-    #[error("run {}: {source}; install nftables {} or newer", program.display(), crate::MINIMUM_VERSION)]
-    Start {
-        /// What was to be run.
-        program: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It answered `--version` with something else.
-    #[error("{} --version: no version in {answer:?}; is it nft?", program.display())]
-    NoVersion {
-        /// What was run.
-        program: PathBuf,
-        /// The beginning of the answer.
-        answer: String,
-    },
-    /// It cannot do what the table needs.
-    #[error(
-        "{} is nftables {found}, {} or newer is needed (source ranges are intervals in a concatenation)",
-        program.display(),
-        crate::MINIMUM_VERSION
-    )]
-    TooOld {
-        /// What was run.
-        program: PathBuf,
-        /// What it said it is.
-        found: Version,
-    },
-    /// nft or the kernel said no; nothing was changed.
-    #[error("{operation}: {message}{}{}", at.as_ref().map(|at| format!(", at `{at}`")).unwrap_or_default(), hint(message))]
+    /// The kernel said no to one of the changes; nothing was changed.
+    #[error("{operation}: {source}, at `{at}`{}", hint(source, *is_element))]
     Refused {
         /// What was tried.
         operation: String,
-        /// The first error, without its position.
-        message: String,
-        /// The line of the text it points to.
-        at: Option<String>,
+        /// What the kernel said.
+        source: Exchange,
+        /// The change that it refused.
+        at: String,
+        /// It is an element, of a set that was there.
+        is_element: bool,
     },
-    /// It did not end in time and was killed. Whether the transaction took place
-    /// is unknown: read the table back.
-    #[error("{operation}: nft did not end within {} s and was killed", limit.as_secs_f32())]
-    TimedOut {
+    /// The kernel took no question, or could not be heard. Whether a transaction
+    /// took place is unknown then: read the table back.
+    #[error("{operation}: {source}{}", hint(source, false))]
+    Exchange {
         /// What was tried.
         operation: String,
-        /// The time it had.
-        limit: Duration,
+        /// Why it failed.
+        source: Exchange,
     },
-    /// Talking to the child failed.
-    #[error("{operation}: {source}")]
-    Io {
+    /// Others changed nftables again and again while it was read.
+    #[error("{operation}: it changed each time it was read, {tries} times")]
+    Unsteady {
         /// What was tried.
         operation: String,
-        /// Why not.
-        source: io::Error,
+        /// How often.
+        tries: u32,
     },
-    /// Its JSON is not what nft prints.
-    #[error("{operation}: cannot read the answer of nft: {detail}")]
-    Unreadable {
-        /// What was tried.
-        operation: String,
-        /// Where it stopped making sense.
-        detail: String,
-    },
-    /// The text would not have been valid.
+    /// It would not have been valid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 
 impl NftError {
+    pub(crate) fn exchange(operation: impl Into<String>) -> impl Fn(Exchange) -> Self {
+        let operation = operation.into();
+        move |source| Self::Exchange {
+            operation: operation.clone(),
+            source,
+        }
+    }
+
+    /// What the kernel said, if it said something.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused { source, .. } | Self::Exchange { source, .. } => source.errno(),
+            Self::Unsteady { .. } | Self::Invalid(_) => None,
+        }
+    }
+
     /// The table is not what the change was made for: an element to remove is
     /// not there, or one to add is already there with another value. Observe, or
     /// put the whole table in place.
     pub fn is_stale(&self) -> bool {
-        matches!(self, Self::Refused { message, .. }
-            if [MISSING, EXISTS, NOT_EMPTY].iter().any(|text| message.ends_with(text)))
+        matches!(
+            self,
+            Self::Refused {
+                is_element: true,
+                ..
+            }
+        ) && matches!(
+            self.errno(),
+            // ENOTEMPTY is how some kernels call two networks that overlap.
+            Some(Errno::ENOENT | Errno::EEXIST | Errno::ENOTEMPTY)
+        )
     }
 
     /// It was refused for what stands in it: without a part of it, it might go
-    /// through. Otherwise no text would: no right, no memory, no program.
+    /// through. Otherwise nothing would: no right, no memory, no nf_tables.
     pub fn is_of_content(&self) -> bool {
         match self {
-            Self::Refused { message, .. } => !WHOLE.iter().any(|text| message.contains(text)),
+            Self::Refused { .. } => !matches!(
+                self.errno(),
+                Some(
+                    Errno::EPERM
+                        | Errno::EACCES
+                        | Errno::ENOMEM
+                        | Errno::ENOBUFS
+                        | Errno::EMSGSIZE
+                        | Errno::ENFILE
+                        | Errno::EMFILE
+                )
+            ),
             Self::Invalid(_) => true,
-            _ => false,
+            Self::Exchange { .. } | Self::Unsteady { .. } => false,
         }
     }
-
-    /// The thing asked for does not exist.
-    pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Refused { message, .. } if message.ends_with(MISSING))
-    }
 }
-
-// strerror in the C locale, which the child is given.
-const MISSING: &str = "No such file or directory";
-const EXISTS: &str = "File exists";
-/// How some kernels name two networks that overlap.
-const NOT_EMPTY: &str = "Directory not empty";
-
-/// What no text goes through with.
-const WHOLE: [&str; 10] = [
-    "Operation not permitted",
-    "Permission denied",
-    "you must be root",
-    "Cannot allocate memory",
-    "No buffer space available",
-    "Too many open files",
-    "Message too long",
-    "Protocol not supported",
-    "cache initialization failed",
-    "failed without a word",
-];
 
 /// What to do about it, for the refusals that have one usual cause.
-fn hint(message: &str) -> &'static str {
-    let says = |text: &str| message.ends_with(text);
-    if says("Operation not permitted") || says("(you must be root)") {
-        "; needs CAP_NET_ADMIN"
-    } else if says("Protocol not supported") {
-        "; the kernel has no nf_tables"
-    } else if says("Operation not supported") || says("Invalid argument") {
-        "; needs Linux 5.6 or newer with nf_tables, nft_fib, nft_masq, nft_reject and conntrack"
-    } else if says(EXISTS) || says(NOT_EMPTY) {
-        "; the table is not as expected, or networks overlap"
-    } else {
-        ""
+fn hint(source: &Exchange, is_element: bool) -> &'static str {
+    match source.errno() {
+        Some(Errno::EPERM | Errno::EACCES) => "; needs CAP_NET_ADMIN",
+        Some(Errno::EPROTONOSUPPORT) => "; the kernel has no netfilter netlink",
+        Some(Errno::ENOENT | Errno::EEXIST | Errno::ENOTEMPTY) if is_element => {
+            "; the table is not as expected, or networks overlap"
+        }
+        Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOENT) => {
+            "; needs Linux 5.6 or newer with nf_tables, nft_fib, nft_masq, nft_reject and conntrack"
+        }
+        _ => "",
     }
-}
-
-/// Reads the first error of nft's stderr; `text` is what was fed to it.
-pub(crate) fn refused(operation: &str, stderr: &str, text: &str) -> NftError {
-    let line = stderr
-        .lines()
-        .find(|line| line.contains("Error: "))
-        .or_else(|| stderr.lines().find(|line| !line.trim().is_empty()))
-        .unwrap_or("nft failed without a word");
-    let (position, message) = line.split_once("Error: ").unwrap_or(("", line));
-    let message = message
-        .strip_prefix("Could not process rule: ")
-        .unwrap_or(message);
-    NftError::Refused {
-        operation: operation.to_owned(),
-        message: message.trim().to_owned(),
-        at: pointed_to(position, text),
-    }
-}
-
-/// The line of `text` that a position like `/dev/stdin:3:2-12: ` names.
-fn pointed_to(position: &str, text: &str) -> Option<String> {
-    const LONGEST: usize = 160;
-    let mut parts = position.split(':').skip(1);
-    let line: usize = parts.next()?.trim().parse().ok()?;
-    let line = text.lines().nth(line.checked_sub(1)?)?;
-    let line = line.trim().trim_end_matches(',');
-    Some(line.chars().take(LONGEST).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_exchange::Refusal;
+
     use super::*;
 
-    #[test]
-    fn refusal_names_the_element() {
-        let text = "delete element ip kube-ipvs vips {\n\t10.96.0.10,\n\t10.99.99.99,\n}\n";
-        let stderr = "/dev/stdin:3:2-12: Error: Could not process rule: No such file or directory\n\t10.99.99.99,\n\t^^^^\n";
-
-        let error = refused("change table ip kube-ipvs", stderr, text);
-
-        assert_eq!(
-            error.to_string(),
-            "change table ip kube-ipvs: No such file or directory, at `10.99.99.99`"
-        );
-        assert!(error.is_stale());
-    }
-
-    #[test]
-    fn refusal_without_position_keeps_the_words() {
-        let stderr = "Operation not permitted (you must be root)\nnetlink: Error: cache initialization failed: Operation not permitted\n";
-
-        let error = refused("read table ip kube-ipvs", stderr, "");
-
-        assert_eq!(
-            error.to_string(),
-            "read table ip kube-ipvs: cache initialization failed: Operation not permitted; needs CAP_NET_ADMIN"
-        );
-        assert!(!error.is_stale());
-    }
-
-    #[test]
-    fn silence_is_still_a_refusal() {
-        assert_eq!(
-            refused("x", "", "").to_string(),
-            "x: nft failed without a word"
-        );
-    }
-
-    #[test]
-    fn a_position_outside_the_text_is_left_out() {
-        for stderr in [
-            "/dev/stdin:99:1-2: Error: boo",
-            "a:0:1-2: Error: boo",
-            "::: Error: boo",
-        ] {
-            assert_eq!(refused("x", stderr, "one\n").to_string(), "x: boo");
+    fn refused(errno: Errno, is_element: bool) -> NftError {
+        NftError::Refused {
+            operation: "change nftables table ip kube-ipvs".to_owned(),
+            source: Exchange::Refused(Refusal::new(errno)),
+            at: "delete element 10.99.99.99 of set vips".to_owned(),
+            is_element,
         }
     }
 
     #[test]
+    fn a_refusal_names_the_element_and_what_helps() {
+        assert_eq!(
+            refused(Errno::ENOENT, true).to_string(),
+            "change nftables table ip kube-ipvs: No such file or directory (ENOENT), \
+             at `delete element 10.99.99.99 of set vips`; \
+             the table is not as expected, or networks overlap"
+        );
+    }
+
+    #[test]
+    fn only_elements_can_be_stale() {
+        assert!(refused(Errno::ENOENT, true).is_stale());
+        assert!(refused(Errno::EEXIST, true).is_stale());
+        assert!(!refused(Errno::EINVAL, true).is_stale());
+        // An instruction that the kernel does not have.
+        assert!(!refused(Errno::ENOENT, false).is_stale());
+    }
+
+    #[test]
     fn a_refusal_is_of_the_content_or_of_everything() {
-        let says = |message: &str| refused("x", &format!("Error: {message}"), "");
-        assert!(says("Could not process rule: Invalid argument").is_of_content());
-        assert!(says("Could not process rule: Numerical result out of range").is_of_content());
-        assert!(!says("Could not process rule: Operation not permitted").is_of_content());
-        assert!(!says("Could not process rule: Cannot allocate memory").is_of_content());
-        assert!(!refused("x", "", "").is_of_content());
+        assert!(refused(Errno::EINVAL, true).is_of_content());
+        assert!(refused(Errno::ERANGE, true).is_of_content());
+        assert!(!refused(Errno::EPERM, true).is_of_content());
+        assert!(!refused(Errno::ENOMEM, false).is_of_content());
+        let whole = NftError::exchange("change nftables")(Exchange::Overrun);
+        assert!(!whole.is_of_content());
     }
 }

@@ -9,9 +9,9 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
-use crate::json::{Chain, Listing, Rule};
+use crate::commands::Commands;
+use crate::phrase::{accept, mark_has_all};
+use crate::wire::{Command, Compare, Expression, ListedChain, ListedRule, Place, Verdict};
 use crate::{Config, Family, Invalid, TABLE};
 
 /// Where a foreign chain stands.
@@ -57,6 +57,13 @@ impl ForeignChain {
     pub fn is_reachable(&self) -> bool {
         self.priority > -1 && (self.hook == Hook::Forward || self.priority < 50)
     }
+
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            family: family_number(&self.family),
+            table: self.table.clone().into(),
+        }
+    }
 }
 
 impl fmt::Display for ForeignChain {
@@ -85,8 +92,8 @@ const COMMENT: &str = "kube-ipvs";
 /// unreadable to it.
 ///
 /// # Errors
-/// The bit is no bit, the chain is not reachable, or a name cannot be written.
-pub fn render_foreign_accept(chain: &ForeignChain, accept_bit: u8) -> Result<String, Invalid> {
+/// The bit is no bit, or the chain is not reachable.
+pub fn render_foreign_accept(chain: &ForeignChain, accept_bit: u8) -> Result<Commands, Invalid> {
     let probe = Config {
         accept_bit: Some(accept_bit),
         masquerade_bit: (accept_bit + 1) % 32,
@@ -96,57 +103,58 @@ pub fn render_foreign_accept(chain: &ForeignChain, accept_bit: u8) -> Result<Str
     if !chain.is_reachable() {
         return Err(Invalid::Unreachable(chain.to_string()));
     }
-    let mask = 1u32 << accept_bit;
-    let place = place(chain)?;
-    Ok(format!(
-        "insert rule {place} meta mark & {mask:#010x} == {mask:#010x} accept comment \"{COMMENT}\"\n"
-    ))
+    Ok(Commands::new(vec![Command::AddRule {
+        place: chain.place(),
+        chain: chain.chain.clone().into(),
+        first: true,
+        expressions: [mark_has_all(1 << accept_bit), accept()].concat(),
+        among: 0,
+        comment: Some(COMMENT),
+    }]))
 }
 
-pub(crate) fn render_delete_rule(chain: &ForeignChain, handle: u64) -> Result<String, Invalid> {
-    Ok(format!("delete rule {} handle {handle}\n", place(chain)?))
+// NFPROTO_* of linux/netfilter.h, as nft names them.
+const FAMILIES: [(u8, &str); 3] = [(2, "ip"), (10, "ip6"), (1, "inet")];
+
+/// How nft names a family in which there are chains that we look at.
+pub(crate) fn family_name(number: u8) -> Option<&'static str> {
+    let mut families = FAMILIES.into_iter();
+    families.find_map(|(known, name)| (known == number).then_some(name))
 }
 
-/// Family, table and chain as nft reads them. There is no way to quote a name.
-fn place(chain: &ForeignChain) -> Result<String, Invalid> {
-    let plain = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_alphabetic())
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "/-_.".contains(c))
-    };
-    match [&chain.family, &chain.table, &chain.chain]
-        .into_iter()
-        .find(|name| !plain(name))
-    {
-        Some(name) => Err(Invalid::Name(name.clone())),
-        None => Ok(format!("{} {} {}", chain.family, chain.table, chain.chain)),
-    }
+fn family_number(name: &str) -> u8 {
+    let mut families = FAMILIES.into_iter();
+    let found = families.find_map(|(number, known)| (known == name).then_some(number));
+    found.unwrap_or(0)
 }
 
 /// Base chains of others at `input` and `forward`. Whether they drop is not said yet.
-pub(crate) fn base_chains(listing: &Listing) -> Vec<ForeignChain> {
-    listing.chains.iter().filter_map(base_chain).collect()
+pub(crate) fn base_chains(chains: &[ListedChain]) -> Vec<ForeignChain> {
+    chains.iter().filter_map(base_chain).collect()
 }
 
-fn base_chain(chain: &Chain) -> Option<ForeignChain> {
-    let hook = match chain.hook.as_deref()? {
-        "input" => Hook::Input,
-        "forward" => Hook::Forward,
+fn base_chain(chain: &ListedChain) -> Option<ForeignChain> {
+    // enum nf_inet_hooks of linux/netfilter.h.
+    const LOCAL_IN: u32 = 1;
+    const FORWARD: u32 = 2;
+    const NF_DROP: u32 = 0;
+    let at = chain.at?;
+    let hook = match at.hook {
+        LOCAL_IN => Hook::Input,
+        FORWARD => Hook::Forward,
         _ => return None,
     };
-    let ours = chain.table == TABLE && Family::ALL.iter().any(|f| f.name() == chain.family);
-    if ours || !["ip", "ip6", "inet"].contains(&chain.family.as_str()) {
+    let family = family_name(chain.family)?;
+    if chain.table == TABLE && Family::ALL.iter().any(|ours| ours.name() == family) {
         return None;
     }
-    let drops = chain.policy.as_deref() == Some("drop");
     Some(ForeignChain {
-        family: chain.family.clone(),
+        family: family.to_owned(),
         table: chain.table.clone(),
         chain: chain.name.clone(),
         hook,
-        priority: chain.prio.unwrap_or(0),
-        reason: if drops {
+        priority: at.priority.into(),
+        reason: if chain.policy == Some(NF_DROP) {
             Reason::Policy
         } else {
             Reason::LastRule
@@ -156,40 +164,54 @@ fn base_chain(chain: &Chain) -> Option<ForeignChain> {
 }
 
 /// Keeps a chain that drops what it does not know, and says whether our rule stands in it.
-pub(crate) fn judge(chain: ForeignChain, rules: &Listing) -> Option<ForeignChain> {
-    let drops = chain.reason == Reason::Policy || rules.rules.last().is_some_and(drops_everything);
+pub(crate) fn judge(chain: ForeignChain, rules: &[ListedRule]) -> Option<ForeignChain> {
+    let drops = chain.reason == Reason::Policy || rules.last().is_some_and(drops_everything);
     let accepted = !our_rules(rules).is_empty();
     drops.then_some(ForeignChain { accepted, ..chain })
 }
 
 /// A rule without a match that drops or refuses.
-fn drops_everything(rule: &Rule) -> bool {
-    let is = |value: &Value, names: &[&str]| names.iter().any(|name| value.get(name).is_some());
-    rule.expr.iter().any(|value| is(value, &["drop", "reject"]))
-        && rule
-            .expr
-            .iter()
-            .all(|value| is(value, &["drop", "reject", "counter", "log"]))
+fn drops_everything(rule: &ListedRule) -> bool {
+    let mut drops = false;
+    for expression in &rule.expressions {
+        match expression {
+            Expression::Decide(Verdict::Drop) | Expression::Reject { .. } => drops = true,
+            Expression::Other { name, extension } => match (&name[..], extension.as_deref()) {
+                // As iptables-nft writes it.
+                ("target", Some("REJECT")) => drops = true,
+                ("counter" | "log", _) => {}
+                _ => return false,
+            },
+            _ => return false,
+        }
+    }
+    drops
 }
 
 /// A rule we inserted.
 pub(crate) struct OurRule {
     pub(crate) handle: u64,
     /// The bit it looks at.
-    pub(crate) mask: Option<u64>,
+    pub(crate) mask: Option<u32>,
 }
 
-pub(crate) fn our_rules(listing: &Listing) -> Vec<OurRule> {
-    let ours = |rule: &&Rule| rule.comment.as_deref() == Some(COMMENT);
-    let read = |rule: &Rule| {
-        Some(OurRule {
-            handle: rule.handle?,
-            mask: rule
-                .expr
-                .first()
-                .and_then(|value| value.pointer("/match/right"))
-                .and_then(Value::as_u64),
-        })
+pub(crate) fn our_rules(rules: &[ListedRule]) -> Vec<OurRule> {
+    let ours = |rule: &&ListedRule| rule.comment.as_deref() == Some(COMMENT);
+    let read = |rule: &ListedRule| OurRule {
+        handle: rule.handle,
+        mask: rule.expressions.iter().find_map(compared),
     };
-    listing.rules.iter().filter(ours).filter_map(read).collect()
+    rules.iter().filter(ours).map(read).collect()
+}
+
+/// The mark that a rule looks for.
+fn compared(expression: &Expression) -> Option<u32> {
+    match expression {
+        Expression::Compare {
+            how: Compare::Equal,
+            data,
+            ..
+        } => Some(u32::from_ne_bytes(*data.first_chunk()?)),
+        _ => None,
+    }
 }

@@ -1,4 +1,4 @@
-//! The one nftables table of kube-ipvs: model, text, apply, read back.
+//! The one nftables table of kube-ipvs: model, commands, apply, read back.
 //!
 //! IPVS picks an endpoint; this table does the rest: it guards the VIPs,
 //! refuses fronts without endpoints, filters by source, marks and masquerades.
@@ -6,9 +6,11 @@
 //! changes is an element of a named set or map ([`Set`], [`Elements`]).
 //!
 //! * [`render_table`], [`render_change`] and [`render_delete`] are pure: model
-//!   in, text for `nft -f -` out.
-//! * [`Nft`] runs the program: apply a text, read the table back as
-//!   [`Observed`], report foreign chains that drop what we serve.
+//!   in, [`Commands`] for the kernel out.
+//! * [`Nft`] talks nf_tables netlink: it carries commands out, reads the table
+//!   back as [`Observed`], reports foreign chains that drop what we serve. No
+//!   program is run. What `nft` itself writes to name types is written as well,
+//!   so that `nft list table ip kube-ipvs` shows the table as it is meant.
 //!
 //! ```
 //! use kube_ipvs_nft::{Config, Elements, Family, Set, render_table};
@@ -16,8 +18,8 @@
 //! let mut elements = Elements::new();
 //! elements.entry(Set::Vips).or_default().insert("10.96.0.10".into());
 //! elements.entry(Set::ServicePorts).or_default().insert("10.96.0.10 . udp . 53".into());
-//! let text = render_table(&Config::new(Family::Ip), &elements)?;
-//! assert!(text.contains("10.96.0.10 . 17 . 53"));
+//! let commands = render_table(&Config::new(Family::Ip), &elements)?.to_string();
+//! assert!(commands.contains("add element ip kube-ipvs vips 0a60000a"));
 //! # Ok::<(), kube_ipvs_nft::Invalid>(())
 //! ```
 //!
@@ -58,34 +60,39 @@
 //! * An `accept` in this table cannot override a `drop` in another one: see
 //!   [`ForeignChain`].
 
-mod child;
+mod commands;
 mod config;
 mod element;
 mod error;
 mod fixed;
 mod foreign;
-mod json;
+mod generation;
 mod nft;
 mod observe;
+mod packed;
+mod phrase;
 mod render;
 mod set;
+mod told;
+mod wire;
 
+pub use commands::Commands;
 pub use config::{
     Config, DEFAULT_ACCEPT_BIT, DEFAULT_MASQUERADE_BIT, Family, LocalPods, Unallocated,
 };
 pub use element::{Invalid, aggregate, check};
 pub use error::NftError;
 pub use foreign::{ForeignChain, Hook, Reason, render_foreign_accept};
-pub use nft::{MINIMUM_VERSION, Nft, Version};
+pub use nft::{NamedChain, Nft};
 pub use observe::Observed;
 pub use render::{Change, render_change, render_delete, render_table};
 pub use set::{Elements, Set};
 
-/// Kills what [`Nft`] runs at this moment, in whatever thread, and lets nothing
-/// be run any more: for a process that ends without waiting. A transaction is
-/// made whole or not at all, so nothing is left half done.
-pub fn end_children() {
-    child::end_all();
+/// Reads a message of nf_tables whatever it is: never to panic.
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub fn decode(message_type: u16, payload: &[u8]) {
+    wire::decode(message_type, payload);
 }
 
 /// Name of our table, in both families.

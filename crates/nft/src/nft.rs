@@ -1,162 +1,187 @@
-//! The program `nft`: its version, and the things it is asked to do.
+//! The kernel's nf_tables, and the things it is asked to do.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
+use netlink_exchange::protocols::NETLINK_NETFILTER;
+use netlink_exchange::{Connection, Content, DecodeError, Errno, Error as Exchange, Transaction};
 use tracing::{debug, trace};
 
-use crate::child::{self, Failure, Finished};
-use crate::error::{NftError, refused};
-use crate::foreign::{self, ForeignChain};
-use crate::json::Listing;
+use crate::commands::Commands;
+use crate::error::NftError;
+use crate::foreign::{self, ForeignChain, OurRule};
+use crate::generation::Known;
+use crate::observe::ReadSet;
+use crate::told::told;
+use crate::wire::{
+    self, Command, Get, Kind, ListedChain, ListedRule, ListedSet, SUBSYSTEM, elements,
+};
 use crate::{Family, Observed, TABLE, render_delete, render_foreign_accept};
 
-/// Version of nftables: `1.0.6`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// First number.
-    pub major: u32,
-    /// Second number.
-    pub minor: u32,
-    /// Third number.
-    pub patch: u32,
+/// How often something is tried while others change nftables.
+const TRIES: u32 = 10;
+
+/// A chain, ours or somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedChain {
+    /// `ip`, `ip6` or `inet`.
+    pub family: &'static str,
+    /// Name of the table.
+    pub table: String,
+    /// Name of the chain.
+    pub chain: String,
 }
 
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
-    }
-}
-
-/// The first nftables that knows intervals in concatenations (Linux 5.6).
-pub const MINIMUM_VERSION: Version = Version {
-    major: 0,
-    minor: 9,
-    patch: 4,
-};
-
-/// What one call may take. 20,000 elements take about a second, ten in an emulator.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// The program `nft`, found and known to be new enough.
-///
-/// Every call is one child process that works in the network namespace of the
-/// calling thread, and blocks until it ends.
-#[derive(Debug, Clone)]
+/// nf_tables of a network namespace: that of the thread that opened it.
+#[derive(Debug)]
 pub struct Nft {
-    program: PathBuf,
-    version: Version,
-    limit: Duration,
+    connection: Connection,
+    known: Known,
 }
 
 impl Nft {
-    /// Finds `nft` in `PATH`.
+    /// Opens a netlink socket.
     ///
     /// # Errors
-    /// There is none, or it is older than [`MINIMUM_VERSION`].
-    pub fn find() -> Result<Self, NftError> {
-        Self::at("nft")
-    }
-
-    /// Takes the program at this path.
-    ///
-    /// # Errors
-    /// As [`find`](Self::find).
-    pub fn at(program: impl Into<PathBuf>) -> Result<Self, NftError> {
-        let program = program.into();
-        let operation = format!("{} --version", program.display());
-        let finished = run(&program, &operation, &["--version"], "", LIMIT)?;
-        let answer = String::from_utf8_lossy(&finished.stdout);
-        let Some(version) = parse_version(&answer) else {
-            return Err(NftError::NoVersion {
-                program,
-                answer: answer.chars().take(80).collect(),
-            });
-        };
-        debug!(program = %program.display(), %version, "found nft");
-        if version < MINIMUM_VERSION {
-            return Err(NftError::TooOld {
-                program,
-                found: version,
-            });
-        }
+    /// The kernel gives none.
+    pub fn open() -> Result<Self, NftError> {
+        let connection = Connection::open(NETLINK_NETFILTER);
         Ok(Self {
-            program,
-            version,
-            limit: LIMIT,
+            connection: connection.map_err(NftError::exchange("open nftables"))?,
+            known: Known::default(),
         })
     }
 
-    /// The same program with another limit for each call.
-    pub fn with_limit(self, limit: Duration) -> Self {
-        Self { limit, ..self }
+    /// How many times something was sent, for tests and metrics.
+    pub fn sends(&self) -> u64 {
+        self.connection.sends()
     }
 
-    /// What `nft --version` said.
-    pub fn version(&self) -> Version {
-        self.version
-    }
-
-    /// Path as given, or `nft`.
-    pub fn program(&self) -> &Path {
-        &self.program
-    }
-
-    /// Carries a text out in one transaction: all of it or nothing. Empty text
-    /// runs nothing. Equivalent to `nft -f -`.
+    /// Carries changes out in one transaction: all of them or none. No changes
+    /// are made without the kernel. Equivalent to `nft -f -`.
+    ///
+    /// The kernel is told which generation they are for. Had somebody else
+    /// changed nftables meanwhile, they are made for the next, and our tables
+    /// [may be others](Self::tables_changed) than they were read.
     ///
     /// # Errors
-    /// [`NftError::Refused`] names the line or element that was refused.
-    pub fn apply(&self, text: &str) -> Result<(), NftError> {
-        if text.is_empty() {
+    /// [`NftError::Refused`] names the element or rule that was refused.
+    pub fn apply(&mut self, commands: &Commands) -> Result<(), NftError> {
+        let Some(first) = commands.get(0) else {
             return Ok(());
+        };
+        trace!(%commands, "transaction");
+        self.carry_out(
+            &format!("change nftables table {}", first.place()),
+            commands,
+        )
+    }
+
+    fn carry_out(&mut self, operation: &str, commands: &Commands) -> Result<(), NftError> {
+        for _ in 0..TRIES {
+            let generation = match self.known.tables {
+                Some(known) => known,
+                None => self.generation()?,
+            };
+            let done = self
+                .connection
+                .transaction(SUBSYSTEM, Some(generation), commands.iter());
+            match done {
+                Ok(Transaction::Committed) => {
+                    self.known.ours(generation);
+                    return Ok(());
+                }
+                Ok(Transaction::Refused(refusals)) => {
+                    return Err(refused(operation, commands, refusals));
+                }
+                Err(Exchange::Outdated { .. }) => self.known.tables = None,
+                Err(error) => {
+                    self.known.tables = None;
+                    return Err(NftError::exchange(operation)(error));
+                }
+            }
         }
-        trace!(text, "nft -f -");
-        self.run(&format!("apply nft table {TABLE}"), &["-f", "-"], text)
-            .map(drop)
+        Err(NftError::Unsteady {
+            operation: operation.to_owned(),
+            tries: TRIES,
+        })
     }
 
     /// Reads our table. None when there is none. Equivalent to
-    /// `nft -j list table ip kube-ipvs`.
+    /// `nft list table ip kube-ipvs`.
     ///
     /// # Errors
-    /// nft failed, or its answer cannot be read.
-    pub fn read(&self, family: Family) -> Result<Option<Observed>, NftError> {
-        let operation = format!("read nft table {family} {TABLE}");
-        let args = ["-j", "list", "table", family.name(), TABLE];
-        match self.list(&operation, &args) {
-            Ok(listing) => Ok(Some(Observed::from_listing(family, &listing))),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
+    /// The kernel cannot be heard, or others change nftables all the time.
+    pub fn read(&mut self, family: Family) -> Result<Option<Observed>, NftError> {
+        let operation = format!("read nftables table {family} {TABLE}");
+        for _ in 0..TRIES {
+            let before = self.generation()?;
+            let observed = self.read_once(family);
+            if self.generation()? == before {
+                return observed.map_err(NftError::exchange(&operation));
+            }
         }
+        Err(NftError::Unsteady {
+            operation,
+            tries: TRIES,
+        })
+    }
+
+    /// What is read may be of several generations.
+    fn read_once(&mut self, family: Family) -> Result<Option<Observed>, Exchange> {
+        let get = |kind| Get {
+            kind,
+            family: family.number(),
+            table: Some(TABLE),
+            of: None,
+        };
+        match self.connection.ask(get(Kind::GetTable), |_| Ok(())) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
+            asked => asked?,
+        }
+        let mut chains = self.list(get(Kind::GetChain), ListedChain::read)?;
+        chains.retain(|chain| chain.table == TABLE);
+        let mut rules = self.list(get(Kind::GetRule), ListedRule::read)?;
+        rules.retain(|rule| rule.table == TABLE);
+        let mut sets: Vec<ReadSet> = Vec::new();
+        for set in self.list(get(Kind::GetSet), ListedSet::read)? {
+            if set.is_anonymous() {
+                continue;
+            }
+            let of = Get {
+                of: Some(&set.name),
+                ..get(Kind::GetSetElem)
+            };
+            let mut items = Vec::new();
+            let parts = self.list(of, |content| {
+                let mut part = Vec::new();
+                elements(content, |item| part.push(item))?;
+                Ok(part)
+            })?;
+            items.extend(parts.into_iter().flatten());
+            sets.push((set, items));
+        }
+        Ok(Some(Observed::new(family, chains, rules, &sets)))
     }
 
     /// Takes our table away; fine when there is none.
     ///
     /// # Errors
-    /// nft or the kernel said no.
-    pub fn delete_table(&self, family: Family) -> Result<(), NftError> {
-        let operation = format!("delete nft table {family} {TABLE}");
-        self.run(&operation, &["-f", "-"], &render_delete(family))
-            .map(drop)
+    /// The kernel said no.
+    pub fn delete_table(&mut self, family: Family) -> Result<(), NftError> {
+        let operation = format!("delete nftables table {family} {TABLE}");
+        self.carry_out(&operation, &render_delete(family))
     }
 
     /// Base chains of others at `input` and `forward` that drop what they do not
     /// know. Nothing in our table can overrule them; see [`accept_in`](Self::accept_in).
     ///
     /// Tables made by `iptables-nft` are seen as well. Those of
-    /// `iptables-legacy` are not reachable by nft and not seen.
+    /// `iptables-legacy` are none of nf_tables and not seen.
     ///
     /// # Errors
-    /// nft failed, or its answer cannot be read.
-    pub fn foreign_drops(&self) -> Result<Vec<ForeignChain>, NftError> {
-        let chains = self.list("list foreign nft chains", &["-j", "list", "chains"])?;
+    /// The kernel cannot be heard.
+    pub fn foreign_drops(&mut self) -> Result<Vec<ForeignChain>, NftError> {
         let mut found = Vec::new();
-        for base in foreign::base_chains(&chains) {
-            let Some(rules) = self.rules_of(&base)? else {
-                continue;
-            };
+        for base in self.foreign_bases()? {
+            let rules = self.rules_of(&base)?;
             found.extend(foreign::judge(base, &rules));
         }
         Ok(found)
@@ -167,17 +192,15 @@ impl Nft {
     /// True when it was inserted.
     ///
     /// # Errors
-    /// nft or the kernel said no, or the chain's priority is out of reach
+    /// The kernel said no, or the chain's priority is out of reach
     /// ([`ForeignChain::is_reachable`]).
-    pub fn accept_in(&self, chain: &ForeignChain, accept_bit: u8) -> Result<bool, NftError> {
-        let text = render_foreign_accept(chain, accept_bit)?;
-        if let Some(rules) = self.rules_of(chain)? {
-            let ours = foreign::our_rules(&rules);
-            if ours.iter().any(|rule| rule.mask == Some(1 << accept_bit)) {
-                return Ok(false);
-            }
+    pub fn accept_in(&mut self, chain: &ForeignChain, accept_bit: u8) -> Result<bool, NftError> {
+        let commands = render_foreign_accept(chain, accept_bit)?;
+        let ours = foreign::our_rules(&self.rules_of(chain)?);
+        if ours.iter().any(|rule| rule.mask == Some(1 << accept_bit)) {
+            return Ok(false);
         }
-        self.run(&format!("accept in {chain}"), &["-f", "-"], &text)?;
+        self.carry_out(&format!("accept in {chain}"), &commands)?;
         Ok(true)
     }
 
@@ -185,132 +208,170 @@ impl Nft {
     /// they are. Gives their number.
     ///
     /// # Errors
-    /// nft failed, or the kernel said no.
-    pub fn remove_accepts(&self) -> Result<usize, NftError> {
-        let text = self.removal_of_accepts()?;
-        if !text.is_empty() {
-            self.run(
-                "remove accept rules from foreign nft chains",
-                &["-f", "-"],
-                &text,
+    /// The kernel cannot be heard, or said no.
+    pub fn remove_accepts(&mut self) -> Result<usize, NftError> {
+        let rules = self.our_foreign_rules()?;
+        let removals = rules.iter().map(|(chain, rule)| Command::DeleteRule {
+            place: chain.place(),
+            chain: chain.chain.clone().into(),
+            handle: rule.handle,
+        });
+        let commands = Commands::new(removals.collect());
+        if !commands.is_empty() {
+            self.carry_out(
+                "remove accept rules from foreign nftables chains",
+                &commands,
             )?;
         }
-        Ok(text.lines().count())
+        Ok(rules.len())
     }
 
     /// How many accept rules [`remove_accepts`](Self::remove_accepts) would remove.
     ///
     /// # Errors
-    /// nft failed, or its answer cannot be read.
-    pub fn accepts(&self) -> Result<usize, NftError> {
-        Ok(self.removal_of_accepts()?.lines().count())
+    /// The kernel cannot be heard.
+    pub fn accepts(&mut self) -> Result<usize, NftError> {
+        Ok(self.our_foreign_rules()?.len())
     }
 
-    fn removal_of_accepts(&self) -> Result<String, NftError> {
-        let chains = self.list("list foreign nft chains", &["-j", "list", "chains"])?;
-        let mut text = String::new();
-        for base in foreign::base_chains(&chains) {
-            for rule in self.rules_of(&base)?.iter().flat_map(foreign::our_rules) {
-                text += &foreign::render_delete_rule(&base, rule.handle)?;
-            }
+    fn our_foreign_rules(&mut self) -> Result<Vec<(ForeignChain, OurRule)>, NftError> {
+        let mut found = Vec::new();
+        for base in self.foreign_bases()? {
+            let rules = foreign::our_rules(&self.rules_of(&base)?);
+            found.extend(rules.into_iter().map(|rule| (base.clone(), rule)));
         }
-        Ok(text)
+        Ok(found)
+    }
+
+    fn foreign_bases(&mut self) -> Result<Vec<ForeignChain>, NftError> {
+        Ok(foreign::base_chains(&self.all_chains()?))
+    }
+
+    /// All chains of all tables of `ip`, `ip6` and `inet`, ours among them.
+    /// Equivalent to `nft list chains`.
+    ///
+    /// # Errors
+    /// The kernel cannot be heard.
+    pub fn chains(&mut self) -> Result<Vec<NamedChain>, NftError> {
+        let chains = self.all_chains()?.into_iter();
+        let named = chains.filter_map(|chain| {
+            Some(NamedChain {
+                family: foreign::family_name(chain.family)?,
+                table: chain.table,
+                chain: chain.name,
+            })
+        });
+        Ok(named.collect())
+    }
+
+    fn all_chains(&mut self) -> Result<Vec<ListedChain>, NftError> {
+        let get = Get {
+            kind: Kind::GetChain,
+            family: 0,
+            table: None,
+            of: None,
+        };
+        let chains = self.list(get, ListedChain::read);
+        chains.map_err(NftError::exchange("list nftables chains"))
     }
 
     /// The rules of a chain; none when it vanished meanwhile.
-    fn rules_of(&self, chain: &ForeignChain) -> Result<Option<Listing>, NftError> {
-        let operation = format!("list {chain}");
-        let args = [
-            "-a",
-            "-j",
-            "list",
-            "chain",
-            &chain.family,
-            &chain.table,
-            &chain.chain,
-        ];
-        match self.list(&operation, &args) {
-            Ok(listing) => Ok(Some(listing)),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn rules_of(&mut self, chain: &ForeignChain) -> Result<Vec<ListedRule>, NftError> {
+        let get = Get {
+            kind: Kind::GetRule,
+            family: chain.place().family,
+            table: Some(&chain.table),
+            of: Some(&chain.chain),
+        };
+        let rules = match self.list(get, ListedRule::read) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
+            rules => rules.map_err(NftError::exchange(format!("list {chain}")))?,
+        };
+        let of_chain = |rule: &ListedRule| rule.table == chain.table && rule.chain == chain.chain;
+        Ok(rules.into_iter().filter(of_chain).collect())
     }
 
-    fn list(&self, operation: &str, args: &[&str]) -> Result<Listing, NftError> {
-        let stdout = self.run(operation, args, "")?.stdout;
-        Listing::parse(&stdout).map_err(|detail| NftError::Unreadable {
-            operation: operation.to_owned(),
-            detail,
+    fn list<T>(
+        &mut self,
+        get: Get<'_>,
+        read: impl Fn(Content<'_>) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, Exchange> {
+        self.connection
+            .list(get, TRIES, |content| read(content).map(Some))
+    }
+
+    fn generation(&mut self) -> Result<u32, NftError> {
+        let failed = NftError::exchange("ask for the generation of nftables");
+        let mut generation = None;
+        let get = Get {
+            kind: Kind::GetGen,
+            family: 0,
+            table: None,
+            of: None,
+        };
+        let asked = self.connection.ask(get, |content| {
+            generation = wire::generation(content)?;
+            Ok(())
+        });
+        asked.map_err(&failed)?;
+        generation.ok_or_else(|| {
+            failed(Exchange::Malformed {
+                reason: "no generation in it".into(),
+            })
         })
     }
 
-    fn run(&self, operation: &str, args: &[&str], input: &str) -> Result<Finished, NftError> {
-        run(&self.program, operation, args, input, self.limit)
+    /// The kernel's count of transactions; none when it does not tell, which
+    /// makes everybody look for himself.
+    pub fn now(&mut self) -> Option<u32> {
+        self.generation()
+            .inspect_err(|error| debug!(%error, "generation of nftables not known"))
+            .ok()
+    }
+
+    /// All our tables were read; `before` is [`Self::now`] from before that.
+    pub fn tables_read(&mut self, before: Option<u32>) {
+        self.known.tables = self.still(before);
+    }
+
+    /// Whether our tables may be other than they were read, or made.
+    pub fn tables_changed(&mut self) -> bool {
+        self.still(self.known.tables).is_none()
+    }
+
+    /// Whether chains of others may be other than they were.
+    pub fn chains_changed(&mut self) -> bool {
+        self.still(self.known.chains).is_none()
+    }
+
+    /// The chains of others were looked at; `before` as above.
+    pub fn chains_read(&mut self, before: Option<u32>) {
+        self.known.chains = self.still(before);
+    }
+
+    /// A generation, if it is one and the kernel's is still the same.
+    fn still(&mut self, known: Option<u32>) -> Option<u32> {
+        self.now().filter(|now| known == Some(*now))
     }
 }
 
-fn run(
-    program: &Path,
-    operation: &str,
-    args: &[&str],
-    input: &str,
-    limit: Duration,
-) -> Result<Finished, NftError> {
-    let finished = child::run(program, args, input, limit).map_err(|failure| match failure {
-        Failure::Start(source) => NftError::Start {
-            program: program.to_owned(),
-            source,
-        },
-        Failure::Io(source) => NftError::Io {
-            operation: operation.to_owned(),
-            source,
-        },
-        Failure::TimedOut => NftError::TimedOut {
-            operation: operation.to_owned(),
-            limit,
-        },
-    })?;
-    if finished.status.success() {
-        return Ok(finished);
-    }
-    let stderr = String::from_utf8_lossy(&finished.stderr);
-    debug!(operation, %stderr, "nft refused");
-    Err(refused(operation, &stderr, input))
-}
-
-/// Reads `nftables v1.0.6 (Lester Gooch #5)`; a missing third number is 0.
-fn parse_version(answer: &str) -> Option<Version> {
-    let word = answer.split_whitespace().nth(1)?.strip_prefix('v')?;
-    let mut numbers = word.splitn(3, '.').map(|part| {
-        let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        part[..digits].parse().ok()
-    });
-    Some(Version {
-        major: numbers.next()??,
-        minor: numbers.next()??,
-        patch: numbers.next().flatten().unwrap_or(0),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn version_is_read() {
-        let version = |answer: &str| parse_version(answer).map(|version| version.to_string());
-
-        assert_eq!(
-            version("nftables v1.0.6 (Lester Gooch #5)").as_deref(),
-            Some("1.0.6")
-        );
-        assert_eq!(version("nftables v0.9.0-rc1").as_deref(), Some("0.9.0"));
-        assert_eq!(version("nftables v2.0\n").as_deref(), Some("2.0.0"));
-        assert_eq!(
-            version("BusyBox v1.35.0 multi-call").as_deref(),
-            Some("1.35.0")
-        );
-        assert_eq!(version("nftables"), None);
-        assert_eq!(version("nftables vé.1"), None);
+/// The first refusal, with the change that it is of.
+fn refused(operation: &str, commands: &Commands, refusals: Vec<(usize, Exchange)>) -> NftError {
+    let Some((index, source)) = refusals.into_iter().min_by_key(|(index, _)| *index) else {
+        return NftError::exchange(operation)(Exchange::Malformed {
+            reason: "refused without a refusal".into(),
+        });
+    };
+    let offset = match &source {
+        Exchange::Refused(refusal) => refusal.at.map(|place| place.offset),
+        _ => None,
+    };
+    let command = commands.get(index);
+    debug!(operation, error = %source, "nf_tables refused");
+    NftError::Refused {
+        operation: operation.to_owned(),
+        source,
+        at: command.map_or_else(String::new, |command| told(command, offset)),
+        is_element: matches!(command, Some(Command::Elements { .. })),
     }
 }

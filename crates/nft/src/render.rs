@@ -1,10 +1,13 @@
-//! Model to text for `nft -f -`.
+//! Model to commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::commands::{Commands, are_few};
 use crate::element::{Element, forbidden_bits, parse_all};
-use crate::fixed::{FINGERPRINT_CHAIN, Fixed, MARK_VALUES};
-use crate::{Config, Elements, Family, Invalid, Set, TABLE};
+use crate::fixed::{Fixed, MARK_VALUES};
+use crate::set::mark_values;
+use crate::wire::{Command, Item, Key, Verb};
+use crate::{Config, Elements, Family, Invalid, Set};
 
 /// Elements that go and elements that come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,48 +50,46 @@ fn minus(left: &Elements, right: &Elements) -> Elements {
 ///
 /// # Errors
 /// A configuration or an element that must not reach the kernel.
-pub fn render_table(config: &Config, elements: &Elements) -> Result<String, Invalid> {
+pub fn render_table(config: &Config, elements: &Elements) -> Result<Commands, Invalid> {
     let fixed = Fixed::new(config)?;
     let parsed = parse_all(config.family, forbidden_bits(config), elements)?;
     let family = config.family;
-    let mut text = format!(
-        "table {family} {TABLE}\ndelete table {family} {TABLE}\ntable {family} {TABLE} {{\n"
-    );
-    text += &format!(
-        "\tchain {FINGERPRINT_CHAIN}{} {{\n\t}}\n\n",
-        fixed.fingerprint
-    );
+    let place = family.place();
+    let mut commands = render_delete(family);
+    commands.push(Command::AddTable(place.clone()));
+    for chain in fixed.chains(&place) {
+        commands.push(chain);
+    }
+    let few = are_few(parsed.values().map(Vec::len).sum());
     for set in Set::ALL {
+        commands.push_set(&place, set.kernel_name(), set.spec(family));
         let list = parsed.get(&set).map_or(&[][..], Vec::as_slice);
-        let entries: Vec<String> = list.iter().map(|element| element.entry(set)).collect();
-        declare(
-            &mut text,
-            set.keyword(),
-            set.kernel_name(),
-            &set.type_spec(family),
-            &entries,
-        );
+        let items = items(set, list);
+        commands.push_elements(Verb::Add, &place, set.kernel_name(), &items, few);
     }
-    let values: Vec<String> = marks(&parsed).into_iter().map(mark_text).collect();
-    declare(&mut text, "set", MARK_VALUES, "type mark;", &values);
-    text += &fixed.text;
-    text.truncate(text.trim_end().len());
-    text += "\n}\n";
-    Ok(text)
+    commands.push_set(&place, MARK_VALUES, mark_values());
+    let values = values(marks(&parsed));
+    commands.push_elements(Verb::Add, &place, MARK_VALUES, &values, few);
+    for rule in fixed.rules(&place, 1) {
+        commands.push(rule);
+    }
+    Ok(commands)
 }
 
-fn declare(text: &mut String, keyword: &str, name: &str, type_spec: &str, entries: &[String]) {
-    *text += &format!("\t{keyword} {name} {{\n\t\t{type_spec}\n");
-    if !entries.is_empty() {
-        *text += &format!(
-            "\t\telements = {{\n\t\t\t{}\n\t\t}}\n",
-            entries.join(",\n\t\t\t")
-        );
+fn items(set: Set, elements: &[Element]) -> Vec<Item> {
+    let mut items = Vec::with_capacity(elements.len());
+    for element in elements {
+        element.items(set, &mut items);
     }
-    *text += "\t}\n\n";
+    items
 }
 
-/// The commands that carry out a change, in one transaction; empty text for an
+fn values(marks: impl IntoIterator<Item = u32>) -> Vec<Item> {
+    let key = |mark: u32| Key::EMPTY.with(&mark.to_ne_bytes());
+    marks.into_iter().map(|mark| Item::new(key(mark))).collect()
+}
+
+/// The commands that carry out a change, in one transaction; none for an
 /// empty change. What goes goes first, so a map element can change its value
 /// and a network can be replaced by a wider one.
 ///
@@ -107,37 +108,29 @@ pub fn render_change(
     config: &Config,
     change: &Change,
     mark_in_use: impl Fn(u32) -> bool,
-) -> Result<String, Invalid> {
+) -> Result<Commands, Invalid> {
     config.check()?;
-    let family = config.family;
-    let removed = parse_all(family, |_| 0, &change.removed)?;
-    let added = parse_all(family, forbidden_bits(config), &change.added)?;
-    let mut text = String::new();
+    let place = config.family.place();
+    let removed = parse_all(config.family, |_| 0, &change.removed)?;
+    let added = parse_all(config.family, forbidden_bits(config), &change.added)?;
+    let all = removed.values().chain(added.values()).map(Vec::len).sum();
+    let few = are_few(all);
+    let mut commands = Commands::default();
     for (&set, list) in &removed {
-        let keys: Vec<String> = list.iter().map(|element| element.key(set)).collect();
-        command(&mut text, "delete", family, set.kernel_name(), &keys);
+        let items = items(set, list);
+        commands.push_elements(Verb::Delete, &place, set.kernel_name(), &items, few);
     }
     let (gone, come) = (marks(&removed), marks(&added));
-    let unused: Vec<String> = gone
+    let unused = gone
         .into_iter()
-        .filter(|mark| !come.contains(mark) && !mark_in_use(*mark))
-        .map(mark_text)
-        .collect();
-    command(&mut text, "delete", family, MARK_VALUES, &unused);
-    let values: Vec<String> = come.into_iter().map(mark_text).collect();
-    command(&mut text, "add", family, MARK_VALUES, &values);
+        .filter(|mark| !come.contains(mark) && !mark_in_use(*mark));
+    commands.push_elements(Verb::Delete, &place, MARK_VALUES, &values(unused), few);
+    commands.push_elements(Verb::Add, &place, MARK_VALUES, &values(come), few);
     for (&set, list) in &added {
-        let entries: Vec<String> = list.iter().map(|element| element.entry(set)).collect();
-        command(&mut text, "add", family, set.kernel_name(), &entries);
+        let items = items(set, list);
+        commands.push_elements(Verb::Add, &place, set.kernel_name(), &items, few);
     }
-    Ok(text)
-}
-
-fn command(text: &mut String, verb: &str, family: Family, set: &str, entries: &[String]) {
-    if !entries.is_empty() {
-        let list = entries.join(",\n\t");
-        *text += &format!("{verb} element {family} {TABLE} {set} {{\n\t{list}\n}}\n");
-    }
+    Ok(commands)
 }
 
 fn marks(elements: &BTreeMap<Set, Vec<Element>>) -> BTreeSet<u32> {
@@ -151,11 +144,12 @@ fn marks(elements: &BTreeMap<Set, Vec<Element>>) -> BTreeSet<u32> {
         .collect()
 }
 
-fn mark_text(mark: u32) -> String {
-    format!("{mark:#010x}")
-}
-
 /// Takes the table away; no error when there is none.
-pub fn render_delete(family: Family) -> String {
-    format!("table {family} {TABLE}\ndelete table {family} {TABLE}\n")
+pub fn render_delete(family: Family) -> Commands {
+    let place = family.place();
+    let table = [
+        Command::AddTable(place.clone()),
+        Command::DeleteTable(place),
+    ];
+    Commands::new(table.into())
 }

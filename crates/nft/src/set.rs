@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Family;
+use crate::wire::{Order, SetSpec};
 
 /// A set or map of our table. The chains that read them are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,28 +116,54 @@ impl Set {
         }
     }
 
-    /// `set` or `map`.
-    pub(crate) fn keyword(self) -> &'static str {
-        match self.shape() {
-            Shape::Mark => "map",
-            _ => "set",
-        }
-    }
-
-    /// The declaration's type and flags, as nft writes them.
-    pub(crate) fn type_spec(self, family: Family) -> String {
-        let addr = family.address_type();
-        let front = format!("{addr} . inet_proto . inet_service");
-        match self.shape() {
-            Shape::Address => format!("type {addr};"),
-            Shape::Front => format!("type {front};"),
-            Shape::Mark => format!("type {front} : mark;"),
-            Shape::Pair => format!("type {addr} . {addr};"),
-            Shape::Network => format!("type {addr}; flags interval;"),
-            Shape::Source => format!("type {front} . {addr}; flags interval;"),
+    /// What it is made of.
+    pub(crate) fn spec(self, family: Family) -> SetSpec {
+        let address = match family {
+            Family::Ip => (ADDRESS_V4, 4),
+            Family::Ip6 => (ADDRESS_V6, 16),
+        };
+        let front = [address, (PROTOCOL, 1), (PORT, 2)];
+        let shape = self.shape();
+        let parts = match shape {
+            Shape::Address | Shape::Network => vec![address],
+            Shape::Front | Shape::Mark => front.into(),
+            Shape::Pair => vec![address, address],
+            Shape::Source => [&front[..], &[address]].concat(),
+        };
+        SetSpec {
+            order: if parts.len() == 1 {
+                Order::Network
+            } else {
+                Order::None
+            },
+            parts,
+            values: (shape == Shape::Mark).then_some(MARK),
+            intervals: matches!(shape, Shape::Network | Shape::Source),
+            constant: None,
         }
     }
 }
+
+/// The set of all marks.
+pub(crate) fn mark_values() -> SetSpec {
+    SetSpec {
+        parts: vec![(MARK, 4)],
+        order: Order::Host,
+        values: None,
+        intervals: false,
+        constant: None,
+    }
+}
+
+// Types by the numbers of nft (`enum datatypes` of its include/datatype.h). The
+// kernel keeps them for it.
+pub(crate) const ADDRESS_V4: u32 = 7;
+pub(crate) const ADDRESS_V6: u32 = 8;
+pub(crate) const PROTOCOL: u32 = 12;
+const PORT: u32 = 13;
+pub(crate) const ICMP_TYPE: u32 = 14;
+const MARK: u32 = 19;
+pub(crate) const ICMPV6_TYPE: u32 = 29;
 
 /// Elements by set, in canonical text: lower-case protocol names, marks of eight
 /// hexadecimal digits, networks with their prefix length and no host bits.

@@ -1,4 +1,4 @@
-//! The text as a reviewer reads it. After a wanted change: `INSTA_UPDATE=always cargo test -p kube-ipvs-nft`.
+//! The commands as a reviewer reads them. After a wanted change: `INSTA_UPDATE=always cargo test -p kube-ipvs-nft`.
 
 use kube_ipvs_nft::{
     Change, Config, Elements, Family, LocalPods, Set, Unallocated, render_change, render_delete,
@@ -60,6 +60,10 @@ fn cluster_v6() -> Elements {
     ])
 }
 
+fn shown(config: &Config, elements: &Elements) -> String {
+    render_table(config, elements).expect("valid").to_string()
+}
+
 #[test]
 fn table_v4_with_pods_known_by_cidr() {
     let config = Config {
@@ -69,7 +73,7 @@ fn table_v4_with_pods_known_by_cidr() {
         ]),
         ..Config::new(Family::Ip)
     };
-    insta::assert_snapshot!(render_table(&config, &cluster_v4()).expect("valid"));
+    insta::assert_snapshot!(shown(&config, &cluster_v4()));
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn table_v6_with_pods_known_by_interface_and_an_accept_bit() {
         node_ports: 40000..=60000,
         ..Config::new(Family::Ip6)
     };
-    insta::assert_snapshot!(render_table(&config, &cluster_v6()).expect("valid"));
+    insta::assert_snapshot!(shown(&config, &cluster_v6()));
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn empty_table_with_pods_unknown() {
         unallocated: Unallocated::Forward,
         ..Config::new(Family::Ip)
     };
-    insta::assert_snapshot!(render_table(&config, &Elements::new()).expect("valid"));
+    insta::assert_snapshot!(shown(&config, &Elements::new()));
 }
 
 #[test]
@@ -130,24 +134,24 @@ fn change_removes_first_and_keeps_marks_in_use() {
     ]);
     let change = Change::between(&before, &after);
 
-    let text = render_change(&Config::new(Family::Ip), &change, |mark| {
+    let commands = render_change(&Config::new(Family::Ip), &change, |mark| {
         [2, 3].contains(&mark)
     });
 
-    insta::assert_snapshot!(text.expect("valid"));
+    insta::assert_snapshot!(commands.expect("valid").to_string());
 }
 
 #[test]
-fn no_change_is_no_text() {
+fn no_change_is_no_command() {
     let change = Change::between(&cluster_v4(), &cluster_v4());
 
-    let text = render_change(&Config::new(Family::Ip), &change, |_| false);
+    let commands = render_change(&Config::new(Family::Ip), &change, |_| false);
 
     assert!(change.is_empty());
-    assert_eq!(text.as_deref(), Ok(""));
+    assert!(commands.expect("valid").is_empty());
 }
 
 #[test]
 fn delete_is_no_error_without_a_table() {
-    insta::assert_snapshot!(render_delete(Family::Ip6));
+    insta::assert_snapshot!(render_delete(Family::Ip6).to_string());
 }

@@ -36,7 +36,7 @@ fn traffic_passes_a_host_that_drops_when_the_operator_opens_it() {
         let mut syncer = proxy.syncer(&objects);
         sync(&mut syncer);
         let open = service();
-        let nft = Nft::find().expect("find nft");
+        let mut nft = Nft::open().expect("open nftables");
         assert_eq!(nft.remove_accepts().expect("remove our rules"), 2);
         let taken = service();
         syncer.audit(0, Trigger::Audit).expect("audit");

@@ -4,5 +4,6 @@
 mod content;
 mod foreign;
 mod lab;
+mod listing;
 mod marks;
 mod verdicts;

@@ -11,10 +11,7 @@ use super::host::Host;
 const NAME: &str = "firewall";
 
 pub(super) fn check(host: &Host) -> Vec<Finding> {
-    let Ok(nft) = Nft::find() else {
-        return Vec::new(); // Said by the check of nft.
-    };
-    let mut findings = match nft.foreign_drops() {
+    let mut findings = match Nft::open().and_then(|mut nft| nft.foreign_drops()) {
         Ok(drops) => judge(&drops),
         Err(error) => vec![Finding::warn(
             NAME,
@@ -55,7 +52,7 @@ fn judge_one(chain: &ForeignChain) -> Finding {
     )
 }
 
-/// Chains of iptables-legacy are beyond nft's sight.
+/// Chains of iptables-legacy are none of nf_tables.
 fn legacy(host: &Host) -> Option<Finding> {
     let families = [
         ("ip_tables_names", "iptables"),
@@ -72,7 +69,7 @@ fn legacy(host: &Host) -> Option<Finding> {
     (!programs.is_empty()).then(|| {
         Finding::warn(
             "firewall, legacy",
-            "a filter table of iptables-legacy is in use; nft cannot look into it",
+            "a filter table of iptables-legacy is in use; it cannot be looked into",
             format!(
                 "see that INPUT and FORWARD let Service traffic pass: {}",
                 programs.join("; ")

@@ -95,7 +95,7 @@ pub fn preflight(args: &CheckArgs) -> Vec<Finding> {
     let ipvs = ipvs::probe(scheduler);
     findings.extend(ipvs.findings(scheduler));
     findings.extend(sysctl::check(&host));
-    findings.extend(nft::check());
+    findings.push(nft::check());
     findings.extend(proxies::check(&host, args));
     findings.extend(foreign::check(&host));
     findings.extend(sizes::check(&host, ipvs.conn_tab_size));

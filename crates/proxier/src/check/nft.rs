@@ -1,4 +1,4 @@
-//! The program `nft`, and whether the kernel takes our table.
+//! Whether the kernel takes our table.
 
 use kube_ipvs_nft::{Config, Elements, Family, Nft, render_table};
 
@@ -8,29 +8,19 @@ use super::scratch::scratch;
 const REMEDY: &str = "the kernel needs nf_tables with sets, NAT, reject and conntrack \
                       (CONFIG_NFT_*, CONFIG_NF_TABLES_INET)";
 
-pub(super) fn check() -> Vec<Finding> {
-    let nft = match Nft::find() {
-        Ok(nft) => nft,
-        Err(error) => {
-            let remedy = "install nftables 0.9.4 or newer";
-            return vec![Finding::fail("nft", error.to_string(), remedy)];
-        }
-    };
-    let program = Finding::ok("nft", nft.version().to_string());
-    let tables = scratch(move || Family::ALL.map(|family| (family, make_table(&nft, family))));
-    vec![
-        program,
-        judge(tables.map(Vec::from).map_err(|error| error.to_string())),
-    ]
+pub(super) fn check() -> Finding {
+    let tables = scratch(|| Family::ALL.map(|family| (family, make_table(family))));
+    judge(tables.map(Vec::from).map_err(|error| error.to_string()))
 }
 
 /// Whether a table was made, or the error.
 type Made = Result<(), String>;
 
-fn make_table(nft: &Nft, family: Family) -> Made {
-    let text = render_table(&Config::new(family), &Elements::new());
-    let text = text.map_err(|error| error.to_string())?;
-    nft.apply(&text).map_err(|error| error.to_string())
+fn make_table(family: Family) -> Made {
+    let commands = render_table(&Config::new(family), &Elements::new());
+    let commands = commands.map_err(|error| error.to_string())?;
+    let made = Nft::open().and_then(|mut nft| nft.apply(&commands));
+    made.map_err(|error| error.to_string())
 }
 
 /// What became of our tables in a scratch namespace.

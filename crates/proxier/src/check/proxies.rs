@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::Duration;
+
+use kube_ipvs_nft::{NamedChain, Nft};
 
 use super::CheckArgs;
 use super::finding::Finding;
@@ -125,24 +126,19 @@ fn addresses_on_link() -> usize {
         .count()
 }
 
-/// Read with `nft`; what iptables-legacy holds cannot be seen by it.
+/// What iptables-legacy holds is none of nf_tables, and not seen.
 pub(crate) fn tables_of_kube_proxy() -> Vec<String> {
-    let output = Command::new("nft").args(["-j", "list", "chains"]).output();
-    output.map_or_else(|_| Vec::new(), |output| parse_chains(&output.stdout))
+    let chains = Nft::open().and_then(|mut nft| nft.chains());
+    kube_proxys(&chains.unwrap_or_default())
 }
 
-fn parse_chains(listing: &[u8]) -> Vec<String> {
-    let listing: serde_json::Value = serde_json::from_slice(listing).unwrap_or_default();
-    let entries = listing["nftables"].as_array();
-    let mut tables: Vec<String> = entries
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let chain = &entry["chain"];
-            let (table, name) = (chain["table"].as_str()?, chain["name"].as_str()?);
-            let theirs = name.starts_with("KUBE-") && !is_kubelets(name) || table == "kube-proxy";
-            theirs.then(|| format!("{} {table}", chain["family"].as_str().unwrap_or_default()))
+fn kube_proxys(chains: &[NamedChain]) -> Vec<String> {
+    let mut tables: Vec<String> = chains
+        .iter()
+        .filter(|NamedChain { table, chain, .. }| {
+            chain.starts_with("KUBE-") && !is_kubelets(chain) || table == "kube-proxy"
         })
+        .map(|NamedChain { family, table, .. }| format!("{family} {table}"))
         .collect();
     tables.dedup();
     tables
@@ -217,17 +213,20 @@ mod tests {
 
     #[test]
     fn chains_of_kube_proxy_are_told_from_the_kubelets() {
-        let listing = br#"{"nftables": [
-            {"metainfo": {"version": "1.0.6"}},
-            {"chain": {"family": "ip", "table": "mangle", "name": "KUBE-IPTABLES-HINT"}},
-            {"chain": {"family": "ip", "table": "nat", "name": "KUBE-SERVICES"}},
-            {"chain": {"family": "ip", "table": "nat", "name": "KUBE-POSTROUTING"}},
-            {"chain": {"family": "ip6", "table": "kube-proxy", "name": "services"}},
-            {"chain": {"family": "ip", "table": "filter", "name": "DOCKER"}}
-        ]}"#;
+        let chains = [
+            ("ip", "mangle", "KUBE-IPTABLES-HINT"),
+            ("ip", "nat", "KUBE-SERVICES"),
+            ("ip", "nat", "KUBE-POSTROUTING"),
+            ("ip6", "kube-proxy", "services"),
+            ("ip", "filter", "DOCKER"),
+        ];
+        let chains = chains.map(|(family, table, chain)| NamedChain {
+            family,
+            table: table.to_owned(),
+            chain: chain.to_owned(),
+        });
 
-        assert_eq!(parse_chains(listing), ["ip nat", "ip6 kube-proxy"]);
-        assert_eq!(parse_chains(b"no JSON"), Vec::<String>::new());
+        assert_eq!(kube_proxys(&chains), ["ip nat", "ip6 kube-proxy"]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl<'a> Cleaning<'a> {
         };
         let record = RecordFile::open(&args.state_dir);
         cleaning.record = cleaning.or_failed("ownership record", record);
-        let nft = Nft::find().context("find nft");
+        let nft = Nft::open().map_err(anyhow::Error::from);
         cleaning.nft = cleaning.or_failed("nftables tables", nft);
         let tables = cleaning.find_tables();
         cleaning.tables = cleaning
@@ -117,8 +117,8 @@ impl<'a> Cleaning<'a> {
         self.or_failed(kind, result);
     }
 
-    fn find_tables(&self) -> anyhow::Result<Vec<Family>> {
-        let Some(nft) = &self.nft else {
+    fn find_tables(&mut self) -> anyhow::Result<Vec<Family>> {
+        let Some(nft) = &mut self.nft else {
             return Ok(Vec::new());
         };
         let mut tables = Vec::new();
@@ -205,7 +205,7 @@ impl<'a> Cleaning<'a> {
     }
 
     fn remove_tables(&mut self) {
-        let Some(nft) = self.nft.clone() else {
+        let Some(mut nft) = self.nft.take() else {
             return;
         };
         for family in std::mem::take(&mut self.tables) {

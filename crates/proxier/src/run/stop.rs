@@ -54,7 +54,6 @@ pub(super) fn obey(runtime: &Handle) -> anyhow::Result<watch::Receiver<bool>> {
         ask.send_replace(true);
         give_grace(signals.next()).await;
         tracing::info!("ending at once; what is in the kernel stays and serves on");
-        kube_ipvs_nft::end_children();
         std::process::exit(0);
     });
     Ok(asked)
@@ -69,7 +68,6 @@ pub(super) fn end_in_time(runtime: &Handle, error: String) {
     runtime.spawn(async move {
         tokio::time::sleep(GRACE).await;
         tracing::error!(error, "ending at once");
-        kube_ipvs_nft::end_children();
         std::process::exit(1);
     });
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
 
-use kube_ipvs_nft::{Config, Elements, Family, Nft, Set, render_table};
+use kube_ipvs_nft::{Commands, Config, Elements, Family, Nft, Set, render_table};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt,
@@ -136,12 +136,12 @@ impl Lab {
 
     /// Puts the table in place on the node.
     pub(super) fn apply(&self, config: &Config, elements: &Elements) {
-        let text = render_table(config, elements).expect("valid");
-        self.apply_text(&text);
+        let table = render_table(config, elements).expect("valid");
+        self.apply_commands(&table);
     }
 
-    pub(super) fn apply_text(&self, text: &str) {
-        self.node.run(|| nft().apply(text)).expect("applied");
+    pub(super) fn apply_commands(&self, commands: &Commands) {
+        self.node.run(|| nft().apply(commands)).expect("applied");
     }
 
     /// A listener on the node, on any address of the family.
@@ -201,9 +201,9 @@ impl Lab {
     }
 }
 
-/// The program under test.
+/// nf_tables of the namespace that the caller is in.
 pub(super) fn nft() -> Nft {
-    Nft::find().expect("nft is installed")
+    Nft::open().expect("a netlink socket")
 }
 
 /// Elements from pairs.

@@ -64,17 +64,13 @@ impl Run<'_> {
     }
 
     fn change_tables(&mut self, edit: &Edit) -> anyhow::Result<()> {
-        let mut text = String::new();
+        let mut commands = kube_ipvs_nft::Commands::default();
         for table in &self.linux.tables {
-            text.push_str(&table.change(edit)?);
+            commands.append(table.change(edit)?);
         }
-        if !text.is_empty() {
-            let before = self.linux.generation.now();
-            match self.linux.nft.apply(&text) {
-                Err(error) if error.is_stale() => return self.remake_tables(edit, &error),
-                made => made?,
-            }
-            self.linux.generation.changed(before);
+        match self.linux.nft.apply(&commands) {
+            Err(error) if error.is_stale() => return self.remake_tables(edit, &error),
+            made => made?,
         }
         for table in &mut self.linux.tables {
             table.changed(edit);
@@ -91,7 +87,7 @@ impl Run<'_> {
     ) -> anyhow::Result<()> {
         tracing::warn!(%error, "the tables are made anew");
         for table in &mut self.linux.tables {
-            table.remake(&self.linux.nft, edit)?;
+            table.remake(&mut self.linux.nft, edit)?;
         }
         Ok(())
     }

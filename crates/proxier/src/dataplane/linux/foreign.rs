@@ -15,7 +15,7 @@ impl Foreign {
     /// Looks at all chains. With an accept bit, our rule is put into those that
     /// drop, again whenever it is gone; without, rules of an earlier run go.
     /// Nothing here keeps a sync from being made.
-    pub(super) fn look(&mut self, nft: &Nft, accept_bit: Option<u8>) {
+    pub(super) fn look(&mut self, nft: &mut Nft, accept_bit: Option<u8>) {
         let chains = match nft.foreign_drops() {
             Ok(chains) => chains,
             Err(error) => {
@@ -25,12 +25,16 @@ impl Foreign {
         let there: BTreeSet<String> = chains.iter().map(ToString::to_string).collect();
         self.told.retain(|chain| there.contains(chain));
         match accept_bit {
-            Some(bit) => chains.iter().for_each(|chain| self.open(nft, chain, bit)),
+            Some(bit) => {
+                for chain in &chains {
+                    self.open(nft, chain, bit);
+                }
+            }
             None => self.leave(nft, &chains),
         }
     }
 
-    fn open(&mut self, nft: &Nft, chain: &ForeignChain, bit: u8) {
+    fn open(&mut self, nft: &mut Nft, chain: &ForeignChain, bit: u8) {
         match nft.accept_in(chain, bit) {
             Ok(true) => tracing::info!(%chain, "accept rule inserted"),
             Ok(false) => {}
@@ -41,7 +45,7 @@ impl Foreign {
         }
     }
 
-    fn leave(&mut self, nft: &Nft, chains: &[ForeignChain]) {
+    fn leave(&mut self, nft: &mut Nft, chains: &[ForeignChain]) {
         if chains.iter().any(|chain| chain.accepted) {
             match nft.remove_accepts() {
                 Ok(count) => tracing::info!(count, "accept rules of an earlier run removed"),

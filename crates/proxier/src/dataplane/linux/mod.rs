@@ -1,4 +1,4 @@
-//! The Linux dataplane: IPVS by netlink, VIPs by rtnetlink, one table by `nft`.
+//! The Linux dataplane: IPVS by netlink, VIPs by rtnetlink, one table by nf_tables.
 //!
 //! Everything happens on the calling thread, in the network namespace it was
 //! opened in.
@@ -6,7 +6,6 @@
 mod apply;
 pub(crate) mod convert;
 mod foreign;
-mod generation;
 mod observe;
 mod projection;
 mod table;
@@ -29,7 +28,6 @@ use kube_ipvs_vip::{Binder, Binding};
 use super::conntrack::Conntrack;
 use super::record::ChangedTimeouts;
 use super::{ApplyReport, Dataplane, Observed, Prepared, sysctl};
-use generation::Generation;
 use table::Table;
 
 pub(crate) use convert::key as key_of;
@@ -60,14 +58,13 @@ pub struct Linux {
     foreign: foreign::Foreign,
     nft: kube_ipvs_nft::Nft,
     conntrack: Conntrack,
-    generation: Generation,
 }
 
 impl Linux {
-    /// Opens the sockets and finds `nft`. Nothing is changed yet.
+    /// Opens the sockets. Nothing is changed yet.
     ///
     /// # Errors
-    /// No IPVS in the kernel, no right to use it, no `nft`: each with its remedy.
+    /// No IPVS in the kernel, or no right to use it: each with its remedy.
     pub fn open(setup: Setup) -> anyhow::Result<Self> {
         let mut client = ipvs::Client::open()
             .map_err(with_hint)
@@ -75,9 +72,8 @@ impl Linux {
         // Anybody may find the family; asking it something takes the right to.
         client.info().map_err(with_hint).context("use IPVS")?;
         let binder = Binder::new(&setup.link, setup.binding).context("open the VIP binder")?;
-        let nft = kube_ipvs_nft::Nft::find().context("find nft")?;
+        let nft = kube_ipvs_nft::Nft::open()?;
         let conntrack = Conntrack::open().context("open connection tracking")?;
-        let generation = Generation::open().context("open nftables")?;
         let tables = setup.tables.iter().cloned().map(Table::new).collect();
         Ok(Self {
             setup,
@@ -87,18 +83,12 @@ impl Linux {
             foreign: foreign::Foreign::default(),
             nft,
             conntrack,
-            generation,
         })
     }
 
     /// The IPVS client, for those who look further than a plan does.
     pub fn client(&mut self) -> &mut ipvs::Client {
         &mut self.client
-    }
-
-    /// The version of `nft` that was found.
-    pub fn nft(&self) -> &kube_ipvs_nft::Nft {
-        &self.nft
     }
 
     /// Addresses bound to our link, whatever the binding is now.
@@ -176,7 +166,7 @@ impl Dataplane for Linux {
     }
 
     fn tables_changed(&mut self) -> bool {
-        self.generation.tables_changed()
+        self.nft.tables_changed()
     }
 
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared> {
@@ -193,14 +183,14 @@ impl Dataplane for Linux {
             tracing::info!(link = self.binder.link_name(), ?ensured, "link prepared");
         }
         for table in &mut self.tables {
-            table.prepare(&self.nft, &observed.state.table)?;
+            table.prepare(&mut self.nft, &observed.state.table)?;
         }
         // After our tables: what they mark is what the rule lets pass.
-        if self.generation.chains_changed() {
+        if self.nft.chains_changed() {
             let accept = self.setup.tables.iter().find_map(|table| table.accept_bit);
-            let before = self.generation.now();
-            self.foreign.look(&self.nft, accept);
-            self.generation.chains_read(before);
+            let before = self.nft.now();
+            self.foreign.look(&mut self.nft, accept);
+            self.nft.chains_read(before);
         }
         Ok(Prepared {
             sysctls: report.changed,

@@ -86,12 +86,12 @@ pub(super) fn vips(linux: &mut Linux) -> anyhow::Result<BTreeSet<IpAddr>> {
 
 /// The rows of our tables.
 pub(super) fn tables(linux: &mut Linux) -> anyhow::Result<Table> {
-    let before = linux.generation.now();
+    let before = linux.nft.now();
     let mut rows = Table::default();
     for table in &mut linux.tables {
-        table.read(&linux.nft, &mut rows)?;
+        table.read(&mut linux.nft, &mut rows)?;
     }
-    linux.generation.tables_read(before);
+    linux.nft.tables_read(before);
     Ok(rows)
 }
 

@@ -34,9 +34,9 @@ impl Table {
 
     /// Reads the rows. A table that is missing, of another shape, or with
     /// elements that are not those of rows is made anew by [`Self::prepare`].
-    pub(super) fn read(&mut self, program: &Nft, into: &mut Rows) -> anyhow::Result<()> {
+    pub(super) fn read(&mut self, kernel: &mut Nft, into: &mut Rows) -> anyhow::Result<()> {
         let family = self.config.family;
-        let observed = program
+        let observed = kernel
             .read(family)
             .with_context(|| format!("read nftables table {family} kube-ipvs"))?;
         self.current = false;
@@ -55,15 +55,15 @@ impl Table {
 
     /// Makes the table, with the rows that were seen, unless it is there and
     /// right. One transaction: there is no moment without rules.
-    pub(super) fn prepare(&mut self, program: &Nft, rows: &Rows) -> anyhow::Result<()> {
+    pub(super) fn prepare(&mut self, kernel: &mut Nft, rows: &Rows) -> anyhow::Result<()> {
         if self.current {
             return Ok(());
         }
         let family = self.config.family;
         let elements = projection::elements(rows, self.family());
-        let text = nft::render_table(&self.config, &elements)?;
-        program
-            .apply(&text)
+        let commands = nft::render_table(&self.config, &elements)?;
+        kernel
+            .apply(&commands)
             .with_context(|| format!("make nftables table {family} kube-ipvs"))?;
         tracing::info!(%family, "nftables table made");
         self.projection = Projection::of(rows, self.family());
@@ -71,8 +71,8 @@ impl Table {
         Ok(())
     }
 
-    /// The text of a change, for `nft -f -`; may be empty.
-    pub(super) fn change(&self, edit: &Edit) -> anyhow::Result<String> {
+    /// The commands of a change; there may be none.
+    pub(super) fn change(&self, edit: &Edit) -> anyhow::Result<nft::Commands> {
         let change = self.projection.change(edit, self.family());
         let in_use = self.projection.marks_after(edit, self.family());
         Ok(nft::render_change(&self.config, &change, in_use)?)
@@ -80,12 +80,12 @@ impl Table {
 
     /// Puts the whole table in place: what the kernel holds now, and the change.
     /// For a change that did not fit what was there.
-    pub(super) fn remake(&mut self, program: &Nft, edit: &Edit) -> anyhow::Result<()> {
+    pub(super) fn remake(&mut self, kernel: &mut Nft, edit: &Edit) -> anyhow::Result<()> {
         let mut rows = Rows::default();
-        self.read(program, &mut rows)?;
+        self.read(kernel, &mut rows)?;
         rows.put(edit);
         self.current = false;
-        self.prepare(program, &rows)
+        self.prepare(kernel, &rows)
     }
 
     /// The change was made.

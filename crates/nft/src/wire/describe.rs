@@ -1,0 +1,190 @@
+//! Commands in words, for logs and goldens: those of nft for what it has words
+//! for, and its listing of instructions (`nft --debug=netlink`).
+
+use std::fmt;
+
+use super::{Command, Compare, Expression, Place, Register, Verb, Verdict};
+
+/// Bytes as they stand in a packet.
+struct Bytes<'a>(&'a [u8]);
+
+impl fmt::Display for Bytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("0x")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Display for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reg {}", self.0)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match crate::foreign::family_name(self.family) {
+            Some(name) => write!(f, "{name} {}", self.table),
+            None => write!(f, "family {} {}", self.family, self.table),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place();
+        match self {
+            Self::AddTable(_) => write!(f, "add table {place}"),
+            Self::DeleteTable(_) => write!(f, "delete table {place}"),
+            Self::AddChain { name, base, .. } => {
+                write!(f, "add chain {place} {name}")?;
+                base.iter().try_for_each(|base| {
+                    let at = base.at;
+                    write!(
+                        f,
+                        " {} hook {} priority {}",
+                        base.kind, at.hook, at.priority
+                    )
+                })
+            }
+            Self::AddSet { name, spec, .. } => {
+                let (flags, parts) = (spec.flags(), &spec.parts);
+                write!(f, "add set {place} {name} flags {flags:#x} parts {parts:?}")
+            }
+            Self::Elements {
+                verb, set, items, ..
+            } => {
+                let verb = match verb {
+                    Verb::Add => "add",
+                    Verb::Delete => "delete",
+                };
+                write!(f, "{verb} element {place} {set}")?;
+                items.iter().try_for_each(|item| write!(f, " {item}"))
+            }
+            Self::AddRule {
+                chain,
+                first,
+                expressions,
+                ..
+            } => {
+                let verb = if *first { "insert" } else { "add" };
+                write!(f, "{verb} rule {place} {chain}")?;
+                expressions
+                    .iter()
+                    .try_for_each(|expression| write!(f, "\n  [ {expression} ]"))
+            }
+            Self::DeleteRule { chain, handle, .. } => {
+                write!(f, "delete rule {place} {chain} handle {handle}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for super::Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.key)?;
+        if let Some(last) = &self.last {
+            write!(f, "-{last:?}")?;
+        }
+        if let Some(data) = &self.data {
+            write!(f, ":{}", Bytes(data))?;
+        }
+        f.write_str(if self.ends { "(end)" } else { "" })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Drop => f.write_str("drop"),
+            Self::Goto(chain) => write!(f, "goto {chain}"),
+            Self::Jump(chain) => write!(f, "jump {chain}"),
+            Self::Other(code) => write!(f, "verdict {code}"),
+        }
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Payload {
+                layer,
+                offset,
+                length,
+                into,
+            } => write!(
+                f,
+                "payload load {length}b @ layer {layer} + {offset} => {into}"
+            ),
+            Self::MetaLoad { key, into } => write!(f, "meta load {} => {into}", key.0),
+            Self::MetaSet { key, from } => write!(f, "meta set {} with {from}", key.0),
+            Self::CtLoad {
+                key,
+                direction,
+                into,
+            } => {
+                write!(f, "ct load {} => {into}", key.0)?;
+                direction.iter().try_for_each(|d| write!(f, ", dir {d}"))
+            }
+            Self::Fib {
+                flags,
+                result,
+                into,
+            } => write!(f, "fib flags {flags} result {result} => {into}"),
+            Self::Bitwise {
+                from,
+                into,
+                mask,
+                xor,
+            } => write!(
+                f,
+                "bitwise {into} = ( {from} & {} ) ^ {}",
+                Bytes(mask),
+                Bytes(xor)
+            ),
+            Self::Compare {
+                how,
+                register,
+                data,
+            } => match how {
+                Compare::Equal => write!(f, "cmp eq {register} {}", Bytes(data)),
+                Compare::NotEqual => write!(f, "cmp neq {register} {}", Bytes(data)),
+                Compare::Other(op) => write!(f, "cmp {op} {register} {}", Bytes(data)),
+            },
+            Self::Lookup {
+                set,
+                from,
+                into,
+                inverted,
+            } => {
+                let not = if *inverted { "not " } else { "" };
+                write!(f, "lookup {from} {not}in {set}")?;
+                into.iter().try_for_each(|into| write!(f, " => {into}"))
+            }
+            Self::Among {
+                set,
+                from,
+                inverted,
+            } => {
+                let not = if *inverted { "not " } else { "" };
+                write!(f, "lookup {from} {not}among")?;
+                let mut items = set.constant.iter().flatten();
+                items.try_for_each(|item| write!(f, " {item}"))
+            }
+            Self::Load { into, data } => write!(f, "immediate {into} {}", Bytes(data)),
+            Self::Decide(verdict) => write!(f, "immediate {verdict}"),
+            Self::Reject { kind, code } => write!(f, "reject type {kind} code {code}"),
+            Self::Masquerade { flags, ports } => {
+                write!(f, "masq flags {flags:#x}")?;
+                ports
+                    .iter()
+                    .try_for_each(|(first, last)| write!(f, " ports {first} to {last}"))
+            }
+            Self::Other { name, extension } => {
+                write!(f, "{name}")?;
+                extension.iter().try_for_each(|name| write!(f, " {name}"))
+            }
+        }
+    }
+}

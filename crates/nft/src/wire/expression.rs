@@ -1,0 +1,511 @@
+//! The instructions that rules are made of.
+
+use netlink_exchange::{DecodeError, Writer, attributes};
+
+use super::{DATA_VALUE, DATA_VERDICT, LIST_ELEM, SetSpec};
+
+/// A place for four bytes, or the first of several: `NFT_REG32_00` is 8, and
+/// every fourth has a second name from `NFT_REG_1` on, 1 to 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Register(pub(crate) u32);
+
+impl Register {
+    /// Where values stand that are looked at alone.
+    pub(crate) const FIRST: Self = Self(1);
+    /// The second of sixteen bytes.
+    pub(crate) const SECOND: Self = Self(2);
+    /// `NFT_REG_VERDICT`.
+    const VERDICT: Self = Self(0);
+
+    /// The one that begins so many times four bytes behind the first.
+    pub(crate) fn at(words: usize) -> Self {
+        let words = words as u32;
+        if words.is_multiple_of(4) {
+            Self(1 + words / 4)
+        } else {
+            Self(8 + words)
+        }
+    }
+}
+
+/// `NFT_PAYLOAD_NETWORK_HEADER` and `NFT_PAYLOAD_TRANSPORT_HEADER`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layer {
+    Network = 1,
+    Transport = 2,
+}
+
+/// What is known of a packet (`enum nft_meta_keys`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meta(pub(crate) u32);
+
+impl Meta {
+    pub(crate) const MARK: Self = Self(3);
+    pub(crate) const IIF: Self = Self(4);
+    pub(crate) const OIF: Self = Self(5);
+    pub(crate) const IIFNAME: Self = Self(6);
+    pub(crate) const L4PROTO: Self = Self(16);
+}
+
+/// What is known of its connection (`enum nft_ct_keys`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ct(pub(crate) u32);
+
+impl Ct {
+    pub(crate) const STATE: Self = Self(0);
+    pub(crate) const DIRECTION: Self = Self(1);
+    pub(crate) const DST_IP: Self = Self(20);
+    pub(crate) const DST_IP6: Self = Self(22);
+}
+
+/// `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compare {
+    Equal,
+    NotEqual,
+    /// Less, more, and so on.
+    Other(u32),
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accept,
+    Drop,
+    Goto(String),
+    Jump(String),
+    /// Queue, return, and so on.
+    Other(i32),
+}
+
+/// One instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expression {
+    Payload {
+        layer: u32,
+        offset: u32,
+        length: u32,
+        into: Register,
+    },
+    MetaLoad {
+        key: Meta,
+        into: Register,
+    },
+    MetaSet {
+        key: Meta,
+        from: Register,
+    },
+    CtLoad {
+        key: Ct,
+        /// `IP_CT_DIR_ORIGINAL` 0 or `IP_CT_DIR_REPLY` 1.
+        direction: Option<u8>,
+        into: Register,
+    },
+    /// Asks the routes: `NFTA_FIB_F_SADDR` 1 or `NFTA_FIB_F_DADDR` 2, and
+    /// `NFT_FIB_RESULT_ADDRTYPE` 3.
+    Fib {
+        flags: u32,
+        result: u32,
+        into: Register,
+    },
+    /// `into = (from & mask) ^ xor`, of packet data.
+    Bitwise {
+        from: Register,
+        into: Register,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    Compare {
+        how: Compare,
+        register: Register,
+        data: Vec<u8>,
+    },
+    /// Is it in a set, or what does a map say of it.
+    Lookup {
+        set: String,
+        from: Register,
+        into: Option<Register>,
+        inverted: bool,
+    },
+    /// The same with a set that belongs to the rule.
+    Among {
+        set: SetSpec,
+        from: Register,
+        inverted: bool,
+    },
+    Load {
+        into: Register,
+        data: Vec<u8>,
+    },
+    Decide(Verdict),
+    /// `NFT_REJECT_ICMP_UNREACH` 0 with its code, `NFT_REJECT_TCP_RST` 1.
+    Reject {
+        kind: u32,
+        code: u8,
+    },
+    /// Flags of `NF_NAT_RANGE_*`; ports are in registers.
+    Masquerade {
+        flags: u32,
+        ports: Option<(Register, Register)>,
+    },
+    /// One of others. Those of x_tables (`match`, `target`) have a name of
+    /// their own.
+    Other {
+        name: String,
+        extension: Option<String>,
+    },
+}
+
+/// Name of a set that belongs to a rule; the kernel puts a number in.
+pub(super) const ANONYMOUS: &str = "__set%d";
+
+impl Expression {
+    /// Write it as a member of a list. `among` is the number of the set that
+    /// belongs to the rule, if one does.
+    pub(super) fn write(&self, out: &mut Writer<'_>, among: u32) {
+        out.nest(LIST_ELEM, |out| {
+            out.name(1, self.name());
+            out.nest(2, |out| self.write_data(out, among));
+        });
+    }
+
+    /// The kernel's name for the kind of instruction.
+    fn name(&self) -> &str {
+        match self {
+            Self::Payload { .. } => "payload",
+            Self::MetaLoad { .. } | Self::MetaSet { .. } => "meta",
+            Self::CtLoad { .. } => "ct",
+            Self::Fib { .. } => "fib",
+            Self::Bitwise { .. } => "bitwise",
+            Self::Compare { .. } => "cmp",
+            Self::Lookup { .. } | Self::Among { .. } => "lookup",
+            Self::Load { .. } | Self::Decide(_) => "immediate",
+            Self::Reject { .. } => "reject",
+            Self::Masquerade { .. } => "masq",
+            Self::Other { name, .. } => name,
+        }
+    }
+
+    fn write_data(&self, out: &mut Writer<'_>, among: u32) {
+        match self {
+            Self::Payload {
+                layer,
+                offset,
+                length,
+                into,
+            } => numbers(out, [(1, into.0), (2, *layer), (3, *offset), (4, *length)]),
+            Self::MetaLoad { key, into } => numbers(out, [(2, key.0), (1, into.0)]),
+            Self::MetaSet { key, from } => numbers(out, [(2, key.0), (3, from.0)]),
+            Self::CtLoad {
+                key,
+                direction,
+                into,
+            } => {
+                numbers(out, [(2, key.0), (1, into.0)]);
+                if let Some(direction) = direction {
+                    out.u8(3, *direction);
+                }
+            }
+            Self::Fib {
+                flags,
+                result,
+                into,
+            } => numbers(out, [(3, *flags), (2, *result), (1, into.0)]),
+            Self::Bitwise {
+                from,
+                into,
+                mask,
+                xor,
+            } => {
+                numbers(out, [(1, from.0), (2, into.0), (3, mask.len() as u32)]);
+                value(out, 4, mask);
+                value(out, 5, xor);
+            }
+            Self::Compare {
+                how,
+                register,
+                data,
+            } => {
+                numbers(out, [(1, register.0), (2, how.number())]);
+                value(out, 3, data);
+            }
+            Self::Lookup {
+                set,
+                from,
+                into,
+                inverted,
+            } => {
+                out.be32(2, from.0);
+                out.name(1, set);
+                if let Some(into) = into {
+                    out.be32(3, into.0);
+                }
+                flag(out, 5, *inverted);
+            }
+            Self::Among { from, inverted, .. } => {
+                out.be32(2, from.0);
+                out.name(1, ANONYMOUS);
+                out.be32(4, among);
+                flag(out, 5, *inverted);
+            }
+            Self::Load { into, data } => {
+                out.be32(1, into.0);
+                value(out, 2, data);
+            }
+            Self::Decide(verdict) => {
+                out.be32(1, Register::VERDICT.0);
+                out.nest(2, |out| out.nest(DATA_VERDICT, |out| verdict.write(out)));
+            }
+            Self::Reject { kind, code } => {
+                out.be32(1, *kind);
+                out.u8(2, *code);
+            }
+            Self::Masquerade { flags, ports } => {
+                out.be32(1, *flags);
+                if let Some((first, last)) = ports {
+                    numbers(out, [(2, first.0), (3, last.0)]);
+                }
+            }
+            Self::Other { .. } => {}
+        }
+    }
+
+    /// Read one member of a list.
+    pub(super) fn read(element: &[u8]) -> Result<Self, DecodeError> {
+        let name = attributes::find(element, 1)?.ok_or("an expression without a name")?;
+        let name = attributes::name(name.value());
+        let data = attributes::find(element, 2)?.map_or(&[][..], |data| data.value());
+        let parts = Parts(data);
+        Ok(match &name[..] {
+            "payload" if parts.bytes(1)?.is_some() => Self::Payload {
+                layer: parts.number(2)?,
+                offset: parts.number(3)?,
+                length: parts.number(4)?,
+                into: parts.register(1)?,
+            },
+            "meta" => parts.meta()?,
+            "ct" if parts.bytes(1)?.is_some() => Self::CtLoad {
+                key: Ct(parts.number(2)?),
+                direction: parts.bytes(3)?.and_then(|value| value.first().copied()),
+                into: parts.register(1)?,
+            },
+            "fib" => Self::Fib {
+                flags: parts.number(3)?,
+                result: parts.number(2)?,
+                into: parts.register(1)?,
+            },
+            "bitwise" if parts.bytes(4)?.is_some() => Self::Bitwise {
+                from: parts.register(1)?,
+                into: parts.register(2)?,
+                mask: parts.value(4)?,
+                xor: parts.value(5)?,
+            },
+            "cmp" => Self::Compare {
+                how: Compare::from_number(parts.number(2)?),
+                register: parts.register(1)?,
+                data: parts.value(3)?,
+            },
+            "lookup" => parts.lookup()?,
+            "immediate" => parts.immediate()?,
+            "reject" => Self::Reject {
+                kind: parts.number(1)?,
+                code: parts
+                    .bytes(2)?
+                    .and_then(|value| value.first().copied())
+                    .unwrap_or(0),
+            },
+            "masq" => parts.masquerade()?,
+            "match" | "target" => Self::Other {
+                extension: parts.bytes(1)?.map(attributes::name),
+                name,
+            },
+            _ => Self::Other {
+                name,
+                extension: None,
+            },
+        })
+    }
+
+    /// Whether the kernel says of `listed` what was written as this: a set that
+    /// belongs to the rule has got a number.
+    pub(crate) fn is_listed_as(&self, listed: &Self) -> bool {
+        match (self, listed) {
+            (
+                Self::Among { from, inverted, .. },
+                Self::Lookup {
+                    set,
+                    from: listed_from,
+                    into: None,
+                    inverted: listed_inverted,
+                },
+            ) => set.starts_with("__set") && from == listed_from && inverted == listed_inverted,
+            (one, other) => one == other,
+        }
+    }
+}
+
+impl Compare {
+    fn number(self) -> u32 {
+        match self {
+            Self::Equal => 0,
+            Self::NotEqual => 1,
+            Self::Other(number) => number,
+        }
+    }
+
+    fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Equal,
+            1 => Self::NotEqual,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Verdict {
+    // enum nft_verdicts, and NF_DROP and NF_ACCEPT of linux/netfilter.h.
+    const GOTO: i32 = -4;
+    const JUMP: i32 = -3;
+
+    fn write(&self, out: &mut Writer<'_>) {
+        let (code, chain) = match self {
+            Self::Drop => (0, None),
+            Self::Accept => (1, None),
+            Self::Jump(chain) => (Self::JUMP, Some(chain)),
+            Self::Goto(chain) => (Self::GOTO, Some(chain)),
+            Self::Other(code) => (*code, None),
+        };
+        out.be32(1, code.cast_unsigned());
+        if let Some(chain) = chain {
+            out.name(2, chain);
+        }
+    }
+
+    fn read(verdict: &[u8]) -> Result<Self, DecodeError> {
+        let parts = Parts(verdict);
+        let chain = || -> Result<String, DecodeError> {
+            let name = parts.bytes(2)?.ok_or("a jump without its chain")?;
+            Ok(attributes::name(name))
+        };
+        Ok(match parts.number(1)?.cast_signed() {
+            0 => Self::Drop,
+            1 => Self::Accept,
+            Self::JUMP => Self::Jump(chain()?),
+            Self::GOTO => Self::Goto(chain()?),
+            other => Self::Other(other),
+        })
+    }
+}
+
+fn numbers<const N: usize>(out: &mut Writer<'_>, pairs: [(u16, u32); N]) {
+    for (kind, value) in pairs {
+        out.be32(kind, value);
+    }
+}
+
+fn flag(out: &mut Writer<'_>, kind: u16, set: bool) {
+    if set {
+        out.be32(kind, 1);
+    }
+}
+
+/// Packet data, as it stands in registers.
+fn value(out: &mut Writer<'_>, kind: u16, bytes: &[u8]) {
+    out.nest(kind, |out| out.bytes(DATA_VALUE, bytes));
+}
+
+/// The attributes of an expression.
+#[derive(Clone, Copy)]
+struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    fn bytes(self, kind: u16) -> Result<Option<&'a [u8]>, DecodeError> {
+        Ok(attributes::find(self.0, kind)?.map(attributes::Attribute::value))
+    }
+
+    /// A number; 0 where the kernel leaves it out.
+    fn number(self, kind: u16) -> Result<u32, DecodeError> {
+        let value = self.bytes(kind)?;
+        value.map_or(Ok(0), |value| attributes::be32(value, "number"))
+    }
+
+    fn register(self, kind: u16) -> Result<Register, DecodeError> {
+        self.number(kind).map(Register)
+    }
+
+    fn value(self, kind: u16) -> Result<Vec<u8>, DecodeError> {
+        let data = self.bytes(kind)?.unwrap_or_default();
+        let value = attributes::find(data, DATA_VALUE)?;
+        Ok(value.map_or_else(Vec::new, |value| value.value().to_vec()))
+    }
+
+    fn meta(self) -> Result<Expression, DecodeError> {
+        let key = Meta(self.number(2)?);
+        Ok(match self.bytes(3)? {
+            Some(_) => Expression::MetaSet {
+                key,
+                from: self.register(3)?,
+            },
+            None => Expression::MetaLoad {
+                key,
+                into: self.register(1)?,
+            },
+        })
+    }
+
+    fn lookup(self) -> Result<Expression, DecodeError> {
+        let set = self.bytes(1)?.ok_or("a lookup without its set")?;
+        let into = match self.bytes(3)? {
+            Some(_) => Some(self.register(3)?),
+            None => None,
+        };
+        Ok(Expression::Lookup {
+            set: attributes::name(set),
+            from: self.register(2)?,
+            into,
+            inverted: self.number(5)? & 1 != 0,
+        })
+    }
+
+    fn immediate(self) -> Result<Expression, DecodeError> {
+        let data = self.bytes(2)?.unwrap_or_default();
+        Ok(match attributes::find(data, DATA_VERDICT)? {
+            Some(verdict) => Expression::Decide(Verdict::read(verdict.value())?),
+            None => Expression::Load {
+                into: self.register(1)?,
+                data: self.value(2)?,
+            },
+        })
+    }
+
+    fn masquerade(self) -> Result<Expression, DecodeError> {
+        let ports = match self.bytes(2)? {
+            Some(_) => Some((self.register(2)?, self.register(3)?)),
+            None => None,
+        };
+        Ok(Expression::Masquerade {
+            flags: self.number(1)?,
+            ports,
+        })
+    }
+}
+
+/// `NFTNL_UDATA_RULE_COMMENT`: a type, a length, and the text with its NUL, as
+/// nft writes and reads it.
+pub(super) fn comment(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    let text = text.bytes().take(usize::from(length) - 1);
+    [0, length].into_iter().chain(text).chain([0]).collect()
+}
+
+/// The comment in what nft keeps with a rule.
+pub(crate) fn comment_of(mut data: &[u8]) -> Option<String> {
+    while let [kind, length, rest @ ..] = data {
+        let (value, after) = rest.split_at_checked(usize::from(*length))?;
+        if *kind == 0 {
+            return Some(attributes::name(value));
+        }
+        data = after;
+    }
+    None
+}

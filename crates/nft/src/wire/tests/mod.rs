@@ -1,0 +1,295 @@
+//! Bytes of the kernel and of nft 1.0.6, both ways.
+
+use netlink_exchange::{Content, Request, Writer};
+
+use super::expression::comment_of;
+use super::{Expression, Item, Kind, ListedChain, ListedRule, ListedSet, elements};
+use crate::observe::{Observed, ReadSet};
+use crate::wire::command::Command;
+use crate::{Config, Elements, Family, LocalPods, Set, Unallocated, render_table};
+
+mod properties;
+
+/// What nft sent for the table when we wrote it as text, and what a kernel told
+/// of it after that.
+struct Capture {
+    config: Config,
+    elements: Elements,
+    sent: &'static [u8],
+    told: &'static [u8],
+}
+
+fn texts(pairs: &[(Set, &[&str])]) -> Elements {
+    let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    pairs
+        .iter()
+        .map(|(set, list)| (*set, owned(list)))
+        .collect()
+}
+
+fn v4() -> Capture {
+    let dns = ["10.96.0.10 . udp . 53"];
+    let outside = ["203.0.113.5 . tcp . 80"];
+    Capture {
+        config: Config {
+            local_pods: LocalPods::Cidrs(vec!["10.244.1.0/24".parse().expect("a network")]),
+            ..Config::new(Family::Ip)
+        },
+        elements: texts(&[
+            (Set::Vips, &["10.96.0.10", "10.96.7.7", "203.0.113.5"]),
+            (
+                Set::ServicePorts,
+                &[
+                    "10.96.0.10 . sctp . 5000",
+                    "10.96.0.10 . tcp . 53",
+                    dns[0],
+                    outside[0],
+                ],
+            ),
+            (Set::Reject, &["10.96.7.7 . tcp . 80"]),
+            (Set::DropOutside, &outside),
+            (Set::Masquerade, &["192.168.50.1 . tcp . 30080"]),
+            (Set::MasqueradeOffCluster, &dns),
+            (Set::InsideMarks, &["203.0.113.5 . tcp . 80 : 0x00000123"]),
+            (
+                Set::NodePortMarks,
+                &["192.168.50.1 . tcp . 30080 : 0x00004456"],
+            ),
+            (Set::Hairpin, &["10.244.1.2"]),
+            (Set::Restricted, &outside),
+            (
+                Set::AllowedSources,
+                &[
+                    "203.0.113.5 . tcp . 80 . 10.0.0.0/8",
+                    "203.0.113.5 . tcp . 80 . 192.0.2.7/32",
+                ],
+            ),
+            (Set::ServiceCidrs, &["10.96.0.0/16", "10.98.0.7/32"]),
+        ]),
+        sent: include_bytes!("captures/nft-1.0.6-v4.bin"),
+        told: include_bytes!("captures/linux-6.18-v4.bin"),
+    }
+}
+
+fn v6() -> Capture {
+    Capture {
+        config: Config {
+            local_pods: LocalPods::InterfacePrefix("veth".into()),
+            masquerade_bit: 20,
+            accept_bit: Some(12),
+            unallocated: Unallocated::Reject,
+            node_ports: 40000..=60000,
+            ..Config::new(Family::Ip6)
+        },
+        elements: texts(&[
+            (Set::Vips, &["fd00:96::a"]),
+            (Set::ServicePorts, &["fd00:96::a . udp . 53"]),
+            (Set::InsideMarks, &["fd00:96::a . udp . 53 : 0x0a8c0123"]),
+            (Set::Hairpin, &["fd00:244::2"]),
+            (
+                Set::AllowedSources,
+                &["fd00:96::a . udp . 53 . 2001:db8::/32"],
+            ),
+            (Set::ServiceCidrs, &["fd00:96::/112"]),
+        ]),
+        sent: include_bytes!("captures/nft-1.0.6-v6.bin"),
+        told: include_bytes!("captures/linux-6.18-v6.bin"),
+    }
+}
+
+/// The messages in a capture.
+fn messages(mut bytes: &[u8]) -> Vec<Content<'_>> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let length = u32::from_ne_bytes(*bytes.first_chunk().expect("a header")) as usize;
+        all.push(Content {
+            message_type: u16::from_ne_bytes([bytes[4], bytes[5]]),
+            payload: &bytes[16..length],
+        });
+        bytes = &bytes[length.next_multiple_of(4)..];
+    }
+    all
+}
+
+fn of(kind: Kind, bytes: &[u8]) -> Vec<Content<'_>> {
+    let mut all = messages(bytes);
+    all.retain(|content| content.message_type == kind.message_type());
+    all
+}
+
+fn written(command: &Command) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    command.write(&mut Writer::new(&mut bytes));
+    bytes
+}
+
+/// nft puts in one that swaps the bytes of a protocol, which has one.
+fn is_idle(expression: &Expression) -> bool {
+    matches!(expression, Expression::Other { name, .. } if name == "byteorder")
+}
+
+fn rules(bytes: &[u8]) -> Vec<ListedRule> {
+    let read = |content| ListedRule::read(content).expect("a rule");
+    of(Kind::NewRule, bytes).into_iter().map(read).collect()
+}
+
+#[test]
+fn our_rules_are_those_that_nft_makes_of_the_words() {
+    for capture in [v4(), v6()] {
+        let table = render_table(&capture.config, &capture.elements).expect("valid");
+        let ours = table.iter().filter_map(|command| match command {
+            Command::AddRule {
+                chain, expressions, ..
+            } => Some((chain.as_ref(), expressions)),
+            _ => None,
+        });
+        let ours: Vec<_> = ours.collect();
+        let theirs = rules(capture.sent);
+        assert_eq!(ours.len(), theirs.len());
+        for ((chain, expressions), mut rule) in ours.into_iter().zip(theirs) {
+            rule.expressions.retain(|expression| !is_idle(expression));
+            assert_eq!(chain, rule.chain);
+            assert_eq!(expressions.len(), rule.expressions.len(), "{rule:?}");
+            for (one, other) in expressions.iter().zip(&rule.expressions) {
+                assert!(one.is_listed_as(other), "{one} for {other}");
+            }
+        }
+    }
+}
+
+/// Chains, and elements but for the one by which nft says that an interval does
+/// not begin with the first address.
+#[test]
+fn our_chains_and_elements_have_the_bytes_of_nft() {
+    for capture in [v4(), v6()] {
+        let table = render_table(&capture.config, &capture.elements).expect("valid");
+        let ours: Vec<Vec<u8>> = table
+            .iter()
+            .filter(|command| matches!(command, Command::AddChain { .. }))
+            .map(written)
+            .collect();
+        let theirs = of(Kind::NewChain, capture.sent);
+        // The first has another fingerprint.
+        let theirs: Vec<_> = theirs.iter().map(|content| content.payload).collect();
+        assert_eq!(ours[1..], theirs[1..]);
+
+        let mut ours = Vec::new();
+        for command in table.iter() {
+            if let Command::Elements { items, .. } = command {
+                ours.extend(items.iter().copied());
+            }
+        }
+        let mut theirs = Vec::new();
+        for content in of(Kind::NewSetElem, capture.sent) {
+            elements(content, |item| theirs.extend(item)).expect("elements");
+        }
+        let first = |item: &Item| item.ends && item.key.bytes().iter().all(|byte| *byte == 0);
+        theirs.retain(|item| !first(item));
+        for items in [&mut ours, &mut theirs] {
+            items.sort_unstable();
+        }
+        assert_eq!(ours, theirs);
+    }
+}
+
+#[test]
+fn what_nft_sent_is_read_and_written_again_to_the_byte() {
+    let mut same = 0;
+    for capture in [v4(), v6()] {
+        for content in of(Kind::NewRule, capture.sent) {
+            let mut rule = ListedRule::read(content).expect("a rule");
+            rule.expressions.retain(|expression| !is_idle(expression));
+            let again = Command::AddRule {
+                place: capture.config.family.place(),
+                chain: rule.chain.clone().into(),
+                first: false,
+                expressions: rule.expressions.clone(),
+                among: 0,
+                comment: None,
+            };
+            let again = written(&again);
+            let bytes = Content {
+                payload: &again,
+                ..content
+            };
+            assert_eq!(ListedRule::read(bytes).expect("a rule"), rule);
+            same += usize::from(again == content.payload);
+        }
+    }
+    // nft adds the numbers of sets to look-ups and an operation to some masks.
+    assert!(same >= 20, "{same}");
+}
+
+fn read(capture: &Capture) -> Observed {
+    let chains = of(Kind::NewChain, capture.told).into_iter();
+    let chains = chains.map(|content| ListedChain::read(content).expect("a chain"));
+    let mut sets: Vec<ReadSet> = Vec::new();
+    for content in of(Kind::NewSet, capture.told) {
+        let set = ListedSet::read(content).expect("a set");
+        if !set.is_anonymous() && sets.iter().all(|(known, _)| known.name != set.name) {
+            sets.push((set, Vec::new()));
+        }
+    }
+    for content in of(Kind::NewSetElem, capture.told) {
+        let name = ListedSet::read(content).map(|set| set.name).ok();
+        let set = sets
+            .iter_mut()
+            .find(|(set, _)| Some(&set.name) == name.as_ref());
+        if let Some((_, items)) = set {
+            elements(content, |item| items.push(item)).expect("elements");
+        }
+    }
+    Observed::new(
+        capture.config.family,
+        chains.collect(),
+        rules(capture.told),
+        &sets,
+    )
+}
+
+/// A table that was written as text: its rules are ours but for the name.
+#[test]
+fn what_a_kernel_told_of_the_table_is_read() {
+    for capture in [v4(), v6()] {
+        let observed = read(&capture);
+        assert_eq!(observed.elements, capture.elements);
+        assert_eq!(observed.strange, Vec::<String>::new());
+        assert!(observed.fingerprint.is_some());
+        assert_eq!(observed.is_intact(&capture.config), Ok(false));
+    }
+}
+
+#[test]
+fn an_element_is_found_by_its_place_in_the_message() {
+    let capture = v4();
+    let table = Command::AddTable(capture.config.family.place());
+    assert_eq!(table.item_at(30), None);
+    let items: Vec<Item> = (0..9u8)
+        .map(|n| Item::new(super::Key::EMPTY.with(&[0xa0 + n; 4])))
+        .collect();
+    let command = Command::Elements {
+        verb: super::Verb::Add,
+        place: capture.config.family.place(),
+        set: "vips".into(),
+        number: None,
+        items: items.clone(),
+    };
+    let bytes = written(&command);
+    for (n, item) in items.iter().enumerate() {
+        let key = item.key.bytes();
+        let found = bytes.windows(4).rposition(|window| window == key);
+        let at = found.expect("it is in there") + 16;
+        assert_eq!(command.item_at(at as u32), Some(item), "{n}");
+    }
+    assert_eq!(command.item_at(20), None);
+    assert_eq!(command.item_at(bytes.len() as u32 + 16), None);
+}
+
+#[test]
+fn a_comment_is_kept_as_nft_keeps_it() {
+    let bytes = super::expression::comment("kube-ipvs");
+    assert_eq!(bytes, b"\x00\x0akube-ipvs\x00");
+    assert_eq!(comment_of(&bytes).as_deref(), Some("kube-ipvs"));
+    assert_eq!(comment_of(b"\x01\x01x\x00\x02y\x00").as_deref(), Some("y"));
+    assert_eq!(comment_of(b"\x00\x0akube"), None);
+}
