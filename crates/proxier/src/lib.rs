@@ -38,3 +38,4 @@ pub mod source;
 mod streams;
 pub mod sync;
 pub mod tasks;
+pub mod usage;

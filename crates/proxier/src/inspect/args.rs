@@ -1,28 +1,62 @@
 //! The arguments, as ipvsadm has them, and ours.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ipvs_netlink::{Family, Protocol, ServiceId};
 
+use super::names::Names;
 use super::render::{Form, ListOptions};
+use super::rules;
+use crate::usage::Usage;
+
+const COMMANDS: &str = "Commands";
+
+const EXAMPLES: &str = "\
+Examples:
+  kube-ipvs inspect -Ln                        as ipvsadm -Ln
+  kube-ipvs inspect -o wide                    with the names of Services
+  kube-ipvs inspect -Ln -t 10.96.0.10:53 --stats
+  kube-ipvs inspect -Lnc -o json               connections, for programs
+  kube-ipvs inspect -Sn > table                and back: kube-ipvs inspect -R < table
+
+Exit code: 0; 1 there is no such virtual server, or a rule was refused; 2 no IPVS, or no
+permission (root, or CAP_NET_ADMIN); 64 a wrong command line.";
 
 /// Flags of `kube-ipvs inspect`.
 #[derive(Debug, Clone, Default, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
     /// List virtual servers: what is done without it too
-    #[arg(short = 'L', long, short_alias = 'l')]
+    #[arg(short = 'L', long, short_alias = 'l', help_heading = COMMANDS)]
     pub list: bool,
-    /// Print rules that ipvsadm -R reads
-    #[arg(short = 'S', long, conflicts_with_all = ["list", "connection", "timeout", "daemon"])]
+    /// Print rules that --restore and ipvsadm -R read
+    #[arg(short = 'S', long, help_heading = COMMANDS, conflicts_with_all = [
+        "list", "connection", "stats", "rate", "thresholds", "persistent_conn", "tun_info",
+        "exact", "nosort", "timeout", "daemon", "one", "output",
+    ])]
     pub save: bool,
-    /// Numbers instead of port names; addresses are always numbers
+    /// Carry out rules from standard input, as --save and ipvsadm -S print them: all are read
+    /// before the first is carried out
+    #[arg(short = 'R', long, help_heading = COMMANDS, conflicts_with_all = [
+        "list", "save", "numeric", "connection", "stats", "rate", "thresholds",
+        "persistent_conn", "tun_info", "exact", "nosort", "timeout", "daemon", "one", "output",
+    ])]
+    pub restore: bool,
+    /// Set the counters of one virtual server, or of all, to zero
+    #[arg(short = 'Z', long, help_heading = COMMANDS, conflicts_with_all = [
+        "list", "save", "restore", "numeric", "connection", "stats", "rate", "thresholds",
+        "persistent_conn", "tun_info", "exact", "nosort", "timeout", "daemon", "output",
+    ])]
+    pub zero: bool,
+    /// Restore rules for virtual servers of the daemon too; it puts them right again
+    #[arg(long, requires = "restore", help_heading = COMMANDS)]
+    pub force: bool,
+    /// Numbers instead of the names of ports and hosts
     #[arg(short, long)]
     pub numeric: bool,
     /// Connections instead of virtual servers
-    #[arg(short, long, conflicts_with_all = ["timeout", "daemon"])]
+    #[arg(short, long, conflicts_with_all = ["timeout", "daemon", "stats", "rate", "thresholds", "one"])]
     pub connection: bool,
     /// Connections, packets and bytes
     #[arg(long)]
@@ -49,10 +83,10 @@ pub struct InspectArgs {
     #[arg(long)]
     pub sort: bool,
     /// Time-outs of connections
-    #[arg(long, conflicts_with = "daemon")]
+    #[arg(long, conflicts_with_all = ["daemon", "stats", "rate", "thresholds", "persistent_conn", "one"])]
     pub timeout: bool,
     /// Sync daemons
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["stats", "rate", "thresholds", "persistent_conn", "one"])]
     pub daemon: bool,
     /// One TCP virtual server, ADDRESS:PORT
     #[arg(short, long, value_name = "FRONT", group = "one")]
@@ -89,12 +123,18 @@ pub enum Output {
 }
 
 impl InspectArgs {
-    /// How many of the options that choose columns are given.
-    pub(super) fn form_flags(&self) -> usize {
-        [self.stats, self.rate, self.thresholds]
-            .into_iter()
-            .filter(|given| *given)
-            .count()
+    /// The flags that these words are, as a command line without the command.
+    ///
+    /// # Errors
+    /// Words that make no sense.
+    pub fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            args: InspectArgs,
+        }
+        let words = std::iter::once("inspect").chain(words);
+        <Alone as clap::Parser>::try_parse_from(words).map(|alone| alone.args)
     }
 
     /// What the listing should look like; the first option in ipvsadm's order
@@ -109,7 +149,8 @@ impl InspectArgs {
             _ if self.tun_info => Form::Tunnels,
             _ => Form::Default,
         };
-        let one = self.service().ok().flatten().is_some();
+        let one = [&self.tcp_service, &self.udp_service, &self.sctp_service];
+        let one = one.iter().any(|given| given.is_some()) || self.fwmark_service.is_some();
         ListOptions {
             form,
             exact: self.exact,
@@ -119,33 +160,27 @@ impl InspectArgs {
     }
 
     /// The one virtual server that is asked for, if one is.
-    pub(super) fn service(&self) -> anyhow::Result<Option<ServiceId>> {
-        let front = |text: &Option<String>, protocol| -> anyhow::Result<Option<ServiceId>> {
-            let Some(text) = text else { return Ok(None) };
-            let (address, port) = address_and_port(text)?;
-            Ok(Some(ServiceId::address(address, port, protocol)))
-        };
+    ///
+    /// # Errors
+    /// [`Usage`] when a front is none.
+    pub(super) fn service(&self, names: &Names) -> Result<Option<ServiceId>, Usage> {
         if let Some(mark) = self.fwmark_service {
             let family = if self.ipv6 { Family::V6 } else { Family::V4 };
             return Ok(Some(ServiceId::fwmark(mark, family)));
         }
-        let tcp = front(&self.tcp_service, Protocol::Tcp)?;
-        let udp = front(&self.udp_service, Protocol::Udp)?;
-        let sctp = front(&self.sctp_service, Protocol::Sctp)?;
-        Ok(tcp.or(udp).or(sctp))
+        let given = [
+            (&self.tcp_service, Protocol::Tcp),
+            (&self.udp_service, Protocol::Udp),
+            (&self.sctp_service, Protocol::Sctp),
+        ];
+        for (text, protocol) in given {
+            if let Some(text) = text {
+                let (address, port) =
+                    rules::socket(text, Some(protocol), names).map_err(|e| Usage(e.to_string()))?;
+                let id = ServiceId::address(address, port.unwrap_or(0), protocol);
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
-}
-
-/// `10.96.0.1:80`, `[fd00::1]:80`, or an address alone with port 0.
-fn address_and_port(text: &str) -> anyhow::Result<(IpAddr, u16)> {
-    if let Ok(socket) = text.parse::<SocketAddr>() {
-        return Ok((socket.ip(), socket.port()));
-    }
-    if text.starts_with('[') {
-        bail!("{text:?} is not [ADDRESS]:PORT");
-    }
-    let address = text
-        .parse()
-        .with_context(|| format!("{text:?} is not ADDRESS:PORT"))?;
-    Ok((address, 0))
 }

@@ -3,8 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The listing of `ipvsadm -L -n -c`. Lines that make no sense are left out.
-pub(super) fn render(table: &str, persistent: bool) -> String {
+use ipvs_netlink::Protocol;
+
+use super::names::Names;
+
+/// The listing of `ipvsadm -L -c`. Lines that make no sense are left out.
+pub(super) fn render(table: &str, persistent: bool, names: &Names) -> String {
     let mut text = "IPVS connection entries\n".to_owned();
     text += &if persistent {
         format!(
@@ -17,22 +21,27 @@ pub(super) fn render(table: &str, persistent: bool) -> String {
             "state", "source", "virtual", "destination"
         )
     };
-    for line in table.lines().skip(1) {
-        if let Some(entry) = Entry::parse(line) {
-            text += &entry.line(persistent);
-        }
+    for entry in entries(table) {
+        text += &entry.line(persistent, names);
     }
     text
 }
 
-struct Entry<'a> {
-    protocol: &'a str,
-    source: SocketAddr,
-    front: SocketAddr,
-    back: SocketAddr,
-    state: &'a str,
-    expires: u64,
-    engine: Option<(&'a str, &'a str)>,
+/// The entries of the table, in the kernel's order.
+pub(super) fn entries(table: &str) -> impl Iterator<Item = Entry<'_>> {
+    table.lines().skip(1).filter_map(Entry::parse)
+}
+
+pub(super) struct Entry<'a> {
+    pub(super) protocol: &'a str,
+    pub(super) source: SocketAddr,
+    pub(super) front: SocketAddr,
+    pub(super) back: SocketAddr,
+    pub(super) state: &'a str,
+    /// Seconds that are left.
+    pub(super) expires: u64,
+    /// Persistence engine and its data.
+    pub(super) engine: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Entry<'a> {
@@ -60,21 +69,27 @@ impl<'a> Entry<'a> {
         })
     }
 
-    fn line(&self, persistent: bool) -> String {
+    /// What the kernel calls the protocol; none for one without fronts.
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        match self.protocol {
+            "TCP" => Some(Protocol::Tcp),
+            "UDP" => Some(Protocol::Udp),
+            "SCTP" => Some(Protocol::Sctp),
+            _ => None,
+        }
+    }
+
+    fn line(&self, persistent: bool, names: &Names) -> String {
         let expires = format!("{:02}:{:02}", self.expires / 60, self.expires % 60);
+        let [source, front, back] = [self.source, self.front, self.back]
+            .map(|socket| names.socket(socket.ip(), socket.port(), self.protocol()));
         let head = format!(
-            "{:<3} {:<6} {:<11} {:<18} {:<18}",
-            self.protocol,
-            expires,
-            self.state,
-            self.source.to_string(),
-            self.front.to_string()
+            "{:<3} {expires:<6} {:<11} {source:<18} {front:<18}",
+            self.protocol, self.state,
         );
         match self.engine {
-            Some((name, data)) if persistent => {
-                format!("{head} {:<16} {:<18} {data}\n", self.back.to_string(), name)
-            }
-            _ => format!("{head} {}\n", self.back),
+            Some((name, data)) if persistent => format!("{head} {back:<16} {name:<18} {data}\n"),
+            _ => format!("{head} {back}\n"),
         }
     }
 }
@@ -104,7 +119,7 @@ nonsense
     #[test]
     fn entries_are_printed_as_ipvsadm_prints_them() {
         assert_eq!(
-            render(TABLE, false),
+            render(TABLE, false, &Names::none()),
             "IPVS connection entries\n\
              pro expire state       source             virtual            destination\n\
              TCP 14:54  ESTABLISHED 10.1.0.2:4002      10.96.0.1:80       10.2.0.2:8080\n\

@@ -4,10 +4,13 @@
 use std::net::IpAddr;
 
 use anyhow::Context;
-use ipvs_netlink::{Destination, Family, Service, ServiceFlags, ServiceId, Stats};
+use ipvs_netlink::{
+    Destination, Family, ForwardingMethod, Service, ServiceFlags, ServiceId, Stats,
+};
 use kube_ipvs_core::escape::Escaped;
 use serde::Serialize;
 
+use super::lines;
 use super::names::ServiceNames;
 use super::snapshot::Snapshot;
 
@@ -45,6 +48,8 @@ struct Real {
     address: IpAddr,
     port: u16,
     forward: String,
+    /// `ipip`, `gue:6080:+c`, `gre:-c`; null without a tunnel.
+    tunnel: Option<String>,
     weight: u32,
     upper_threshold: u32,
     lower_threshold: u32,
@@ -184,6 +189,7 @@ fn real(to: &Destination) -> Real {
         address: to.id.address,
         port: to.id.port,
         forward: to.forwarding.to_string(),
+        tunnel: (to.forwarding == ForwardingMethod::Tunnel).then(|| lines::tunnel(to)),
         weight: to.weight,
         upper_threshold: to.upper_threshold,
         lower_threshold: to.lower_threshold,

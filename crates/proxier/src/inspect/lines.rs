@@ -1,13 +1,11 @@
 //! Single lines of ipvsadm's listings.
 
-use std::net::{IpAddr, SocketAddr};
-
 use ipvs_netlink::{
     Daemon, DaemonState, Destination, Family, ForwardingMethod, Info, Protocol, Service,
     ServiceFlags, ServiceId, Timeouts, TunnelFlags, TunnelKind,
 };
 
-use super::names::PortNames;
+use super::names::{Names, cut};
 use super::numbers::large;
 use super::render::{Form, ListOptions};
 
@@ -49,7 +47,7 @@ pub(super) fn title(form: Form) -> String {
 }
 
 /// A service's line.
-pub(super) fn service(service: &Service, options: &ListOptions, names: &PortNames) -> String {
+pub(super) fn service(service: &Service, options: &ListOptions, names: &Names) -> String {
     let stats = &service.stats;
     let counts = |n: [u64; 5]| n.map(|n| large(n, options.exact)).concat();
     match options.form {
@@ -80,14 +78,13 @@ pub(super) fn service(service: &Service, options: &ListOptions, names: &PortName
     }
 }
 
-fn listed(service: &Service, names: &PortNames) -> String {
+fn listed(service: &Service, names: &Names) -> String {
     let mut line = format!(
         "{} {}",
         name(&service.id, names),
         service.scheduler.as_str()
     );
-    let flags = scheduler_flags(service);
-    if !flags.is_empty() {
+    if let Some(flags) = scheduler_flags(service) {
         line += &format!(" ({flags})");
     }
     if service.flags.contains(ServiceFlags::PERSISTENT) {
@@ -95,9 +92,9 @@ fn listed(service: &Service, names: &PortNames) -> String {
         if !service.netmask.is_host() {
             line += &format!(" mask {}", service.netmask);
         }
-    }
-    if let Some(pe) = &service.pe_name {
-        line += &format!(" pe {pe}");
+        if let Some(pe) = &service.pe_name {
+            line += &format!(" pe {pe}");
+        }
     }
     if service.flags.contains(ServiceFlags::ONE_PACKET) {
         line += " ops";
@@ -105,7 +102,7 @@ fn listed(service: &Service, names: &PortNames) -> String {
     line + "\n"
 }
 
-fn rule(service: &Service, names: &PortNames) -> String {
+fn rule(service: &Service, names: &Names) -> String {
     let mut line = format!(
         "-A {} -s {}",
         rule_name(&service.id, names),
@@ -123,18 +120,24 @@ fn rule(service: &Service, names: &PortNames) -> String {
     if service.flags.contains(ServiceFlags::ONE_PACKET) {
         line += " -o";
     }
-    let flags = scheduler_flags(service);
-    if !flags.is_empty() {
+    if let Some(flags) = scheduler_flags(service) {
         line += &format!(" -b {flags}");
     }
     line + "\n"
 }
 
-fn scheduler_flags(service: &Service) -> String {
-    service
-        .flags
-        .scheduler_flag_names(&service.scheduler)
-        .join(",")
+/// Names of the scheduler's flags; none when it has none. The third flag of `sh`
+/// and `mh` has no name: ipvsadm says that there are flags, and not which.
+fn scheduler_flags(service: &Service) -> Option<String> {
+    if !service.flags.intersects(ServiceFlags::SCHEDULER) {
+        return None;
+    }
+    let named = if ["sh", "mh"].contains(&service.scheduler.as_str()) {
+        service.flags - ServiceFlags::SCHED3
+    } else {
+        service.flags
+    };
+    Some(named.scheduler_flag_names(&service.scheduler).join(","))
 }
 
 /// A destination's line.
@@ -142,9 +145,12 @@ pub(super) fn destination(
     service: &Service,
     to: &Destination,
     options: &ListOptions,
-    names: &PortNames,
+    names: &Names,
 ) -> String {
-    let at = back(service, to, names);
+    let mut at = back(service, to, names);
+    if to.id.address.is_ipv4() {
+        cut(&mut at, 28);
+    }
     let (active, inactive) = (to.active_connections, to.inactive_connections);
     // ipvsadm prints it as an int.
     let weight = to.weight.cast_signed();
@@ -187,7 +193,7 @@ pub(super) fn destination(
     }
 }
 
-fn rule_of_destination(service: &Service, to: &Destination, names: &PortNames) -> String {
+fn rule_of_destination(service: &Service, to: &Destination, names: &Names) -> String {
     let switch = match to.forwarding {
         ForwardingMethod::Masquerade => "-m",
         ForwardingMethod::Tunnel => "-i",
@@ -220,7 +226,7 @@ fn tunnel_rule(to: &Destination) -> String {
 }
 
 /// `ipip`, `gue:6080:+c`, `gre:-c`, `n/a`.
-fn tunnel(to: &Destination) -> String {
+pub(super) fn tunnel(to: &Destination) -> String {
     if to.forwarding != ForwardingMethod::Tunnel {
         return "n/a".to_owned();
     }
@@ -238,7 +244,7 @@ fn tunnel(to: &Destination) -> String {
 }
 
 /// `TCP  10.96.0.1:443`, `FWM  7 IPv6`.
-fn name(id: &ServiceId, names: &PortNames) -> String {
+fn name(id: &ServiceId, names: &Names) -> String {
     match id {
         ServiceId::Fwmark {
             mark,
@@ -255,15 +261,18 @@ fn name(id: &ServiceId, names: &PortNames) -> String {
             port,
             protocol,
         } => {
-            let at = socket(*address, *port, *protocol, names);
-            let at = if address.is_ipv4() { cut(&at, 33) } else { &at };
-            format!("{:<4} {at}", protocol_name(*protocol))
+            let at = names.socket(*address, *port, Some(*protocol));
+            let mut name = format!("{:<4} {at}", protocol_name(*protocol));
+            if address.is_ipv4() {
+                cut(&mut name, 33);
+            }
+            name
         }
     }
 }
 
 /// `-t 10.96.0.1:443`, `-f 7 -6`.
-fn rule_name(id: &ServiceId, names: &PortNames) -> String {
+fn rule_name(id: &ServiceId, names: &Names) -> String {
     match id {
         ServiceId::Fwmark {
             mark,
@@ -283,7 +292,8 @@ fn rule_name(id: &ServiceId, names: &PortNames) -> String {
                 Protocol::Sctp => "--sctp-service",
                 _ => "-t",
             };
-            format!("{switch} {}", socket(*address, *port, *protocol, names))
+            let at = names.socket(*address, *port, Some(*protocol));
+            format!("{switch} {at}")
         }
     }
 }
@@ -296,25 +306,12 @@ fn protocol_name(protocol: Protocol) -> &'static str {
     }
 }
 
-fn back(service: &Service, to: &Destination, names: &PortNames) -> String {
+fn back(service: &Service, to: &Destination, names: &Names) -> String {
     let protocol = match service.id {
-        ServiceId::Address { protocol, .. } => protocol,
-        // ipvsadm looks ports of marks up as TCP's.
-        ServiceId::Fwmark { .. } => Protocol::Tcp,
+        ServiceId::Address { protocol, .. } => Some(protocol),
+        ServiceId::Fwmark { .. } => None,
     };
-    socket(to.id.address, to.id.port, protocol, names)
-}
-
-fn socket(address: IpAddr, port: u16, protocol: Protocol, names: &PortNames) -> String {
-    let port_name = names.port(port, protocol);
-    match SocketAddr::new(address, port) {
-        SocketAddr::V4(v4) => format!("{}:{port_name}", v4.ip()),
-        SocketAddr::V6(v6) => format!("[{}]:{port_name}", v6.ip()),
-    }
-}
-
-fn cut(text: &str, length: usize) -> &str {
-    text.get(..length).unwrap_or(text)
+    names.socket(to.id.address, to.id.port, protocol)
 }
 
 /// `Timeout (tcp tcpfin udp): 900 120 300`.

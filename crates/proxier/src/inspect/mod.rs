@@ -1,6 +1,8 @@
 //! `kube-ipvs inspect`: ipvsadm's listings, byte for byte, and ours beside
-//! them: JSON, YAML, and a listing with the names of Services.
+//! them: JSON, YAML, and a listing with the names of Services. Rules are saved
+//! and restored, and counters zeroed, as by ipvsadm; it changes nothing else.
 
+mod absent;
 mod args;
 mod connections;
 mod document;
@@ -8,76 +10,105 @@ mod lines;
 mod names;
 mod numbers;
 mod order;
+mod others;
 mod render;
+mod restore;
+mod rules;
 mod snapshot;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
+use ipvs_netlink::Client;
 
+pub use absent::why_absent;
 pub use args::{InspectArgs, Output};
+pub use names::Names;
 pub use render::{Form, ListOptions, render};
+pub use restore::requests;
 pub use snapshot::Snapshot;
 
+use crate::dataplane::linux::with_hint;
 use crate::streams;
-use names::{PortNames, ServiceNames};
+use names::ServiceNames;
 
-/// Lists what the arguments ask for on standard output.
+/// Exit code when IPVS cannot be had at all; ipvsadm's.
+const NO_IPVS: u8 = 2;
+
+/// Does what the arguments ask for: lists on standard output, restores from
+/// standard input, or zeroes. Exit code 2 without IPVS or the right to use it.
 ///
 /// # Errors
-/// Arguments that exclude one another, or a kernel that does not answer.
+/// [`Usage`] for a front that is none; a kernel that refuses or does not answer.
 pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    if args.connection {
-        ensure!(
-            args.form_flags() == 0,
-            "options conflicts in the list command"
-        );
-        let text = std::fs::read_to_string("/proc/net/ip_vs_conn")
-            .context("read /proc/net/ip_vs_conn: is the module ip_vs loaded?")?;
-        streams::print(connections::render(&text, args.persistent_conn))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut client = ipvs_netlink::Client::open().map_err(crate::dataplane::linux::with_hint)?;
-    if args.timeout {
-        let timeouts = client.timeouts().context("read IPVS time-outs")?;
-        streams::print(lines::timeouts(&timeouts))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if args.daemon {
-        for daemon in client.daemons().context("read IPVS sync daemons")? {
-            streams::print(lines::daemon(&daemon))?;
+    let names = if args.numeric {
+        Names::none()
+    } else {
+        Names::of_this_host()
+    };
+    args.service(&names)?;
+    let mut client = match open() {
+        Ok(client) => client,
+        Err(error) => {
+            streams::complain(format_args!("kube-ipvs: {error:#}"));
+            return Ok(ExitCode::from(NO_IPVS));
         }
+    };
+    if args.restore {
+        return restore::run(args, &mut client);
+    }
+    if args.zero {
+        let one = args.service(&names)?;
+        client.zero(one.as_ref()).map_err(with_hint)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let snapshot = Snapshot::of(&mut client, args.service()?.as_ref())?;
-    let services = ServiceNames::read(&args.state_dir)?;
-    let text = text(args, &snapshot, &services)?;
-    match args.output {
-        Some(Output::Json) => streams::print_json_text(&text)?,
-        _ => streams::print(text)?,
+    let text = list(args, &mut client, &names)?;
+    if args.output == Some(Output::Json) {
+        streams::print_json_text(&text)?;
+    } else {
+        streams::print(text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(
-    args: &InspectArgs,
-    snapshot: &Snapshot,
-    services: &ServiceNames,
-) -> anyhow::Result<String> {
-    if let Some(output) = args.output {
-        return match output {
-            Output::Json => Ok(document::json(snapshot, services)?),
-            Output::Yaml => Ok(document::yaml(snapshot, services)?),
-            Output::Wide => Ok(document::wide(snapshot, services)),
+fn open() -> anyhow::Result<Client> {
+    let mut client = Client::open().map_err(with_hint)?;
+    // Anybody may find the family; asking it something takes the right to.
+    client.info().map_err(with_hint)?;
+    Ok(client)
+}
+
+/// What the arguments list.
+///
+/// # Errors
+/// [`Usage`] for a front that is none; a kernel that does not answer or has no
+/// such virtual server, a record or a table that cannot be read.
+pub fn list(args: &InspectArgs, client: &mut Client, names: &Names) -> anyhow::Result<String> {
+    if args.connection {
+        let table = std::fs::read_to_string("/proc/net/ip_vs_conn")
+            .context("read /proc/net/ip_vs_conn: is the module ip_vs loaded?")?;
+        return match args.output {
+            Some(output) => others::connections(&table, &services(args)?, output),
+            None => Ok(connections::render(&table, args.persistent_conn, names)),
         };
     }
-    if args.form_flags() > 1 && args.save {
-        bail!("options conflicts in the list command");
+    if args.timeout {
+        let timeouts = client.timeouts().context("read IPVS time-outs")?;
+        return others::timeouts(&timeouts, args.output);
     }
-    let ports = if args.numeric {
-        PortNames::none()
-    } else {
-        PortNames::of_this_host()
-    };
-    Ok(render(snapshot, &args.options(), &ports))
+    if args.daemon {
+        let daemons = client.daemons().context("read IPVS sync daemons")?;
+        return others::daemons(&daemons, args.output);
+    }
+    let snapshot = Snapshot::of(client, args.service(names)?.as_ref())?;
+    match args.output {
+        None => Ok(render(&snapshot, &args.options(), names)),
+        Some(Output::Json) => document::json(&snapshot, &services(args)?),
+        Some(Output::Yaml) => document::yaml(&snapshot, &services(args)?),
+        Some(Output::Wide) => Ok(document::wide(&snapshot, &services(args)?)),
+    }
+}
+
+fn services(args: &InspectArgs) -> anyhow::Result<ServiceNames> {
+    ServiceNames::read(&args.state_dir)
 }

@@ -1,9 +1,10 @@
 //! ipvsadm's order of services and destinations.
 //!
-//! It subtracts host-order numbers as C `int`s, which wraps, so its comparison
-//! is no order: 203.0.113.10 comes before 10.0.2.15. To print what it prints
-//! we compare as it does and merge as its C library does; Rust's own sort may
-//! refuse such a comparison.
+//! It subtracts host-order numbers as C `int`s, word by word for IPv6, which
+//! wraps, so its comparison is no order: 203.0.113.10 comes before 10.0.2.15.
+//! Of two families among the destinations of a tunnel it compares as many words
+//! as the first has. To print what it prints we compare as it does and merge as
+//! its C library does; Rust's own sort may refuse such a comparison.
 
 use std::net::IpAddr;
 
@@ -76,11 +77,24 @@ fn port(id: &ServiceId) -> i32 {
 }
 
 fn addresses(a: Option<IpAddr>, b: Option<IpAddr>) -> i32 {
-    match (a, b) {
-        (Some(IpAddr::V4(a)), Some(IpAddr::V4(b))) => wrapping(a.to_bits(), b.to_bits()),
-        (Some(IpAddr::V6(a)), Some(IpAddr::V6(b))) => a.octets().cmp(&b.octets()) as i32,
-        (Some(a), Some(b)) => i32::from(a.is_ipv6()) - i32::from(b.is_ipv6()),
-        _ => 0,
+    let (Some(a), Some(b)) = (a, b) else { return 0 };
+    let compared = if a.is_ipv6() { 4 } else { 1 };
+    let (a, b) = (words(a), words(b));
+    (0..compared)
+        .map(|word| wrapping(a[word], b[word]))
+        .find(|difference| *difference != 0)
+        .unwrap_or(0)
+}
+
+/// As the kernel's `nf_inet_addr` holds it, in host order: IPv4 is the first
+/// word and the rest is 0.
+fn words(address: IpAddr) -> [u32; 4] {
+    match address {
+        IpAddr::V4(v4) => [v4.to_bits(), 0, 0, 0],
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
+        }
     }
 }
 
@@ -126,6 +140,28 @@ mod tests {
     fn the_difference_wraps_as_it_does_in_ipvsadm() {
         let order = printed(&["10.0.2.15:80", "203.0.113.10:80", "10.96.0.1:443"]);
         assert_eq!(order, ["203.0.113.10:80", "10.0.2.15:80", "10.96.0.1:443"]);
+    }
+
+    #[test]
+    fn each_word_of_ipv6_wraps_by_itself() {
+        let order = printed(&["[fd00::1]:80", "[2001:db8::1]:80", "[fd00::9000:0:0:0]:80"]);
+        assert_eq!(
+            order,
+            ["fd00::9000:0:0:0:80", "fd00::1:80", "2001:db8::1:80"]
+        );
+    }
+
+    #[test]
+    fn of_two_families_the_first_says_how_much_is_compared() {
+        let to = |address: &str| {
+            Destination::new(ipvs_netlink::DestinationId::new(
+                address.parse::<IpAddr>().unwrap(),
+                80,
+            ))
+        };
+        let (v4, v6) = (to("32.1.13.184"), to("2001:db8::1"));
+        assert_eq!(destinations(&v4, &v6), 0, "2001:0db8 is 32.1.13.184");
+        assert_eq!(destinations(&v6, &v4), 1);
     }
 
     #[test]

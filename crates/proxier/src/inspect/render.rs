@@ -1,7 +1,7 @@
 //! A snapshot as ipvsadm 1.31 prints it.
 
 use super::lines;
-use super::names::PortNames;
+use super::names::Names;
 use super::order;
 use super::snapshot::Snapshot;
 
@@ -39,7 +39,7 @@ pub struct ListOptions {
 }
 
 /// The listing.
-pub fn render(snapshot: &Snapshot, options: &ListOptions, names: &PortNames) -> String {
+pub fn render(snapshot: &Snapshot, options: &ListOptions, names: &Names) -> String {
     let mut text = String::new();
     if options.form != Form::Rules {
         if options.heading {

@@ -33,7 +33,7 @@ fn listed(snapshot: &Snapshot, form: Form) -> String {
         sort: true,
         heading: true,
     };
-    render(snapshot, &options, &PortNames::none())
+    render(snapshot, &options, &Names::none())
 }
 
 fn samples() -> Snapshot {
@@ -133,4 +133,71 @@ fn counts_and_tunnels() {
     assert!(listed(&snapshot, Form::Rules).ends_with(
         "-a -t 10.96.0.1:80 -r 10.1.1.2:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum\n"
     ));
+}
+
+#[test]
+fn names_are_cut_where_ipvsadm_cuts_them() {
+    let long = "a-very-long-name-of-a-host.example.org";
+    let names = crate::inspect::names::tests::host(
+        "http 80/tcp\nalt 8080/tcp\n",
+        &[
+            ("10.96.0.20", long),
+            ("10.244.0.2", long),
+            ("10.1.1.2", "back"),
+        ],
+    );
+    let front = Service::new(ServiceId::tcp([10, 96, 0, 20], 80), Scheduler::RR);
+    let mark = Service::new(ServiceId::fwmark(7, Family::V4), Scheduler::RR);
+    let masquerade = ForwardingMethod::Masquerade;
+    let snapshot = snapshot(vec![
+        (front, vec![to("10.244.0.2:8080", masquerade, 1)]),
+        (mark, vec![to("10.1.1.2:8080", masquerade, 1)]),
+    ]);
+    let options = |form| ListOptions {
+        form,
+        exact: false,
+        sort: true,
+        heading: false,
+    };
+    let listing = render(&snapshot, &options(Form::Thresholds), &names);
+    let lines: Vec<_> = listing.lines().skip(2).collect();
+    assert_eq!(
+        lines,
+        [
+            "TCP  a-very-long-name-of-a-host.e rr",
+            "  -> a-very-long-name-of-a-host.e 0          0          0          0         ",
+            "FWM  7 rr",
+            "  -> back:8080                    0          0          0          0         ",
+        ]
+    );
+    assert_eq!(
+        render(&snapshot, &options(Form::Rules), &names),
+        format!(
+            "-A -t {long}:http -s rr\n\
+             -a -t {long}:http -r {long}:alt -m -w 1\n\
+             -A -f 7 -s rr\n\
+             -a -f 7 -r back:8080 -m -w 1\n"
+        )
+    );
+}
+
+#[test]
+fn flags_without_a_name_and_an_engine_without_persistence() {
+    let third = Service::new(ServiceId::tcp([10, 96, 0, 20], 80), Scheduler::SH)
+        .with_flags(ServiceFlags::SCHED3);
+    let engine = Service {
+        pe_name: Some("sip".to_owned()),
+        ..Service::new(ServiceId::udp([10, 96, 0, 21], 5060), Scheduler::RR)
+    };
+    let snapshot = snapshot(vec![(third, vec![]), (engine, vec![])]);
+    let listing = listed(&snapshot, Form::Default);
+    let lines: Vec<_> = listing.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        ["TCP  10.96.0.20:80 sh ()", "UDP  10.96.0.21:5060 rr"]
+    );
+    assert_eq!(
+        listed(&snapshot, Form::Rules),
+        "-A -t 10.96.0.20:80 -s sh -b \n-A -u 10.96.0.21:5060 -s rr --pe sip\n"
+    );
 }
