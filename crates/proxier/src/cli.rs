@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kube_ipvs_core::Cluster;
 use kube_ipvs_core::state::Family;
@@ -13,12 +14,8 @@ use kube_ipvs_core::state::Family;
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::source::manifests::Manifests;
-use crate::{check, cleanup, explain, initialise, inspect, streams, tasks};
-
-/// Exit code for a command line that makes no sense.
-const MISUSED: u8 = 2;
-/// The same of `plan`: EX_USAGE of sysexits.h, since 2 means a change there.
-const MISUSED_PLAN: u8 = 64;
+use crate::usage::Usage;
+use crate::{check, cleanup, explain, initialise, inspect, streams, tasks, usage};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -37,7 +34,7 @@ enum Command {
     Plan(Box<PlanArgs>),
     /// Compile manifests to the desired state; no kernel needed
     Compile(Box<PlanArgs>),
-    /// List virtual servers, with ipvsadm's options and in its format
+    /// List virtual servers, with ipvsadm's options and in its format; save, restore, zero
     Inspect(Box<inspect::InspectArgs>),
     /// Say who answers at a front or for a Service, why, and what each layer holds for it
     Explain(explain::ExplainArgs),
@@ -47,6 +44,11 @@ enum Command {
     Cleanup(cleanup::CleanupArgs),
     /// Write a completion script for a shell
     Completion(CompletionArgs),
+    /// Print the version, and what the build knows of itself
+    Version(VersionArgs),
+    /// Write man pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -64,14 +66,27 @@ struct CompletionArgs {
     shell: clap_complete::Shell,
 }
 
+#[derive(Debug, Args)]
+struct VersionArgs {
+    /// Text, or JSON for programs
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct ManArgs {
+    /// An existing directory: kube-ipvs.1, and a page for each command
+    directory: PathBuf,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Text,
     Json,
 }
 
-/// Runs a command. Errors come out on standard error: exit code 1, or 2 for a
-/// command line that makes no sense (64 for `plan`, whose 2 means something).
+/// Runs a command. Errors come out on standard error: exit code 1, or 64 for a
+/// command line that makes no sense.
 pub fn main() -> ExitCode {
     tasks::exit_on_panic();
     let arguments: Vec<_> = std::env::args_os().map(config::normalise).collect();
@@ -81,27 +96,35 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         streams::complain(format_args!("kube-ipvs: {error:#}"));
-        code_of(&error, &arguments)
+        code_of(&error)
     })
-}
-
-/// What a wrong command line ends with.
-fn misused(arguments: &[OsString]) -> ExitCode {
-    let plan = arguments.get(1).is_some_and(|command| command == "plan");
-    ExitCode::from(if plan { MISUSED_PLAN } else { MISUSED })
 }
 
 /// Help, the version, or what is wrong with the command line.
 fn no_command(answer: &clap::Error, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+    if let Some(why) = absent(answer, arguments) {
+        return Err(Usage(why).into());
+    }
     let printed = answer
         .print()
         .and_then(|()| std::io::stdout().lock().flush());
     if answer.use_stderr() {
         // Who cannot be told sees the code.
-        return Ok(misused(arguments));
+        return Ok(ExitCode::from(usage::EXIT_CODE));
     }
     streams::written(printed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why `inspect` does not know an option of ipvsadm, if that is what is wrong.
+fn absent(answer: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let inspect = arguments.get(1).is_some_and(|command| command == "inspect");
+    match answer.get(ContextKind::InvalidArg)? {
+        ContextValue::String(option) if inspect && answer.kind() == ErrorKind::UnknownArgument => {
+            inspect::why_absent(option)
+        }
+        _ => None,
+    }
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -114,23 +137,44 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Completion(args) => completion(args.shell),
+        Command::Version(args) => version(args.output),
+        Command::Man(args) => man(&args),
     }
 }
 
 fn completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kube-ipvs", &mut script);
-    streams::print(String::from_utf8_lossy(&script))?;
+    // clap_complete takes the hyphen of the name for a subcommand in some places
+    // of the script for bash and not in others, so that it knows no flag.
+    let script = String::from_utf8_lossy(&script).replace("kube__subcmd__ipvs", "kube__ipvs");
+    streams::print(script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn version(output: Output) -> anyhow::Result<ExitCode> {
+    if output == Output::Json {
+        streams::print_json(&config::Build::here())?;
+    } else {
+        streams::print(format_args!("{}\n", config::version(true)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    clap_mangen::generate_to(Cli::command(), &args.directory)
+        .with_context(|| format!("write man pages into {}", args.directory.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// That of a wrong command line where it is to blame, also for a value that
 /// only makes no sense beside another; else 1.
-fn code_of(error: &anyhow::Error, arguments: &[OsString]) -> ExitCode {
-    match error.downcast_ref::<config::Problems>() {
-        Some(problems) if problems.of_flags() => misused(arguments),
-        _ => ExitCode::FAILURE,
+fn code_of(error: &anyhow::Error) -> ExitCode {
+    let flags = error.downcast_ref::<config::Problems>();
+    if flags.is_some_and(config::Problems::of_flags) || error.is::<Usage>() {
+        return ExitCode::from(usage::EXIT_CODE);
     }
+    ExitCode::FAILURE
 }
 
 fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -155,7 +199,9 @@ fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
 fn settings(args: &RunArgs, level: fn(u32) -> tracing::Level) -> anyhow::Result<Settings> {
     let settings = config::load(args)?;
     run::start_logging(settings.log_format, level(settings.verbosity));
-    for warning in &settings.warnings {
+    // Who asks for the version is told the version.
+    let asked = !matches!(settings.action, Action::Version { .. });
+    for warning in settings.warnings.iter().filter(|_| asked) {
         tracing::warn!("{warning}");
     }
     Ok(settings)
@@ -232,12 +278,12 @@ mod tests {
             };
             let file = file.map(|text| (std::path::Path::new("conf"), text));
             let error = config::settings(&args, file).expect_err("bit 12 is taken");
-            code_of(&anyhow::Error::from(error).context("load"), &[])
+            code_of(&anyhow::Error::from(error).context("load"))
         };
         let file = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
                     kind: KubeProxyConfiguration\niptables: {masqueradeBit: 12}";
-        assert_eq!(code("--masquerade-bit=12", None), ExitCode::from(2));
+        assert_eq!(code("--masquerade-bit=12", None), ExitCode::from(64));
         assert_eq!(code("--masquerade-bit=13", Some(file)), ExitCode::FAILURE);
-        assert_eq!(code_of(&anyhow::anyhow!("other"), &[]), ExitCode::FAILURE);
+        assert_eq!(code_of(&anyhow::anyhow!("other")), ExitCode::FAILURE);
     }
 }

@@ -186,7 +186,7 @@ fn messages_that_cannot_be_written_change_no_exit_code() {
             &["explain", "--state-dir", "/dev/null/state", "default/web"],
             1,
         ),
-        (&["--bogus"], 2),
+        (&["--bogus"], 64),
     ] {
         for stderr in [Stdio::from(full()), Stdio::from(gone())] {
             let mut command = program(arguments);

@@ -20,7 +20,7 @@ those without a field, `--hostname-override` and the logging flags hold beside
 it. Unknown and duplicate fields of the file are named in a warning and passed
 over, as kube-proxy does. A wrong type or value is refused at start: all of
 them are listed, with flag or file and field, value and what is allowed; exit
-code 2 for flags, 1 where only the file is to blame. The kernel is not touched.
+code 64 for flags, 1 where only the file is to blame. The kernel is not touched.
 
 Three kinds of settings:
 

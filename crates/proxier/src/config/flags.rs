@@ -82,7 +82,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
     pub bind_address_hard_fail: Option<bool>,
     /// No meaning here
-    #[arg(long, value_name = "FILES", help_heading = "kube-proxy's flags")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "FILES",
+        help_heading = "kube-proxy's flags"
+    )]
     pub boot_id_file: Option<String>,
     /// Remove what is ours from this node and exit
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
@@ -92,6 +97,7 @@ pub struct RunArgs {
     pub cluster_cidr: Option<String>,
     /// No meaning here
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "DURATION",
         allow_hyphen_values = true,
@@ -173,7 +179,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
     pub init_only: Option<bool>,
     /// No meaning here
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
     pub iptables_localhost_nodeports: Option<bool>,
     /// Bit of the packet mark that asks for masquerading
     #[arg(
@@ -186,6 +192,7 @@ pub struct RunArgs {
     pub iptables_masquerade_bit: Option<i32>,
     /// No meaning here
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "DURATION",
         allow_hyphen_values = true,
@@ -194,6 +201,7 @@ pub struct RunArgs {
     pub iptables_min_sync_period: Option<GoDuration>,
     /// No meaning here
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "DURATION",
         allow_hyphen_values = true,
@@ -256,6 +264,7 @@ pub struct RunArgs {
     pub ipvs_udp_timeout: Option<GoDuration>,
     /// No meaning here
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "N",
         allow_negative_numbers = true,
@@ -263,10 +272,16 @@ pub struct RunArgs {
     )]
     pub kube_api_burst: Option<i32>,
     /// No meaning here
-    #[arg(long, value_name = "TYPE", help_heading = "kube-proxy's flags")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "TYPE",
+        help_heading = "kube-proxy's flags"
+    )]
     pub kube_api_content_type: Option<String>,
     /// No meaning here
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "N",
         allow_negative_numbers = true,
@@ -278,6 +293,7 @@ pub struct RunArgs {
     pub kubeconfig: Option<PathBuf>,
     /// No meaning here
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "DURATION",
         allow_hyphen_values = true,
@@ -285,22 +301,37 @@ pub struct RunArgs {
     )]
     pub log_flush_frequency: Option<GoDuration>,
     /// No meaning here
-    #[arg(long, value_name = "QUANTITY", help_heading = "kube-proxy's flags")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "QUANTITY",
+        help_heading = "kube-proxy's flags"
+    )]
     pub log_json_info_buffer_size: Option<String>,
     /// No meaning here
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
     pub log_json_split_stream: Option<bool>,
     /// No meaning here
-    #[arg(long, value_name = "QUANTITY", help_heading = "kube-proxy's flags")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "QUANTITY",
+        help_heading = "kube-proxy's flags"
+    )]
     pub log_text_info_buffer_size: Option<String>,
     /// No meaning here
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
     pub log_text_split_stream: Option<bool>,
     /// text or json
     #[arg(long, value_name = "FORMAT", help_heading = "kube-proxy's flags")]
     pub logging_format: Option<String>,
     /// No meaning here
-    #[arg(long, value_name = "FILES", help_heading = "kube-proxy's flags")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "FILES",
+        help_heading = "kube-proxy's flags"
+    )]
     pub machine_id_file: Option<String>,
     /// Masquerade everything sent to a cluster address
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
@@ -337,13 +368,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "PREFIX", help_heading = "kube-proxy's flags")]
     pub pod_interface_name_prefix: Option<String>,
     /// No meaning here
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
     pub profiling: Option<bool>,
     /// ipvs
     #[arg(long, value_name = "MODE", help_heading = "kube-proxy's flags")]
     pub proxy_mode: Option<String>,
     /// No meaning here
-    #[arg(long, value_name = "VERSION", help_heading = "kube-proxy's flags")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "VERSION",
+        help_heading = "kube-proxy's flags"
+    )]
     pub show_hidden_metrics_for_version: Option<String>,
     /// How much is logged: 0 to 3 info, 4 and 5 debug, 6 and more trace
     #[arg(
@@ -358,7 +394,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "kube-proxy's flags")]
     pub version: Option<String>,
     /// No meaning here
-    #[arg(long, value_name = "PATTERNS", help_heading = "kube-proxy's flags")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "PATTERNS",
+        help_heading = "kube-proxy's flags"
+    )]
     pub vmodule: Option<String>,
     /// Write the configuration that would be used to this file and exit
     #[arg(long, value_name = "FILE", help_heading = "kube-proxy's flags")]

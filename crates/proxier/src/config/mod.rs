@@ -35,7 +35,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use settings::{Action, Client, DetectLocal, IpvsTimeouts, Settings, Source};
 pub use table::{Class, Kind, Setting};
 pub(crate) use version::user_agent;
-pub use version::version;
+pub use version::{Build, version};
 
 use crate::input::file as input;
 use problem::Collector;

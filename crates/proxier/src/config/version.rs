@@ -10,6 +10,30 @@ pub fn version(raw: bool) -> String {
     format!("{name} {os}/{arch} {COMMIT}, flags and file of kube-proxy 1.36")
 }
 
+/// What the build knows of itself.
+#[derive(Debug, serde::Serialize)]
+pub struct Build {
+    version: &'static str,
+    commit: &'static str,
+    os: &'static str,
+    arch: &'static str,
+    /// The kube-proxy whose flags and file are understood.
+    kube_proxy: &'static str,
+}
+
+impl Build {
+    /// This one.
+    pub fn here() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            commit: COMMIT,
+            os: std::env::consts::OS,
+            arch: go_arch(std::env::consts::ARCH),
+            kube_proxy: "1.36",
+        }
+    }
+}
+
 /// The commit that was built, if the build was told (`KUBE_IPVS_COMMIT`): it
 /// looks for none, so that it is the same with and without a repository.
 const COMMIT: &str = match option_env!("KUBE_IPVS_COMMIT") {
