@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::console::Outcome;
 use crate::guest::Machine;
-use crate::{bench, chart, ci, demo, dist, guest, image, kernel_test};
+use crate::{bench, chart, ci, demo, dist, e2e, guest, image, kernel_test};
 
 /// Project tasks of kube-ipvs.
 #[derive(Parser)]
@@ -54,6 +54,11 @@ enum Command {
     /// Static program, image, completions, man pages, manifests, chart, licences,
     /// components, and the sums of them all.
     Dist(dist::Arguments),
+    /// Our image as the only Service proxy of a kind cluster.
+    ///
+    /// Needs kind, kubectl and a container engine. Makes the cluster, runs a
+    /// workload and Kubernetes' own tests of Services, and removes the cluster.
+    E2e(e2e::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -91,6 +96,7 @@ impl Cli {
             Command::Image => image::run(),
             Command::Chart => chart::run(),
             Command::Dist(arguments) => dist::run(&arguments),
+            Command::E2e(arguments) => e2e::run(&arguments),
         }
     }
 }

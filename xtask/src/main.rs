@@ -15,6 +15,7 @@ mod console;
 mod cpio;
 mod demo;
 mod dist;
+mod e2e;
 mod guest;
 mod image;
 mod initramfs;
@@ -25,6 +26,8 @@ mod licences;
 mod paths;
 mod qemu;
 mod tools;
+#[cfg(test)]
+mod workflows;
 
 use std::process::ExitCode;
 

@@ -29,11 +29,15 @@ pub(crate) fn run() -> Result<Outcome> {
     let paths = Paths::find()?;
     let binary = dist::binary(&paths)?;
     let image = build(&paths, &binary)?;
-    let file = format!("kube-ipvs-{VERSION}-{}.oci.tar", architecture()?);
-    let placed = make_directory(paths.target.join("dist"))?.join(file);
+    let placed = make_directory(paths.target.join("dist"))?.join(archive_name()?);
     fs::write(&placed, &image.archive).with_context(|| format!("write {}", placed.display()))?;
     println!("{}\n{NAME}@{}", placed.display(), image.digest);
     Ok(Outcome::Passed)
+}
+
+/// The file in `target/dist` that holds the image.
+pub(crate) fn archive_name() -> Result<String> {
+    Ok(format!("kube-ipvs-{VERSION}-{}.oci.tar", architecture()?))
 }
 
 /// The image of `binary`, in the state the work tree is in.
