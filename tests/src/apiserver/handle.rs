@@ -21,6 +21,8 @@ use super::tls::Tls;
 pub struct Options {
     /// Whether `sendInitialEvents` is understood, as since Kubernetes 1.32.
     pub streaming_lists: bool,
+    /// Whether lists at version 0 come from a cache, which knows no pages.
+    pub watch_cache: bool,
     /// How often a watch gets a bookmark; a real server takes a minute.
     pub bookmark_every: Duration,
     /// The token that every request must bear at first.
@@ -33,6 +35,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             streaming_lists: true,
+            watch_cache: true,
             bookmark_every: Duration::from_secs(1),
             bearer_token: None,
             tls: false,
@@ -197,7 +200,7 @@ impl ApiServer {
             .store()
             .delete(&resource_of(kind), namespace, name);
         serve::wake(&self.shared);
-        deleted
+        deleted.is_some()
     }
 
     /// The object as it stands.

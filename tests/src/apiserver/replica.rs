@@ -60,6 +60,7 @@ pub fn server_with(options: Options) -> ApiServer {
 pub fn paging_server() -> ApiServer {
     server_with(Options {
         streaming_lists: false,
+        watch_cache: false,
         ..Options::default()
     })
 }

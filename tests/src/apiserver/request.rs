@@ -48,9 +48,10 @@ impl Request {
         };
         let (namespace, resource, name) = match rest {
             ["namespaces", namespace, resource] => (*namespace, *resource, ""),
-            ["namespaces", namespace, resource, name] => (*namespace, *resource, *name),
+            ["namespaces", namespace, resource, name]
+            | ["namespaces", namespace, resource, name, "status"] => (*namespace, *resource, *name),
             [resource] => ("", *resource, ""),
-            [resource, name] => ("", *resource, *name),
+            [resource, name] | [resource, name, "status"] => ("", *resource, *name),
             _ => return None,
         };
         let query = parameters(uri.query().unwrap_or_default());

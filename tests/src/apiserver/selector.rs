@@ -87,6 +87,9 @@ fn term(text: &str) -> Result<Term, String> {
     if text.contains([' ', '(']) {
         return Err(format!("selector {text:?} is beyond this server"));
     }
+    if text.trim_start_matches('!').is_empty() {
+        return Err("unable to parse requirement: found '!', expected: identifier".to_owned());
+    }
     Ok(match text.strip_prefix('!') {
         Some(key) => Term::Absent(key.to_owned()),
         None => Term::Exists(text.to_owned()),

@@ -27,6 +27,18 @@ use super::store::Store;
 use super::tls::Tls;
 use super::watch as watching;
 
+/// The resources there are, those of namespaces first.
+const KNOWN: &[&str] = &[
+    "services",
+    "endpointslices",
+    "events",
+    "secrets",
+    "nodes",
+    "servicecidrs",
+];
+/// Those among them.
+const NAMESPACED: &[&str] = &["services", "endpointslices", "events", "secrets"];
+
 /// What the handle and the connections share.
 pub(super) struct Shared {
     pub(super) options: Options,
@@ -176,8 +188,14 @@ async fn converse(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unp
 }
 
 async fn answer(shared: &Arc<Shared>, incoming: http::Request<Incoming>) -> Response<Body> {
+    let mut response = plain_answer(shared, incoming).await;
+    reply::dress(&mut response);
+    response
+}
+
+async fn plain_answer(shared: &Arc<Shared>, incoming: http::Request<Incoming>) -> Response<Body> {
     let Some(mut request) = Request::read(incoming.method(), incoming.uri()) else {
-        return reply::failure(404, "the server could not find the requested resource");
+        return reply::unknown();
     };
     request.http = incoming.version();
     let agent = incoming.headers().get(header::USER_AGENT);
@@ -230,10 +248,29 @@ fn refusal(
             ..
         } = request;
         let message = format!(
-            "{resource} is forbidden: User \"system:serviceaccount:kube-system:kube-ipvs\" cannot {verb} \
-             resource \"{resource}\" in API group \"{group}\" at the cluster scope"
+            "{} is forbidden: User \"system:serviceaccount:kube-system:kube-ipvs\" cannot {verb} \
+             resource \"{resource}\" in API group \"{group}\" at the cluster scope",
+            reply::qualified(request)
         );
-        return Some(reply::failure(403, &message));
+        return Some(reply::failure_about(
+            403,
+            &message,
+            reply::about(request, ""),
+        ));
+    }
+    if !KNOWN.contains(&request.resource.as_str()) {
+        return Some(reply::unknown());
+    }
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("*/*");
+    if !["application/json", "*/*"]
+        .iter()
+        .any(|ours| accept.contains(ours))
+    {
+        let message = "406: Not Acceptable\n\nAvailable representations: application/json";
+        return Some(reply::failure_about(406, message, json!({})));
     }
     let (code, retry_after) = faults.take_status(&request.resource)?;
     let mut response = reply::failure(code, reply::message(code));
@@ -271,21 +308,39 @@ fn carry_out(shared: &Arc<Shared>, request: &Request, body: &[u8]) -> Response<B
                     .store()
                     .delete(&request.resource, &request.namespace, &request.name);
             wake(shared);
-            if removed {
-                reply::json(200, &json!({"kind": "Status", "status": "Success"}))
-            } else {
-                missing(request)
-            }
+            removed.map_or_else(|| missing(request), |object| reply::json(200, &object))
         }
-        _ => reply::failure(StatusCode::METHOD_NOT_ALLOWED.as_u16(), "no such verb"),
+        _ => not_allowed(),
     }
 }
 
+fn not_allowed() -> Response<Body> {
+    let message = "the server does not allow this method on the requested resource";
+    let code = StatusCode::METHOD_NOT_ALLOWED.as_u16();
+    reply::failure_about(code, message, json!({}))
+}
+
 fn missing(request: &Request) -> Response<Body> {
-    reply::failure(
-        404,
-        &format!("{} \"{}\" not found", request.resource, request.name),
-    )
+    let message = format!(
+        "{} \"{}\" not found",
+        reply::qualified(request),
+        request.name
+    );
+    reply::failure_about(404, &message, reply::about(request, &request.name))
+}
+
+/// A version that the server has not reached. A real one waits three seconds
+/// for it, and then says so.
+fn too_large(wanted: u64, current: u64) -> Response<Body> {
+    let message = "Too large resource version";
+    let details = json!({
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": message}],
+        "retryAfterSeconds": 1,
+    });
+    let message = format!("Timeout: {message}: {wanted}, current: {current}");
+    let mut response = reply::failure_about(504, &message, details);
+    response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+    response
 }
 
 fn list(shared: &Shared, request: &Request, selector: &Selector) -> Response<Body> {
@@ -294,13 +349,18 @@ fn list(shared: &Shared, request: &Request, selector: &Selector) -> Response<Bod
     let mut store = shared.store();
     let wanted = request.number("resourceVersion").unwrap_or(0);
     if wanted > store.version() {
-        // It waits three seconds for that version, and then says so.
-        return reply::failure(504, "Timeout: Too large resource version");
+        return too_large(wanted, store.version());
     }
+    let exact = request.parameter("resourceVersionMatch") == "Exact";
+    let stale = stale.or(exact.then_some(wanted));
     let token = request.parameter("continue");
     let (version, mut objects) = if !token.is_empty() {
         match store.take_page(token) {
             Some(page) => page,
+            None if !token.starts_with("page-") => {
+                let message = "invalid continue token: continue key is not valid";
+                return reply::failure(400, message);
+            }
             None => return reply::failure(410, "The provided continue parameter is too old"),
         }
     } else if let Some(version) = stale {
@@ -318,8 +378,10 @@ fn list(shared: &Shared, request: &Request, selector: &Selector) -> Response<Bod
         objects.clear();
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
+    let cached = shared.options.watch_cache && request.parameter("resourceVersion") == "0";
     if let Some(limit) = request
         .number("limit")
+        .filter(|_| !cached)
         .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
         && limit > 0
         && objects.len() > limit
@@ -359,6 +421,9 @@ fn create(shared: &Shared, request: &Request, body: &[u8]) -> Response<Body> {
         Ok(object) => object,
         Err(error) => return reply::failure(400, &error.to_string()),
     };
+    if request.namespace.is_empty() && NAMESPACED.contains(&request.resource.as_str()) {
+        return not_allowed();
+    }
     let name = object["metadata"]["name"]
         .as_str()
         .unwrap_or_default()
@@ -372,21 +437,43 @@ fn create(shared: &Shared, request: &Request, body: &[u8]) -> Response<Body> {
     if !request.namespace.is_empty() {
         object["metadata"]["namespace"] = json!(request.namespace);
     }
+    if object["note"]
+        .as_str()
+        .is_some_and(|note| note.len() > 1024)
+    {
+        let why = "Invalid value: \"\": can have at most 1024 characters";
+        let what = format!("Event \"{name}\"");
+        let details = json!({"name": name, "kind": "Event"});
+        return reply::invalid(details, &what, "FieldValueInvalid", "message", why);
+    }
+    complete(&mut object, &request.resource);
     let mut store = shared.store();
     if store
         .get(&request.resource, &request.namespace, &name)
         .is_some()
     {
-        return reply::failure(
-            409,
-            &format!("{} \"{name}\" already exists", request.resource),
-        );
+        let message = format!("{} \"{name}\" already exists", reply::qualified(request));
+        return reply::failure_about(409, &message, reply::about(request, &name));
     }
     store.upsert(&request.resource, object);
     let created = store.get(&request.resource, &request.namespace, &name);
     drop(store);
     wake(shared);
     reply::json(201, created.as_deref().unwrap_or(&Value::Null))
+}
+
+/// What the server writes into an Event that it is given.
+fn complete(object: &mut Value, resource: &str) {
+    if resource != "events" {
+        return;
+    }
+    for (field, value) in [
+        ("deprecatedSource", json!({})),
+        ("deprecatedFirstTimestamp", Value::Null),
+        ("deprecatedLastTimestamp", Value::Null),
+    ] {
+        object[field] = value;
+    }
 }
 
 /// A merge patch, or a replacement when the verb is `update`.

@@ -111,20 +111,23 @@ impl Store {
         version
     }
 
-    /// Removes an object; false if there was none.
-    pub(super) fn delete(&mut self, resource: &str, namespace: &str, name: &str) -> bool {
+    /// Removes an object and returns it as it was; none if there was none.
+    pub(super) fn delete(
+        &mut self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<Value>> {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
-        let Some(before) = self.objects.remove(&key) else {
-            return false;
-        };
+        let before = self.objects.remove(&key)?;
         self.version += 1;
         self.remember(Change {
             version: self.version,
             resource: resource.to_owned(),
-            before: Some(before),
+            before: Some(before.clone()),
             after: None,
         });
-        true
+        Some(before)
     }
 
     pub(super) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {

@@ -26,19 +26,25 @@ type Sender = mpsc::Sender<io::Result<Frame<Bytes>>>;
 
 /// Answers a watch request.
 pub(super) fn open(shared: &Arc<Shared>, request: &Request, selector: Selector) -> Response<Body> {
+    let version = request.parameter("resourceVersion");
+    if !version.bytes().all(|byte| byte.is_ascii_digit()) {
+        let message = format!(
+            "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: \
+             invalid syntax"
+        );
+        return reply::failure(500, &message);
+    }
     let from = request.number("resourceVersion").unwrap_or(0);
     let streaming = request.flag("sendInitialEvents");
     if streaming && !shared.options.streaming_lists {
-        return reply::failure(
-            422,
-            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch",
+        return no_list(
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for watch",
         );
     }
     if streaming && request.parameter("resourceVersionMatch") != "NotOlderThan" {
-        return reply::failure(
-            422,
-            "resourceVersionMatch: Forbidden: sendInitialEvents needs NotOlderThan",
-        );
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        return no_list("resourceVersionMatch", why);
     }
     let (sender, receiver) = mpsc::channel(64);
     let watch = Watch {
@@ -74,6 +80,14 @@ pub(super) fn open(shared: &Arc<Shared>, request: &Request, selector: Selector) 
     response
 }
 
+/// A list that is not streamed, and which parameter stands in the way.
+fn no_list(field: &str, why: &str) -> Response<Body> {
+    let details = json!({"group": "meta.k8s.io", "kind": "ListOptions"});
+    let why = format!("Forbidden: {why}");
+    let what = "ListOptions.meta.k8s.io \"\"";
+    reply::invalid(details, what, "FieldValueForbidden", field, &why)
+}
+
 struct Watch {
     shared: Arc<Shared>,
     changed: watch::Receiver<u64>,
@@ -100,7 +114,15 @@ impl Watch {
         let _open = self.shared.count_watch(&self.resource);
         let end = self.follow(streaming, deadline).await;
         if let End::Status(code) = end {
-            let status = reply::status(code, reply::message(code));
+            let message = match code {
+                410 => format!(
+                    "too old resource version: {} ({})",
+                    self.from,
+                    self.shared.store().version()
+                ),
+                _ => reply::message(code).to_owned(),
+            };
+            let status = reply::status(code, &message);
             let _ = self.event("ERROR", &status).await;
         }
     }
@@ -195,8 +217,11 @@ impl Watch {
     async fn bookmark(&self, initial_end: bool) -> Result<(), End> {
         let mut object = json!({
             "kind": kind_of(&self.resource), "apiVersion": self.api_version,
-            "metadata": {"resourceVersion": self.from.to_string(), "creationTimestamp": null},
+            "metadata": {"resourceVersion": self.from.to_string()},
         });
+        for (field, value) in blank(&self.resource) {
+            object[field] = value;
+        }
         if initial_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -229,6 +254,20 @@ impl Watch {
                 End::Quiet
             }
         }
+    }
+}
+
+/// What an object of the resource has when nothing is filled in: a bookmark is
+/// such an object, and lists can be `null` in it.
+fn blank(resource: &str) -> Vec<(&'static str, Value)> {
+    match resource {
+        "services" => vec![("spec", json!({})), ("status", json!({"loadBalancer": {}}))],
+        "endpointslices" => vec![
+            ("addressType", json!("")),
+            ("endpoints", Value::Null),
+            ("ports", Value::Null),
+        ],
+        _ => vec![("spec", json!({}))],
     }
 }
 

@@ -181,3 +181,16 @@ async fn warning_about_a_service_that_has_gone_is_dropped() {
     until(&recorder, "it is given up", |counts| counts.failed == 1).await;
     assert!(server.objects("Event").is_empty());
 }
+
+/// A real server refuses more than 1,024 bytes (422), and so does the fake.
+#[tokio::test]
+async fn note_that_is_too_long_is_cut_to_what_the_server_takes() {
+    let server = ApiServer::local();
+    let recorder = recorder(&server, "node-1", hasty()).await;
+
+    recorder.record(fact(&"long ".repeat(1000)));
+
+    until(&recorder, "it is written", |counts| counts.written == 1).await;
+    let note = server.objects("Event")[0]["note"].clone();
+    assert_eq!(note.as_str().map(str::len), Some(1024));
+}

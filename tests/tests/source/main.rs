@@ -11,3 +11,5 @@ mod protected;
 mod rbac;
 mod relay;
 mod restore;
+mod transcript;
+mod words;

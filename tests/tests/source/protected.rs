@@ -10,7 +10,7 @@ use kube_ipvs::tasks::Tasks;
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{Object, Service};
 use kube_ipvs_tests::apiserver::replica::SOON;
-use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, api_server_slice, node};
+use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, Options, api_server_slice, node};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -62,7 +62,10 @@ fn patient() -> Timing {
 
 impl Post {
     async fn new(timing: Timing) -> Self {
-        let server = ApiServer::local();
+        Self::at(ApiServer::local(), timing).await
+    }
+
+    async fn at(server: ApiServer, timing: Timing) -> Self {
         for number in 1..=3 {
             let addresses = [format!("192.0.2.{number}"), format!("2001:db8::{number}")];
             server.upsert(node(
@@ -276,7 +279,12 @@ async fn new_node_is_found_by_the_next_list() {
 
 #[tokio::test]
 async fn all_nodes_are_listed_page_by_page() {
-    let mut post = Post::new(patient()).await;
+    // One with a cache sends them all at once.
+    let server = ApiServer::local_with(Options {
+        watch_cache: false,
+        ..Options::default()
+    });
+    let mut post = Post::at(server, patient()).await;
     post.server.upsert_all((10..1210).map(|number| {
         node(
             &format!("node-{number}"),
