@@ -26,7 +26,7 @@ use prometheus_client::registry::Registry;
 use crate::source::kube::SourceStatus;
 
 use series::{Counters, Gauges, Histograms, Labels, Names, Series};
-pub use text::CONTENT_TYPE;
+pub use text::{CONTENT_TYPE, Described};
 pub use traffic::{RealServerRow, Traffic, TrafficRow};
 
 /// Sizes of what the kernel holds for us, of one family.
@@ -53,6 +53,17 @@ pub enum HealthPath {
     Livez,
 }
 
+/// Whether what is known of Services is the latest there is.
+#[derive(Debug, Clone, Copy)]
+enum Freshness {
+    /// Nothing was read whole yet.
+    Unknown,
+    /// It is, as long as nobody says otherwise.
+    Current,
+    /// It was until then.
+    Until(Instant),
+}
+
 /// Everything that is counted. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -63,9 +74,8 @@ pub struct Metrics {
 struct Inner {
     series: Series,
     registry: Mutex<Registry>,
-    names: Vec<(String, &'static str)>,
-    /// When the source last proved to be up to date, for one without a status.
-    source_seen: Mutex<Option<Instant>>,
+    /// How the source is, for one without a status.
+    freshness: Mutex<Freshness>,
     source: Mutex<Option<Arc<SourceStatus>>>,
 }
 
@@ -80,15 +90,13 @@ impl Metrics {
     pub fn new() -> Self {
         let mut names = Names::default();
         let series = Series::new(&mut names);
-        names
-            .registry
-            .register_collector(Box::new(process::Process));
+        let mut registry = names.registry;
+        registry.register_collector(Box::new(process::Process));
         Self {
             inner: Arc::new(Inner {
                 series,
-                registry: Mutex::new(names.registry),
-                names: names.names,
-                source_seen: Mutex::new(None),
+                registry: Mutex::new(registry),
+                freshness: Mutex::new(Freshness::Unknown),
                 source: Mutex::new(None),
             }),
         }
@@ -102,7 +110,7 @@ impl Metrics {
     }
 
     /// Shows how the watches of the API server at `host` are doing, at each
-    /// scrape; the age of the source too, for which [`Self::source_seen`] stands
+    /// scrape; the age of the source too, for which [`Self::source_current`] stands
     /// in otherwise. Call once.
     pub fn show_source(&self, host: &str, status: Arc<SourceStatus>) {
         let source = source::Source::new(host, status.clone());
@@ -274,9 +282,16 @@ impl Metrics {
         );
     }
 
-    /// The source proved to be up to date (an event, a bookmark, a fresh list).
-    pub fn source_seen(&self, now: Instant) {
-        *lock(&self.inner.source_seen) = Some(now);
+    /// Whether all of a source is read that is told of every change, such as a
+    /// directory: then its age is 0, however long nothing changes. From the moment
+    /// when it is not, its age grows.
+    pub fn source_current(&self, current: bool, now: Instant) {
+        let mut freshness = lock(&self.inner.freshness);
+        *freshness = match *freshness {
+            _ if current => Freshness::Current,
+            Freshness::Current => Freshness::Until(now),
+            before => before,
+        };
     }
 
     /// How many objects have a warning.
@@ -308,14 +323,24 @@ impl Metrics {
         if let Some(source) = &*lock(&self.inner.source) {
             return source.age(now);
         }
-        let seen = *lock(&self.inner.source_seen);
-        seen.map(|seen| now.saturating_duration_since(seen))
+        match *lock(&self.inner.freshness) {
+            Freshness::Unknown => None,
+            Freshness::Current => Some(Duration::ZERO),
+            Freshness::Until(then) => Some(now.saturating_duration_since(then)),
+        }
     }
 
-    /// Name and type of every metric there can be, as they are shown, without
-    /// those of the process, of traffic and of the source.
-    pub fn names(&self) -> &[(String, &'static str)] {
-        &self.inner.names
+    /// Every metric there can be, whatever the source and the flags.
+    pub fn catalogue() -> Vec<Described> {
+        let mut names = Names::default();
+        Series::new(&mut names);
+        let mut others = Registry::default();
+        others.register_collector(Box::new(source::Source::new("", Arc::default())));
+        others.register_collector(Box::new(Traffic::new(Vec::new)));
+        others.register_collector(Box::new(process::Process));
+        let mut all = names.described;
+        all.extend(text::described(&others));
+        all
     }
 }
 
@@ -465,22 +490,30 @@ mod tests {
     }
 
     #[test]
-    fn source_age_grows_until_the_source_is_seen_again() {
+    fn a_source_that_is_read_whole_has_no_age() {
         let metrics = Metrics::new();
         let start = Instant::now();
-        let age = |at: u64| {
-            let text = metrics.render(start + Duration::from_secs(at));
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let age = |seconds: u64| {
+            let text = metrics.render(at(seconds));
             let line = text
                 .lines()
                 .find(|line| line.starts_with("kube_ipvs_source_age_seconds"));
             line.map(str::to_owned)
         };
 
+        metrics.source_current(false, at(0));
         assert_eq!(age(5), None);
-        metrics.source_seen(start);
-        assert_eq!(age(90).as_deref(), Some("kube_ipvs_source_age_seconds 90"));
-        metrics.source_seen(start + Duration::from_secs(90));
-        assert_eq!(age(91).as_deref(), Some("kube_ipvs_source_age_seconds 1"));
+        metrics.source_current(true, at(5));
+        assert_eq!(age(9000).as_deref(), Some("kube_ipvs_source_age_seconds 0"));
+        metrics.source_current(false, at(9000));
+        metrics.source_current(false, at(9050));
+        assert_eq!(
+            age(9090).as_deref(),
+            Some("kube_ipvs_source_age_seconds 90")
+        );
+        metrics.source_current(true, at(9100));
+        assert_eq!(age(9200).as_deref(), Some("kube_ipvs_source_age_seconds 0"));
     }
 
     #[test]

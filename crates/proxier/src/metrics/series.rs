@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::text::Described;
+
 /// Names and values, in the order they are printed.
 pub(super) type Labels = Vec<(&'static str, String)>;
 pub(super) type Counters = Family<Labels, Counter>;
@@ -172,29 +174,37 @@ fn build_info(names: &mut Names) {
     info.get_or_create(&version).set(1.0);
 }
 
-/// A registry that remembers the names it was given.
+/// A registry that remembers what it was given: it says nothing of what has no
+/// sample.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) registry: Registry,
-    /// As they are shown, with their types.
-    pub(super) names: Vec<(String, &'static str)>,
+    pub(super) described: Vec<Described>,
 }
 
 impl Names {
     /// `name` without the `_total` that every counter gets.
     fn counters(&mut self, name: &str, help: &str) -> Counters {
-        self.names.push((format!("{name}_total"), "counter"));
+        self.describe(format!("{name}_total"), "counter", help);
         self.register(name, help, Counters::default())
     }
 
     fn gauges(&mut self, name: &str, help: &str) -> Gauges {
-        self.names.push((name.to_owned(), "gauge"));
+        self.describe(name.to_owned(), "gauge", help);
         self.register(name, help, Gauges::default())
     }
 
     fn histograms(&mut self, name: &str, help: &str, new: fn() -> Histogram) -> Histograms {
-        self.names.push((name.to_owned(), "histogram"));
+        self.describe(name.to_owned(), "histogram", help);
         self.register(name, help, Histograms::new_with_constructor(new))
+    }
+
+    fn describe(&mut self, name: String, kind: &str, help: &str) {
+        self.described.push(Described {
+            name,
+            kind: kind.to_owned(),
+            help: help.to_owned(),
+        });
     }
 
     fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {

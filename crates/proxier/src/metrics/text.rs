@@ -18,27 +18,55 @@ pub(super) fn render(registry: &Registry) -> String {
     to_classic(&open_metrics)
 }
 
-/// A metric without a sample has no header either, as in kube-proxy.
-fn to_classic(open_metrics: &str) -> String {
-    let mut page = String::with_capacity(open_metrics.len());
+/// A metric, as `/metrics` names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Described {
+    /// With the `_total` of counters, without the `_bucket`, `_sum` and `_count`
+    /// of histograms.
+    pub name: String,
+    /// `counter`, `gauge`, `histogram` or `untyped`.
+    pub kind: String,
+    /// What it says.
+    pub help: String,
+}
+
+/// What collectors show, with or without samples, in the order of the page.
+pub(super) fn described(registry: &Registry) -> Vec<Described> {
+    let mut open_metrics = String::new();
+    encode_registry(&mut open_metrics, registry).expect("writing to a string does not fail");
     let mut help = "";
-    let mut header = String::new();
+    let mut all = Vec::new();
     for line in open_metrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             help = rest;
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            header = classic_header(help, rest);
+            all.push(header(help, rest));
+        }
+    }
+    all
+}
+
+/// A metric without a sample has no header either, as in kube-proxy.
+fn to_classic(open_metrics: &str) -> String {
+    let mut page = String::with_capacity(open_metrics.len());
+    let mut help = "";
+    let mut headers = String::new();
+    for line in open_metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            headers = classic_header(&header(help, rest));
         } else if !line.starts_with('#') {
-            page.push_str(&header);
-            header.clear();
+            page.push_str(&headers);
+            headers.clear();
             push_sample(&mut page, line);
         }
     }
     page
 }
 
-/// Both header lines, from `name help` and `name type`.
-fn classic_header(help: &str, name_and_type: &str) -> String {
+/// From `name help` and `name type`.
+fn header(help: &str, name_and_type: &str) -> Described {
     let (name, kind) = name_and_type.split_once(' ').unwrap_or((name_and_type, ""));
     let help = help.split_once(' ').map_or("", |(_, text)| text);
     let (suffix, kind) = match kind {
@@ -46,7 +74,17 @@ fn classic_header(help: &str, name_and_type: &str) -> String {
         "unknown" => ("", "untyped"),
         other => ("", other),
     };
-    format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n")
+    Described {
+        name: format!("{name}{suffix}"),
+        kind: kind.to_owned(),
+        help: help.to_owned(),
+    }
+}
+
+/// Both header lines.
+fn classic_header(metric: &Described) -> String {
+    let Described { name, kind, help } = metric;
+    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
 }
 
 /// A sample, with whole numbers written without `.0` and no empty label set.

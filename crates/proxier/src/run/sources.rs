@@ -51,7 +51,7 @@ pub(super) fn start(
 ) -> anyhow::Result<Sources> {
     let _inside = runtime.enter();
     match &program.source {
-        Source::Manifests(path) => from_manifests(path, tasks, events, health),
+        Source::Manifests(path) => from_manifests(path, tasks, events, health, metrics),
         Source::Kubernetes(config) => {
             let status = Arc::new(SourceStatus::default());
             let client = runtime
@@ -133,12 +133,13 @@ fn from_manifests(
     tasks: &Tasks,
     events: Sender<Event>,
     health: &Health,
+    metrics: &Metrics,
 ) -> anyhow::Result<Sources> {
     // Watched before it is read: what changes in between is seen by either.
     let mut watched = Watched::new(path);
     let mut manifests = Manifests::at(path);
     let mut reading = manifests.read()?;
-    let health = health.clone();
+    let (health, metrics) = (health.clone(), metrics.clone());
     // Without an API server nobody deletes or taints this node.
     health.set_node(crate::health::Node::Eligible);
     let reader = tasks.spawn("manifests", async move {
@@ -147,6 +148,7 @@ fn from_manifests(
             let unreadable = reading.unreadable();
             said.say(&reading);
             health.set_reason("manifests", unreadable.clone());
+            metrics.source_current(unreadable.is_none(), Instant::now());
             for event in reading.events {
                 if events.send(event).await.is_err() {
                     return;
@@ -191,5 +193,55 @@ impl Said {
                 .for_each(|other| tracing::info!("{other}"));
             self.others.clone_from(&reading.others);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Waits until the metric says so, an hour from now.
+    async fn age_becomes(metrics: &Metrics, wanted: impl Fn(f64) -> bool) {
+        let later = Instant::now() + Duration::from_secs(3600);
+        let name = "kube_ipvs_source_age_seconds ";
+        let reached = || {
+            let text = metrics.render(later);
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.is_some_and(|age| wanted(age.parse().expect("a number")))
+        };
+        let waited = async {
+            while !reached() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(LONG, waited).await;
+        assert!(waited.is_ok(), "{}", metrics.render(later));
+    }
+
+    #[tokio::test]
+    async fn manifests_age_only_while_they_cannot_be_read() {
+        let folder = tempfile::tempdir().expect("make a directory");
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, "apiVersion: v1\nkind: List\nitems: []\n").expect("write");
+        let (events, mut received) = mpsc::channel(64);
+        tokio::spawn(async move { while received.recv().await.is_some() {} });
+        let metrics = Metrics::new();
+        let health = Health::new([], LONG, metrics.clone());
+        let tasks = Tasks::unwatched();
+
+        let sources = from_manifests(folder.path(), &tasks, events, &health, &metrics);
+        let sources = sources.expect("a source");
+        age_becomes(&metrics, |age| age == 0.0).await;
+
+        std::fs::write(&file, "kind: [").expect("write");
+        age_becomes(&metrics, |age| age > 3500.0).await;
+
+        std::fs::remove_file(&file).expect("remove");
+        age_becomes(&metrics, |age| age == 0.0).await;
+        sources.stop();
     }
 }

@@ -78,7 +78,6 @@ impl Reporter {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        self.metrics.source_seen(std::time::Instant::now());
         let kind = match event {
             Event::Upsert(object) => Some(object.kind()),
             Event::Delete(object) => Some(object.kind),
