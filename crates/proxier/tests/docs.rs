@@ -176,3 +176,48 @@ fn what_compile_prints_is_as_documented() {
         }
     }
 }
+
+/// All of our own code, for what it says.
+fn sources(folder: &Path, all: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, all);
+        } else if path.extension().is_some_and(|x| x == "rs") {
+            all.push_str(&std::fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
+/// A string that goes on in the next line of the source is one.
+fn joined(text: &str) -> String {
+    let mut lines = text.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |all, line| all + line.trim_start())
+}
+
+#[test]
+fn troubleshooting_quotes_what_the_program_says() {
+    let text = std::fs::read_to_string(root().join("docs/troubleshooting.md")).expect("a guide");
+    let mut code = String::new();
+    for part in ["core", "ipvs", "nft", "proxier", "vip"] {
+        sources(&root().join("crates").join(part).join("src"), &mut code);
+    }
+    let code = joined(&code);
+
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+    let mut quoted = 0;
+    for row in &rows {
+        let says = row.split(" | ").nth(2).unwrap_or_default();
+        let Some(says) = says.strip_prefix('`').and_then(|x| x.strip_suffix('`')) else {
+            continue;
+        };
+        quoted += 1;
+        for words in says.split('…').map(str::trim) {
+            assert!(code.contains(words), "no {words:?} in the program: {row}");
+        }
+    }
+    // Besides the entries there are two lines of head for each of the four tables.
+    assert!(rows.len() >= 30 + 8, "{}", rows.len());
+    assert!(quoted >= 25, "{quoted}");
+}
