@@ -221,3 +221,34 @@ fn troubleshooting_quotes_what_the_program_says() {
     assert!(rows.len() >= 30 + 8, "{}", rows.len());
     assert!(quoted >= 25, "{quoted}");
 }
+
+#[test]
+fn chains_in_the_picture_are_those_of_the_table() {
+    let picture = std::fs::read_to_string(root().join("docs/pictures.md")).expect("pictures");
+    let mut source = String::new();
+    sources(&root().join("crates/nft/src"), &mut source);
+
+    let mut named = 0;
+    for part in picture.split("\"chain ").skip(1) {
+        let name = part.split([':', '"']).next().unwrap_or_default();
+        named += 1;
+        assert!(source.contains(&format!("\"{name}\"")), "no chain {name}");
+    }
+    assert!(named >= 7, "{named}");
+}
+
+/// What is told to apply, install or copy is there.
+#[test]
+fn files_named_in_the_documents_exist() {
+    let mut seen = 0;
+    for (document, text) in documents() {
+        let is_end = |c: char| !c.is_ascii_alphanumeric() && !"/.-_".contains(c);
+        for words in text.split("deploy/").skip(1) {
+            let path = words.split(is_end).next().unwrap_or_default();
+            let path = format!("deploy/{}", path.trim_end_matches(['.', '/']));
+            seen += 1;
+            assert!(root().join(&path).exists(), "{document}: no {path}");
+        }
+    }
+    assert!(seen >= 15, "{seen}");
+}
