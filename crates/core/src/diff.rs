@@ -207,7 +207,7 @@ struct Steps {
 
 /// No step where nothing changes.
 fn edit(edit: Edit) -> Option<Op> {
-    (!edit.is_empty()).then_some(Op::Table(edit))
+    (!edit.is_empty()).then(|| Op::Table(edit.into()))
 }
 
 impl Steps {

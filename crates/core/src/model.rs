@@ -341,7 +341,7 @@ mod tests {
             turn(front, &Row::default(), &serve),
             networks(&["10.96.0.0/16"]),
         ] {
-            model.step(&Op::Table(edit)).unwrap();
+            model.step(&Op::Table(edit.into())).unwrap();
         }
         let before = model.state().clone();
 
@@ -355,13 +355,13 @@ mod tests {
             let mut edit = clash.clone();
             edit.guarded.add.insert(front.address);
             edit.extend(&turn(other, &Row::default(), &serve));
-            let refusal = model.step(&Op::Table(edit));
+            let refusal = model.step(&Op::Table(edit.into()));
             assert!(matches!(refusal, Err(Refused::Exists(_))), "{clash:?}");
             assert_eq!(model.state(), &before, "{clash:?}");
         }
         let mut edit = turn(front, &serve, &Row::default());
         edit.extend(&turn(other, &serve, &Row::default()));
-        let refusal = model.step(&Op::Table(edit));
+        let refusal = model.step(&Op::Table(edit.into()));
         assert!(matches!(refusal, Err(Refused::NoEntry(_))));
         assert_eq!(model.state(), &before);
     }

@@ -53,8 +53,9 @@ impl fmt::Display for Settings {
 /// One step. Nothing that exists is removed and added again: an edit is in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Change the table, for both families in one transaction.
-    Table(Edit),
+    /// Change the table, for both families in one transaction. Boxed: there are few
+    /// of these, and the others are small and many.
+    Table(Box<Edit>),
     /// Make a virtual server (`ipvsadm -A`).
     AddVirtualServer(VirtualServerKey, Settings),
     /// Change its settings in place (`ipvsadm -E`).
@@ -201,5 +202,16 @@ impl Serialize for Plan {
         plan.serialize_field("changes", &lines.len())?;
         plan.serialize_field("steps", &lines)?;
         plan.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cold start has an operation for each real server.
+    #[test]
+    fn an_operation_is_small() {
+        assert!(size_of::<Op>() <= 80, "{}", size_of::<Op>());
     }
 }

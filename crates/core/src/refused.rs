@@ -488,5 +488,5 @@ fn split<K: Ord + Copy>(
 pub fn together<'a>(parts: impl IntoIterator<Item = &'a (Change, Edit)>) -> Op {
     let mut all = Edit::default();
     parts.into_iter().for_each(|(_, part)| all.extend(part));
-    Op::Table(all)
+    Op::Table(all.into())
 }

@@ -14,7 +14,7 @@ fn guard(vip: &str) -> Plan {
     let mut edit = Edit::default();
     edit.guarded.add.insert(vip.parse().expect("an address"));
     Plan {
-        ops: vec![Op::Table(edit)],
+        ops: vec![Op::Table(edit.into())],
     }
 }
 

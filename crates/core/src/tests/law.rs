@@ -121,10 +121,11 @@ fn a_table_that_was_lost_comes_back_without_refusing_anybody() {
             ..after.clone()
         };
         let plan = diff(after, &before, &Terms::default());
-        let Some(Op::Table(Edit { rows, guarded, .. })) = plan.ops.first() else {
+        let Some(Op::Table(edit)) = plan.ops.first() else {
             assert_eq!(after.table, before.table);
             continue;
         };
+        let Edit { rows, guarded, .. } = &**edit;
         assert_eq!(guarded.add, after.table.guarded);
         for (front, row) in &after.table.rows {
             let at_once = rows.get(front).and_then(|turn| turn.to.as_ref());
@@ -341,7 +342,7 @@ fn an_open_port_that_nobody_serves_is_a_danger() {
     let front = "10.96.0.1:80/TCP".parse().unwrap();
     let mut edit = Edit::default();
     edit.turn(front, &Row::default(), &Row::of(Verdict::Serve));
-    model.step(&Op::Table(edit)).unwrap();
+    model.step(&Op::Table(edit.into())).unwrap();
     assert_eq!(
         model.dangers(&BTreeSet::new()),
         ["10.96.0.1:80/TCP passes the guard and nobody serves it"]
@@ -352,7 +353,7 @@ fn an_open_port_that_nobody_serves_is_a_danger() {
     };
     let mut edit = Edit::default();
     edit.turn(front, &Row::of(Verdict::Serve), &marked);
-    model.step(&Op::Table(edit)).unwrap();
+    model.step(&Op::Table(edit.into())).unwrap();
     assert_eq!(
         model.dangers(&BTreeSet::new()),
         ["10.96.0.1:80/TCP is led to FWM 7 and nobody serves that"]

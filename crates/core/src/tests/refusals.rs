@@ -91,7 +91,7 @@ impl Refusing {
         let (bad, good): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .partition(|(change, _)| self.changes.contains(change));
-        let whole = Op::Table(edit.clone());
+        let whole = Op::Table(edit.clone().into());
         match (bad.is_empty(), good.is_empty()) {
             (true, _) => self.step(&whole),
             (false, false) => self.step(&together(&good)),

@@ -85,7 +85,7 @@ impl Draw {
                 }
             }
         }
-        Op::Table(edit)
+        Op::Table(edit.into())
     }
 
     fn move_one(&mut self, moved: &mut Moved<IpAddr>, one: IpAddr, there: bool) {
