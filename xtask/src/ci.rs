@@ -7,6 +7,8 @@ use clap::Args;
 
 use crate::chart;
 use crate::console::Outcome;
+use crate::container_test;
+use crate::dist;
 use crate::kernel_test;
 use crate::licences;
 use crate::paths::{Paths, cargo};
@@ -27,13 +29,22 @@ pub(crate) struct CiArguments {
     kernel_test: kernel_test::Arguments,
 }
 
-/// `cargo test`, then the kernel tests.
+/// `cargo test`, then the kernel tests and those of the image.
 pub(crate) fn test(arguments: &TestArguments) -> Result<Outcome> {
     let outcome = unit_tests()?;
     if outcome != Outcome::Passed {
         return Ok(outcome);
     }
-    step("kernel tests", || kernel_test::run(&arguments.kernel_test))
+    let arguments = &arguments.kernel_test;
+    let outcome = step("kernel tests", || kernel_test::run(arguments))?;
+    if outcome != Outcome::Passed || arguments.native || !arguments.filter.is_empty() {
+        return Ok(outcome);
+    }
+    let mut machine = arguments.machine.clone();
+    // Of several kernels the first: what an engine does is the same on all.
+    machine.kernel = machine.kernel.split(',').take(1).collect();
+    let arguments = container_test::Arguments::all(machine);
+    step("container tests", || container_test::run(&arguments))
 }
 
 /// Everything CI asks for; stops at the first step that fails.
@@ -74,9 +85,16 @@ pub(crate) fn ci(arguments: &CiArguments) -> Result<Outcome> {
     if arguments.no_kernel_test {
         return unit_tests();
     }
-    test(&TestArguments {
+    let outcome = test(&TestArguments {
         kernel_test: arguments.kernel_test.clone(),
-    })
+    })?;
+    if outcome != Outcome::Passed {
+        return Ok(outcome);
+    }
+    step(
+        "files of a release",
+        || dist::run(&dist::Arguments::quick()),
+    )
 }
 
 /// By cargo-deny where it is installed, otherwise by ourselves.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::console::Outcome;
+use crate::container_test;
 use crate::guest::Machine;
 use crate::{bench, chart, ci, demo, dist, e2e, guest, image, kernel_test};
 
@@ -27,10 +28,12 @@ enum Command {
     /// Runs on this machine's own IPVS when it has one and we are root,
     /// in a small VM otherwise.
     Demo(demo::Arguments),
-    /// All tests: `cargo test`, then the kernel tests.
+    /// All tests: `cargo test`, the kernel tests, the container tests.
     Test(ci::TestArguments),
     /// Tests that need root and IPVS, in a VM (or here with --native).
     KernelTest(kernel_test::Arguments),
+    /// The container image with the rights of deploy/base, in a VM with podman.
+    ContainerTest(container_test::Arguments),
     /// The guest itself: build its image, or open a shell in it.
     Vm {
         #[command(subcommand)]
@@ -38,7 +41,7 @@ enum Command {
     },
     /// Measure cost in guest time that follows executed instructions.
     Bench(bench::Arguments),
-    /// What CI runs: format, lints, docs, licences and bans, all tests.
+    /// What CI runs: format, lints, docs, licences and bans, all tests, a release.
     Ci(ci::CiArguments),
     /// Hold every crate to deny.toml: licences, bans, sources.
     Licences,
@@ -84,6 +87,7 @@ impl Cli {
             Command::Demo(arguments) => demo::run(&arguments),
             Command::Test(arguments) => ci::test(&arguments),
             Command::KernelTest(arguments) => kernel_test::run(&arguments),
+            Command::ContainerTest(arguments) => container_test::run(&arguments),
             Command::Vm {
                 command: VmCommand::Build(a),
             } => guest::build(&a.machine, a.update),

@@ -160,6 +160,57 @@ pub(crate) fn run_parts(
     })
 }
 
+/// What guests have that others have not, and what they run.
+pub(crate) struct Equipment {
+    /// A cpio archive.
+    pub(crate) files: Vec<u8>,
+    /// A shell script for each guest.
+    pub(crate) scripts: Vec<String>,
+}
+
+/// Builds `targets` and runs scripts in guests side by side, which `equip` makes
+/// from the programs. Output comes as in [`run_parts`].
+pub(crate) fn run_equipped(
+    machine: &Machine,
+    targets: &[Target],
+    equip: impl FnOnce(&Paths, &[Program]) -> Result<Equipment>,
+) -> Result<Outcome> {
+    let paths = Paths::find()?;
+    apt::need_vm()?;
+    let programs = artifacts::build(&paths, targets)?;
+    let equipment = equip(&paths, &programs)?;
+    let settings = format!("LIMIT={}\nINTERACTIVE=0\n", machine.timeout + 30);
+    let mut guests = Vec::new();
+    for (number, script) in equipment.scripts.iter().enumerate() {
+        let mut guest = Guest::prepare(&paths, machine, false, &programs, script, &settings)?;
+        // After our programs: the kernel unpacks what comes last, last.
+        let more = guest.initramfs.write_all(&equipment.files);
+        more.context("write the initramfs")?;
+        guest.kept_log = paths.vm()?.join(format!("container-{}.log", number + 1));
+        guest.held = (number > 0).then(Mutex::default);
+        guests.push(guest);
+    }
+    let limit = Duration::from_secs(machine.timeout);
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let run = |guest| move || Guest::run(guest, machine, Clock::Wall, limit);
+        let running: Vec<_> = guests.iter().map(|g| scope.spawn(run(g))).collect();
+        let ended = running.into_iter().map(|thread| thread.join());
+        ended
+            .map(|result| result.expect("a guest's thread does not panic"))
+            .collect()
+    });
+    guests.iter().for_each(Guest::show);
+    Ok(Outcome::of_all(
+        outcomes.into_iter().collect::<Result<_>>()?,
+    ))
+}
+
+/// Words as a shell takes them.
+pub(crate) fn quoted(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    quoted.join(" ")
+}
+
 fn script(program: &str, arguments: &[String], environment: &[(&str, &str)]) -> String {
     let quoted: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
     // Tests that throw dice print it; who sets it wants the same again.

@@ -333,7 +333,7 @@ fn copy(root: &Path, file: &Path, at: &Path) -> Result<()> {
 }
 
 /// Where a path lies in the guest: `/lib`, `/lib64` and `/sbin` are links into `/usr`.
-fn in_usr(path: &Path) -> Option<PathBuf> {
+pub(crate) fn in_usr(path: &Path) -> Option<PathBuf> {
     let relative = path.strip_prefix("/").ok()?;
     let linked = ["lib", "lib64", "sbin"]
         .iter()

@@ -139,7 +139,7 @@ fn names(program: &Path, arguments: &Arguments) -> Result<Vec<String>> {
 }
 
 /// Deals out in turn, so that tests of one kind, which take alike, are spread.
-fn deal(names: &[String], hands: u32) -> Vec<Vec<String>> {
+pub(crate) fn deal(names: &[String], hands: u32) -> Vec<Vec<String>> {
     let hands = (hands as usize).clamp(1, names.len().div_ceil(WORTH_A_GUEST).max(1));
     (0..hands)
         .map(|hand| names.iter().skip(hand).step_by(hands).cloned().collect())

@@ -12,6 +12,7 @@ mod chart;
 mod ci;
 mod cli;
 mod console;
+mod container_test;
 mod cpio;
 mod demo;
 mod dist;

@@ -26,6 +26,13 @@ pub(crate) struct Arguments {
     quick: bool,
 }
 
+impl Arguments {
+    /// With `--quick`.
+    pub(crate) fn quick() -> Self {
+        Self { quick: true }
+    }
+}
+
 /// Shells whose completions are packed, with the name each one looks for.
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "kube-ipvs.bash"),

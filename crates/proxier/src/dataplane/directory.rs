@@ -25,6 +25,13 @@ const OTHERS_WRITE: u32 = 0o022;
 const WITHOUT_ROOT: &str =
     "run as root (CAP_NET_ADMIN is needed too), or choose another --state-dir";
 
+/// The remedy of one whose root is read-only, as a container's is.
+const READ_ONLY: &str = "mount the node's directory there (in a pod a hostPath volume, as \
+    deploy/base has it), or choose another --state-dir";
+
+/// What owners are called that a user namespace has no number for.
+const NOBODY: u32 = 65534;
+
 /// Makes the directory if there is none, and takes away what others may do with
 /// it and with our files in it.
 ///
@@ -49,15 +56,23 @@ pub(super) fn prepare(directory: &Path, ours: &[&str]) -> anyhow::Result<()> {
         operation(),
         found.uid(),
         geteuid(),
-        if geteuid().is_root() {
-            "remove it, or choose another --state-dir"
-        } else {
-            WITHOUT_ROOT
-        }
+        remedy_for(found.uid())
     );
     narrow_directory(directory, found.mode(), ours).with_context(operation)?;
     ours.iter()
         .try_for_each(|name| narrow(&directory.join(name)))
+}
+
+/// What to do about a directory of another user.
+fn remedy_for(owner: u32) -> &'static str {
+    if !geteuid().is_root() {
+        WITHOUT_ROOT
+    } else if owner == NOBODY {
+        "where this is a user namespace (hostUsers: false), its root is nobody on the node and may \
+         not change IPVS there: run without one; else remove it, or choose another --state-dir"
+    } else {
+        "remove it, or choose another --state-dir"
+    }
 }
 
 /// A directory that holds more than our files is somebody else's matter too: it
@@ -108,6 +123,7 @@ fn narrow(file: &Path) -> anyhow::Result<()> {
 pub(super) fn with_remedy(error: std::io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::PermissionDenied => anyhow::anyhow!("{error}; {WITHOUT_ROOT}"),
+        ErrorKind::ReadOnlyFilesystem => anyhow::anyhow!("{error}; {READ_ONLY}"),
         _ => error.into(),
     }
 }
@@ -208,5 +224,18 @@ mod tests {
         };
 
         assert!(refusal(theirs).contains("belongs to user"));
+    }
+
+    #[test]
+    fn one_who_may_not_write_there_is_told_what_to_do() {
+        for (errno, remedy) in [
+            (nix::errno::Errno::EACCES, "CAP_NET_ADMIN"),
+            (nix::errno::Errno::EROFS, "hostPath"),
+        ] {
+            let message = with_remedy(errno.into()).to_string();
+
+            assert!(message.contains(remedy), "{message}");
+            assert!(message.contains("--state-dir"), "{message}");
+        }
     }
 }

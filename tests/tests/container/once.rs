@@ -1,0 +1,29 @@
+//! Containers that run once, as docs/migration.md writes them.
+
+use kube_ipvs_tests::{run, wait_until};
+
+use crate::kubelet::PATIENCE;
+use crate::lab::Lab;
+use crate::spec::Pod;
+
+#[test]
+fn cleanup_from_a_pod_removes_all_of_it_and_refuses_beside_the_daemon() {
+    let lab = Lab::new();
+    let cleanup = Pod::on_node("node-1", &["cleanup"]);
+    let daemon = lab.kubelet.start(&Pod::base());
+
+    let (status, said) = lab.kubelet.once(&cleanup);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("runs"), "{said}");
+    lab.must_be_served();
+
+    assert!(daemon.stop().success());
+    let (status, said) = lab.kubelet.once(&cleanup);
+    assert!(status.success(), "{said}");
+    let node = lab.node();
+    assert_eq!(node.run(|| run("ipvsadm", ["-Sn"])), "");
+    assert_eq!(node.run(|| run("nft", ["list", "tables"])), "");
+    wait_until("the link is gone", PATIENCE, || {
+        !node.run(|| run("ip", ["link"])).contains("kube-ipvs0")
+    });
+}
