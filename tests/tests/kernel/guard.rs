@@ -126,12 +126,17 @@ fn traffic_is_guarded_at_every_moment_while_a_service_comes_and_goes() {
     );
 }
 
-/// In some of the rounds the Service stays until it has answered somebody.
+/// In some of the rounds the Service stays until it has answered somebody. There
+/// are as many rounds as it takes for enough calls, within reason.
 fn come_and_go(node: &Node, endpoint: &str, count: &Count) {
     let proxy = Proxy::new(node, "node-1", Binding::Address);
     let mut syncer = proxy.syncer(&[]);
     let objects = web(Some(endpoint)).map(|object| decode(&object));
-    for cycle in 0..CYCLES {
+    let enough = || count.calls.load(Ordering::Relaxed) > 10 * CYCLES;
+    for cycle in 0..50 * CYCLES {
+        if cycle >= CYCLES && enough() {
+            break;
+        }
         let before = count.served();
         for object in &objects {
             syncer.event(Event::Upsert(object.clone()));
