@@ -143,6 +143,8 @@ pub enum NodePortAddresses {
     All,
     /// The node's own, one a family.
     Primary,
+    /// The node's own, one a family, and those in these networks.
+    PrimaryAnd(Vec<IpNet>),
     /// Those in these networks. A family without a network here has all of its addresses.
     Cidrs(Vec<IpNet>),
 }

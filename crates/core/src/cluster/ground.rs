@@ -378,22 +378,36 @@ fn node_ports(
             });
             (chosen.collect(), Vec::new())
         }
-        NodePortAddresses::Primary => {
-            let first = |family| {
-                let mut own = own.iter().copied();
-                own.find(|a| Family::of(*a) == family && host.contains(a))
-            };
-            let chosen: Vec<IpAddr> = options.families.iter().filter_map(|f| first(*f)).collect();
-            let warnings = match chosen.is_empty() {
-                true => vec![Warning {
-                    object: format!("Node {}", options.node_name),
-                    message: "NodePorts are for the node's primary address, and none is known \
-                              that this host has; they are not served"
-                        .to_owned(),
-                }],
-                false => Vec::new(),
-            };
+        NodePortAddresses::Primary => primary(host, own, options),
+        NodePortAddresses::PrimaryAnd(nets) => {
+            let (mut chosen, warnings) = primary(host, own, options);
+            let named = usable.filter(|a| nets.iter().any(|net| net.contains(a)));
+            let more: Vec<IpAddr> = named.filter(|a| !chosen.contains(a)).collect();
+            chosen.extend(more);
             (chosen, warnings)
         }
     }
+}
+
+/// The node's own addresses that this host has, one a family.
+fn primary(
+    host: &BTreeSet<IpAddr>,
+    own: &[IpAddr],
+    options: &Options,
+) -> (Vec<IpAddr>, Vec<Warning>) {
+    let first = |family| {
+        let mut own = own.iter().copied();
+        own.find(|a| Family::of(*a) == family && host.contains(a))
+    };
+    let chosen: Vec<IpAddr> = options.families.iter().filter_map(|f| first(*f)).collect();
+    let warnings = match chosen.is_empty() {
+        true => vec![Warning {
+            object: format!("Node {}", options.node_name),
+            message: "NodePorts are for the node's primary address, and none is known \
+                      that this host has; they are not served there"
+                .to_owned(),
+        }],
+        false => Vec::new(),
+    };
+    (chosen, warnings)
 }

@@ -282,6 +282,33 @@ fn primary_is_the_address_of_the_node_and_none_while_that_is_unknown() {
 }
 
 #[test]
+fn primary_stands_beside_networks_and_loopback_is_none_of_them() {
+    let mut options = options();
+    let nets = ["198.51.100.0/24", "127.0.0.0/8", "::1/128"];
+    let nets = nets.map(|net| net.parse().unwrap()).to_vec();
+    options.node_port_addresses = NodePortAddresses::PrimaryAnd(nets);
+    let mut cluster = with(options, web().node_port(30080));
+    cluster.host(&["127.0.0.1", "192.0.2.1", "198.51.100.1", "203.0.113.1"]);
+    assert_eq!(
+        fronts(&mut cluster),
+        ["10.96.0.1:80/TCP", "198.51.100.1:30080/TCP"],
+        "the node's own address is unknown, the network's is not"
+    );
+    assert_eq!(cluster.warnings().len(), 1);
+
+    cluster.add(node("node-1", "192.0.2.1"));
+    assert_eq!(
+        fronts(&mut cluster),
+        [
+            "10.96.0.1:80/TCP",
+            "192.0.2.1:30080/TCP",
+            "198.51.100.1:30080/TCP"
+        ]
+    );
+    assert!(cluster.warnings().is_empty());
+}
+
+#[test]
 fn an_address_of_this_host_is_served_but_not_bound() {
     let mut cluster = with(options(), web().load_balancer("192.0.2.1"));
     assert_eq!(

@@ -113,7 +113,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "nodeport-addresses",
-        &["x", "10.0.0.1", "primary,10.0.0.0/8", "Primary"],
+        &["x", "10.0.0.1", "primary,10.0.0.1", "Primary"],
     ),
     (
         "nodeport-reserved-ports",

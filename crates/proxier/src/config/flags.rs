@@ -345,7 +345,7 @@ pub struct RunArgs {
     /// Port of the metrics address; 0 disables it (deprecated)
     #[arg(long, value_name = "PORT", hide = true, allow_negative_numbers = true)]
     pub metrics_port: Option<i32>,
-    /// Addresses that take NodePorts: networks, or the word primary; without it all
+    /// Addresses that take NodePorts: networks, and the words primary and all; without it all
     #[arg(
         long,
         value_name = "CIDRS",

@@ -137,7 +137,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     both("master", "", Text, "", Honoured, "address of the API server, instead of the kubeconfig's"),
     both("metrics-bind-address", "metricsBindAddress", Text, "127.0.0.1:10249", Honoured, "`[::1]:10249` with an IPv6 bind address; the port may be left out; an empty flag disables it"),
     both("metrics-port", "", Int, "10249", Honoured, "deprecated: port of the above, 0 disables it"),
-    both("nodeport-addresses", "nodePortAddresses", Texts, "all", Honoured, "networks, or the single word `primary`"),
+    both("nodeport-addresses", "nodePortAddresses", Texts, "all", Honoured, "networks, and the words `primary` (the node's own), `all` and `localhost`, side by side as in 1.37; loopback addresses are not served, with a warning"),
     both("oom-score-adj", "oomScoreAdj", Int, "-999", Honoured, "-1000 to 1000; a refusal of the kernel is logged"),
     both("pod-bridge-interface", "detectLocal.bridgeInterface", Text, "", Honoured, "for detect-local-mode BridgeInterface"),
     both("pod-interface-name-prefix", "detectLocal.interfaceNamePrefix", Text, "", Honoured, "for detect-local-mode InterfaceNamePrefix"),

@@ -475,6 +475,32 @@ fn addresses_get_their_port_and_family() {
 }
 
 #[test]
+fn node_port_addresses_are_networks_and_words_side_by_side() {
+    use kube_ipvs_core::NodePortAddresses::{All, Cidrs, Primary, PrimaryAnd};
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+    let loopback = ["127.0.0.0/8", "::1/128"];
+    let cases = [
+        ("all", All, 0),
+        ("primary", Primary, 0),
+        ("primary,primary", Primary, 0),
+        ("primary,all", All, 0),
+        ("all,localhost", All, 0),
+        ("primary,10.0.0.0/8", PrimaryAnd(nets(&["10.0.0.0/8"])), 0),
+        ("primary,localhost", PrimaryAnd(nets(&loopback)), 1),
+        ("localhost", Cidrs(nets(&loopback)), 1),
+        ("127.0.0.1/32", Cidrs(nets(&["127.0.0.1/32"])), 1),
+        ("0.0.0.0/0", Cidrs(nets(&["0.0.0.0/0"])), 0),
+    ];
+    for (text, addresses, warned) in cases {
+        let settings = flags(&[&format!("--nodeport-addresses={text}")]).expect(text);
+        assert_eq!(settings.node_port_addresses, addresses, "{text}");
+        let warnings = settings.warnings.iter();
+        let of_loopback = warnings.filter(|x| x.contains("loopback"));
+        assert_eq!(of_loopback.count(), warned, "{text}");
+    }
+}
+
+#[test]
 fn with_a_file_flags_give_way_but_for_name_and_logging() {
     let text =
         "hostnameOverride: filed\nipvs: {scheduler: lc}\nlogging: {format: text, verbosity: 1}\n";
@@ -685,10 +711,10 @@ const BAD_FIELDS: &[(&str, &str, &str, &str)] = &[
         "one of each family",
     ),
     (
-        "nodePortAddresses: [primary, 10.0.0.0/8]",
+        "nodePortAddresses: [primary, Localhost]",
         "nodePortAddresses",
-        "primary,10.0.0.0/8",
-        "stands alone",
+        "\"Localhost\"",
+        "the words all, primary, localhost",
     ),
     (
         "nodePortAddresses: [10.0.0.1]",

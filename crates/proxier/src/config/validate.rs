@@ -470,21 +470,50 @@ impl Check<'_> {
         networks
     }
 
+    /// Networks and words side by side, as kube-proxy takes them since 1.37.
     fn node_ports(&mut self) -> NodePortAddresses {
         let texts = &self.configuration.node_port_addresses;
-        if texts.is_empty() {
+        let says = |word: &str| texts.iter().any(|text| text == word);
+        let networks: Vec<String> = texts
+            .iter()
+            .flat_map(|text| match text.as_str() {
+                "all" | "primary" => Vec::new(),
+                // Both: a family without a network would have all of its addresses.
+                "localhost" => vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
+                network => vec![network.to_owned()],
+            })
+            .collect();
+        let networks = self.node_port_networks(&networks);
+        if texts.is_empty() || says("all") {
             return NodePortAddresses::All;
         }
-        if texts.iter().any(|x| x == "primary") {
-            if texts.len() > 1 {
-                let reason =
-                    "\"primary\" stands alone; allowed: networks, or the single word primary";
-                self.collector
-                    .field("nodePortAddresses", texts.join(","), reason);
-            }
-            return NodePortAddresses::Primary;
+        if networks.iter().any(|network| network.addr().is_loopback()) {
+            self.warnings.push(
+                "--nodeport-addresses (nodePortAddresses) names loopback addresses, where \
+                 NodePorts are not served: IPVS cannot; use an address of the node"
+                    .to_owned(),
+            );
         }
-        NodePortAddresses::Cidrs(self.networks("nodePortAddresses", texts))
+        match (says("primary"), networks.is_empty()) {
+            (true, true) => NodePortAddresses::Primary,
+            (true, false) => NodePortAddresses::PrimaryAnd(networks),
+            (false, _) => NodePortAddresses::Cidrs(networks),
+        }
+    }
+
+    fn node_port_networks(&mut self, texts: &[String]) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for text in texts {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(_) => self.collector.field(
+                    "nodePortAddresses",
+                    format!("{text:?}"),
+                    "allowed: networks, such as 10.0.0.0/8, and the words all, primary, localhost",
+                ),
+            }
+        }
+        networks
     }
 
     fn reserved_ports(&mut self, args: &RunArgs) -> Vec<RangeInclusive<u16>> {

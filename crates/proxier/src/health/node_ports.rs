@@ -42,7 +42,9 @@ impl Addresses {
             NodePortAddresses::All => {
                 Self::All(cluster.options().families.iter().copied().collect())
             }
-            NodePortAddresses::Primary | NodePortAddresses::Cidrs(_) => {
+            NodePortAddresses::Primary
+            | NodePortAddresses::PrimaryAnd(_)
+            | NodePortAddresses::Cidrs(_) => {
                 Self::Only(cluster.node_port_addresses().iter().copied().collect())
             }
         }
