@@ -223,6 +223,13 @@ fn one_daemon_has_one_state_directory_and_cleanup_waits_for_its_end() {
     let refused = lab.node().run(|| kube_ipvs::cleanup::run(&args));
     let error = refused.expect_err("a daemon runs").to_string();
     assert!(error.contains("stop it first"), "{error}");
+    let dry = CleanupArgs {
+        dry_run: true,
+        ..lab.arguments_of_cleanup()
+    };
+    lab.node()
+        .run(|| kube_ipvs::cleanup::run(&dry))
+        .expect("a daemon is no hindrance to looking");
     assert_same(&serving, &snapshot(lab.node()));
     first.kill();
     lab.node()

@@ -1,6 +1,10 @@
 //! `kube-ipvs inspect` beside `ipvsadm`: the same table, the same arguments,
 //! the same bytes.
 
+mod generated;
+
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use kube_ipvs_tests::{Client, Namespace, Protocol, Topology, kube_ipvs, output_of, wait_until};
@@ -194,6 +198,14 @@ fn connections_and_counters_are_listed_alike_while_connections_live() {
         assert!(connections.contains(word), "no {word} in\n{connections}");
     }
     same(node, "-Lnc --persistent-conn");
+    same(node, "-Lc");
+    let json = ours(node, "-Lc -o json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        json["connections"].as_array().map(Vec::len),
+        Some(connections.lines().count() - 2),
+        "{json}"
+    );
     let persistent = same(node, "-Ln --persistent-conn");
     assert!(persistent.contains(&v4.to_string()), "{persistent}");
     for arguments in [
@@ -204,6 +216,101 @@ fn connections_and_counters_are_listed_alike_while_connections_live() {
         "-Ln --thresholds",
     ] {
         same(node, arguments);
+    }
+}
+
+/// Runs ours with rules on standard input; its exit code and what it said.
+fn told(namespace: &Namespace, arguments: &str, input: &str) -> (Option<i32>, String) {
+    let words = ["inspect"].into_iter().chain(arguments.split_whitespace());
+    let mut command = kube_ipvs(namespace, words);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start kube-ipvs");
+    let stdin = child.stdin.take().expect("stdin is piped");
+    // One that does not read is no fault of this test.
+    _ = { stdin }.write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("wait for kube-ipvs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
+#[test]
+fn what_is_restored_is_read_whole_and_leaves_the_daemon_alone() {
+    let namespace = Namespace::enter();
+    program(&namespace, TABLE);
+    let saved = theirs(&namespace, "-Sn");
+    program(&namespace, "-C");
+    let (code, said) = told(&namespace, "-R", &format!("{saved}-A -t web\n"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("nothing was changed: \"web\" is not"),
+        "{said}"
+    );
+    assert_eq!(theirs(&namespace, "-Sn"), "");
+
+    let state = kube_ipvs_tests::daemon::state_directory(&namespace);
+    std::fs::create_dir_all(&state).expect("make the state directory");
+    let record = state.join("owned.json");
+    let owned = r#"{"virtual_servers":{"10.96.0.20:80/TCP":"default/web:http"}}"#;
+    std::fs::write(&record, owned).expect("write the record");
+    let (code, said) = told(&namespace, "--restore", &saved);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("10.96.0.20:80/TCP is the daemon's"), "{said}");
+    assert_eq!(theirs(&namespace, "-Sn"), "");
+
+    let (code, said) = told(&namespace, "--restore --force", &saved);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!(theirs(&namespace, "-Sn"), saved);
+    let (code, said) = told(&namespace, "-R --force", &saved);
+    assert_eq!(code, Some(1), "all is there already: {said}");
+    assert!(said.contains("line 1: add virtual server"), "{said}");
+    assert!(said.contains("more rules were refused"), "{said}");
+}
+
+#[test]
+fn what_is_refused_ends_as_it_should() {
+    let namespace = Namespace::enter();
+    program(&namespace, "-A -t 10.96.0.10:80 -s rr");
+    let code = |arguments: &str| told(&namespace, arguments, "");
+    for arguments in [
+        "-Ln",
+        "-Ln -t 10.96.0.10:80",
+        "-Z",
+        "-Z -t 10.96.0.10:80",
+        "-S",
+    ] {
+        assert_eq!(code(arguments).0, Some(0), "{arguments}");
+        theirs(&namespace, arguments);
+    }
+    let (refused, said) = code("-Z -t 10.96.0.99:80");
+    assert_eq!(refused, Some(1), "{said}");
+    assert!(said.contains("10.96.0.99:80/TCP"), "{said}");
+    for (arguments, why) in [
+        ("-Lc -t 10.96.0.10:80", "cannot be used with"),
+        ("-Lc --stats", "cannot be used with"),
+        ("-L --timeout --persistent-conn", "cannot be used with"),
+        ("-S --stats", "cannot be used with"),
+        ("-Ln -n", "cannot be used multiple times"),
+        ("-Ln -t nowhere.invalid:80", "is not ADDRESS:PORT"),
+        ("-A -t 10.96.0.11:80", "inspect has no --add-service (-A)"),
+        ("-Ln --stat", "--stats"),
+    ] {
+        let (ours, said) = code(arguments);
+        assert_eq!(ours, Some(64), "{arguments}: {said}");
+        assert!(said.contains(why), "{arguments}: {said}");
+    }
+    for arguments in [
+        "-Lc -t 10.96.0.10:80",
+        "-Lc --stats",
+        "-S --stats",
+        "-Ln -n",
+    ] {
+        let mut command = namespace.command("ipvsadm");
+        let output = command.args(arguments.split(' ')).output();
+        let status = output.expect("ipvsadm runs").status;
+        assert!(!status.success(), "ipvsadm {arguments}");
     }
 }
 
