@@ -157,7 +157,7 @@ fn a_file_of_settings_may_be_all_comments_and_must_be_a_file() {
 }
 
 #[test]
-fn a_wrong_command_line_of_plan_is_no_change() {
+fn a_wrong_command_line_is_usage_and_no_change() {
     let code = |arguments: &[&str]| {
         let output = program(arguments).output().expect("run it");
         output.status.code().expect("it ended by itself")
@@ -166,11 +166,11 @@ fn a_wrong_command_line_of_plan_is_no_change() {
     assert_eq!(code(&["plan", "-o", "xml"]), 64);
     assert_eq!(code(&["plan", "--masquerade-bit=32"]), 64);
     assert_eq!(code(&["plan", "--nodeport-reserved-ports=30-20"]), 64);
-    assert_eq!(code(&["compile", "--masquerade-bit=32"]), 2);
+    assert_eq!(code(&["compile", "--masquerade-bit=32"]), 64);
     assert_eq!(code(&["plan", "--help"]), 0);
-    assert_eq!(code(&["run", "--bogus"]), 2);
-    assert_eq!(code(&["compile", "--bogus"]), 2);
-    assert_eq!(code(&["--bogus"]), 2);
+    assert_eq!(code(&["run", "--bogus"]), 64);
+    assert_eq!(code(&["compile", "--bogus"]), 64);
+    assert_eq!(code(&["--bogus"]), 64);
     assert_eq!(
         code(&[
             "plan",
