@@ -17,7 +17,7 @@ const MANY: u16 = 3000;
 
 /// Whether IPVS has one of the many: it is on its way to have all.
 fn is_at_it() -> bool {
-    let table = fs::read_to_string("/proc/net/ip_vs").unwrap_or_default();
+    let table = fs::read_to_string("/proc/thread-self/net/ip_vs").unwrap_or_default();
     // 10.97.
     table.contains("0A61")
 }
