@@ -39,7 +39,7 @@ const NO_IPVS: u8 = 2;
 /// standard input, or zeroes. Exit code 2 without IPVS or the right to use it.
 ///
 /// # Errors
-/// [`Usage`] for a front that is none; a kernel that refuses or does not answer.
+/// A usage error for a front that is none; a kernel that refuses or does not answer.
 pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let names = if args.numeric {
         Names::none()
@@ -81,7 +81,7 @@ fn open() -> anyhow::Result<Client> {
 /// What the arguments list.
 ///
 /// # Errors
-/// [`Usage`] for a front that is none; a kernel that does not answer or has no
+/// A usage error for a front that is none; a kernel that does not answer or has no
 /// such virtual server, a record or a table that cannot be read.
 pub fn list(args: &InspectArgs, client: &mut Client, names: &Names) -> anyhow::Result<String> {
     if args.connection {
