@@ -10,8 +10,8 @@
 use std::fmt;
 
 use crate::commands::Commands;
-use crate::phrase::{accept, mark_has_all};
-use crate::wire::{Command, Compare, Expression, ListedChain, ListedRule, Place, Verdict};
+use crate::phrase::{Phrase, accept, is_listed_as, mark_has_all};
+use crate::wire::{Command, Expression, ListedChain, ListedRule, Place, Verdict};
 use crate::{Config, Family, Invalid, TABLE};
 
 /// Where a foreign chain stands.
@@ -107,7 +107,7 @@ pub fn render_foreign_accept(chain: &ForeignChain, accept_bit: u8) -> Result<Com
         place: chain.place(),
         chain: chain.chain.clone().into(),
         first: true,
-        expressions: [mark_has_all(1 << accept_bit), accept()].concat(),
+        expressions: accept_marked(accept_bit),
         among: 0,
         comment: Some(COMMENT),
     }]))
@@ -188,30 +188,30 @@ fn drops_everything(rule: &ListedRule) -> bool {
     drops
 }
 
+fn accept_marked(bit: u8) -> Phrase {
+    [mark_has_all(1 << bit), accept()].concat()
+}
+
 /// A rule we inserted.
 pub(crate) struct OurRule {
     pub(crate) handle: u64,
-    /// The bit it looks at.
-    pub(crate) mask: Option<u32>,
+    /// Place of the bit it looks at, 0 the lowest.
+    pub(crate) bit: u8,
 }
 
+/// Rules with our comment that say what only ours say: a comment is words, which
+/// anybody may write to any rule.
 pub(crate) fn our_rules(rules: &[ListedRule]) -> Vec<OurRule> {
-    let ours = |rule: &&ListedRule| rule.comment.as_deref() == Some(COMMENT);
-    let read = |rule: &ListedRule| OurRule {
-        handle: rule.handle,
-        mask: rule.expressions.iter().find_map(compared),
-    };
-    rules.iter().filter(ours).map(read).collect()
+    rules.iter().filter_map(our_rule).collect()
 }
 
-/// The mark that a rule looks for.
-fn compared(expression: &Expression) -> Option<u32> {
-    match expression {
-        Expression::Compare {
-            how: Compare::Equal,
-            data,
-            ..
-        } => Some(u32::from_ne_bytes(*data.first_chunk()?)),
-        _ => None,
+fn our_rule(rule: &ListedRule) -> Option<OurRule> {
+    if rule.comment.as_deref() != Some(COMMENT) {
+        return None;
     }
+    let bit = (0..32).find(|&bit| is_listed_as(&accept_marked(bit), &rule.expressions))?;
+    Some(OurRule {
+        handle: rule.handle,
+        bit,
+    })
 }

@@ -197,7 +197,7 @@ impl Nft {
     pub fn accept_in(&mut self, chain: &ForeignChain, accept_bit: u8) -> Result<bool, NftError> {
         let commands = render_foreign_accept(chain, accept_bit)?;
         let ours = foreign::our_rules(&self.rules_of(chain)?);
-        if ours.iter().any(|rule| rule.mask == Some(1 << accept_bit)) {
+        if ours.iter().any(|rule| rule.bit == accept_bit) {
             return Ok(false);
         }
         self.carry_out(&format!("accept in {chain}"), &commands)?;

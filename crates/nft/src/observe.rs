@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fixed::{Chain, FINGERPRINT_CHAIN, Fixed, MARK_VALUES};
 use crate::packed::read_items;
-use crate::phrase::Phrase;
+use crate::phrase::{Phrase, is_listed_as};
 use crate::set::mark_values;
 use crate::wire::{Item, ListedChain, ListedRule, ListedSet};
 use crate::{Config, Elements, Family, Invalid, Set};
@@ -53,7 +53,11 @@ impl Observed {
         let rules = self.rules.get(chain.name).unwrap_or(&nothing);
         self.chains.get(chain.name).is_some_and(hung)
             && rules.len() == chain.rules.len()
-            && chain.rules.iter().zip(rules).all(is_listed_as)
+            && chain
+                .rules
+                .iter()
+                .zip(rules)
+                .all(|(written, listed)| is_listed_as(written, listed))
     }
 
     pub(crate) fn new(
@@ -134,13 +138,4 @@ impl Observed {
             self.elements.insert(set, texts);
         }
     }
-}
-
-/// Whether a rule was written as it is listed.
-fn is_listed_as((written, listed): (&Phrase, &Phrase)) -> bool {
-    written.len() == listed.len()
-        && written
-            .iter()
-            .zip(listed)
-            .all(|(written, listed)| written.is_listed_as(listed))
 }

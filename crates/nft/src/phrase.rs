@@ -16,6 +16,12 @@ use crate::{Family, Set};
 /// Instructions that belong together.
 pub(crate) type Phrase = Vec<Expression>;
 
+/// Whether the kernel lists as `listed` what was written as this.
+pub(crate) fn is_listed_as(written: &[Expression], listed: &[Expression]) -> bool {
+    let mut pairs = written.iter().zip(listed);
+    written.len() == listed.len() && pairs.all(|(written, listed)| written.is_listed_as(listed))
+}
+
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const SCTP: u8 = 132;

@@ -109,6 +109,38 @@ fn one_rule_opens_service_ports_and_nothing_else() {
     }
 }
 
+/// Anybody may comment a rule with our name; ours are those that also say what ours do.
+#[test]
+fn a_rule_that_only_bears_our_name_stays() {
+    let lab = Lab::new(Family::Ip);
+    let others = [
+        r#"tcp dport 22 accept comment "kube-ipvs""#,
+        r#"meta mark & 0x00001000 == 0x00001000 drop comment "kube-ipvs""#,
+        r#"meta mark & 0x00001000 == 0x00001000 accept comment "not kube-ipvs""#,
+        r#"meta mark & 0x00003000 == 0x00003000 accept comment "kube-ipvs""#,
+        r#"meta mark & 0x00003000 == 0x00001000 accept comment "kube-ipvs""#,
+        r#"meta mark & 0x00001000 == 0x00001000 counter accept comment "kube-ipvs""#,
+    ];
+    let rules = others.map(|rule| format!("{rule};")).concat();
+    lab.node.nft(&format!(
+        "table inet fw {{ chain in {{ type filter hook input priority 0; policy drop; {rules} }}; }}"
+    ));
+    let listed = lab.node.nft("list table inet fw");
+    assert!(!drops(&lab.node)[0].accepted);
+    assert_eq!(lab.node.run(|| nft().accepts()).expect("read"), 0);
+
+    assert_eq!(lab.node.run(|| nft().remove_accepts()).expect("read"), 0);
+
+    assert_eq!(lab.node.nft("list table inet fw"), listed);
+
+    // What an older version of ours wrote in words is ours.
+    lab.node.nft(
+        r#"insert rule inet fw in meta mark & 0x00001000 == 0x00001000 accept comment "kube-ipvs""#,
+    );
+    assert_eq!(lab.node.run(|| nft().remove_accepts()).expect("read"), 1);
+    assert_eq!(lab.node.nft("list table inet fw"), listed);
+}
+
 #[test]
 fn one_rule_lets_answers_through_a_forward_policy_of_drop() {
     // peer -> node -> far; the node forwards, and its firewall lets requests pass, not answers.
