@@ -52,12 +52,20 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_args(without_actions))]
 struct PlanArgs {
     #[command(flatten)]
     run: RunArgs,
     /// Text, or JSON for programs
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+/// A command that only looks does not offer what changes something.
+fn without_actions(arg: clap::Arg) -> clap::Arg {
+    const ACTIONS: [&str; 5] = ["once", "init_only", "cleanup", "write_config_to", "version"];
+    let action = ACTIONS.contains(&arg.get_id().as_str());
+    if action { arg.hide(true) } else { arg }
 }
 
 #[derive(Debug, Args)]
@@ -230,13 +238,23 @@ fn write_config(settings: &Settings, path: &PathBuf) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+/// The settings of a command that only looks.
+fn settings_to_look(args: &PlanArgs, command: &str) -> anyhow::Result<Settings> {
     let settings = settings(&args.run, quiet)?;
+    if let Some(flag) = settings.action.flag() {
+        let why = format!("{flag} is for `kube-ipvs run`; `{command}` only shows what would be");
+        return Err(Usage(why).into());
+    }
+    Ok(settings)
+}
+
+fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings_to_look(args, "plan")?;
     run::plan(&program(&settings)?, args.output == Output::Json)
 }
 
 fn compile(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let settings = settings(&args.run, quiet)?;
+    let settings = settings_to_look(args, "compile")?;
     let config::Source::Manifests(path) = &settings.source else {
         anyhow::bail!("compile needs --manifests: a directory, a file, or - for standard input");
     };

@@ -35,6 +35,36 @@ fn a_wrong_command_line_is_usage_for_every_command() {
     }
 }
 
+/// Who asks a command that only looks to change something is not told that it was done.
+#[test]
+fn commands_that_only_look_refuse_and_hide_what_run_does() {
+    for command in ["plan", "compile"] {
+        let help = text(&run(&[command, "--help"]).stdout);
+        assert!(help.contains("--manifests"), "{command}: {help}");
+        for flag in [
+            "--once",
+            "--init-only",
+            "--cleanup",
+            "--version",
+            "--write-config-to",
+        ] {
+            let told = if flag == "--write-config-to" {
+                "--write-config-to=/dev/null"
+            } else {
+                flag
+            };
+            let output = run(&[command, "--manifests", "/nowhere", told]);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{command} {flag}: {said}");
+            let why = format!("{flag} is for `kube-ipvs run`; `{command}` only shows");
+            assert!(said.contains(&why), "{command}: {said}");
+            assert!(!help.contains(flag), "{command} offers {flag}");
+        }
+        let output = run(&[command, "--manifests", "/nowhere", "--once=false"]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+    }
+}
+
 #[test]
 fn the_version_comes_alone_and_for_programs() {
     for arguments in [&["--version"][..], &["run", "--version"], &["version"]] {

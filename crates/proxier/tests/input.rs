@@ -23,6 +23,20 @@ fn program(arguments: &[&str]) -> Command {
     command
 }
 
+/// What a program says to this on its standard input.
+fn fed(program: &mut Command, input: &str) -> Output {
+    let mut child = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start it");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    pipe.write_all(input.as_bytes()).expect("written");
+    drop(pipe);
+    child.wait_with_output().expect("ended")
+}
+
 fn compile(path: &Path, more: &[&str]) -> Output {
     let mut command = program(&["compile", "--hostname-override", "n1", "--node-addresses"]);
     command
@@ -81,16 +95,8 @@ fn what_cannot_be_read_is_an_error_with_its_place_and_no_state() {
 
 #[test]
 fn standard_input_may_be_a_pipe_and_must_end() {
-    let mut child = program(&["compile", "--manifests", "-", "--hostname-override", "n1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("run it");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(WEB.as_bytes()).expect("write");
-    drop(stdin);
-    let output = child.wait_with_output().expect("an end");
+    let arguments = ["compile", "--manifests", "-", "--hostname-override", "n1"];
+    let output = fed(&mut program(&arguments), WEB);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("10.96.0.41:80/TCP"));
 }
@@ -221,18 +227,8 @@ fn the_preview_of_the_migration_shows_the_node_it_names() {
          clusterCIDR: 10.244.0.0/16\nipvs: {scheduler: lc}\n",
     );
     let preview = |node: &str| {
-        let mut child = program(&["compile", "--manifests", "-", "--hostname-override", node])
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start it");
-        let mut input = child.stdin.take().expect("a pipe");
-        input.write_all(LISTED.as_bytes()).expect("written");
-        drop(input);
-        let output = child.wait_with_output().expect("ended");
+        let arguments = ["compile", "--manifests", "-", "--hostname-override", node];
+        let output = fed(program(&arguments).arg("--config").arg(&config), LISTED);
         assert!(output.status.success(), "{output:?}");
         (text(&output.stdout), text(&output.stderr))
     };

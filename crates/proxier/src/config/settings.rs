@@ -131,6 +131,20 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The flag that asks for it; none for [`Action::Run`].
+    pub fn flag(&self) -> Option<&'static str> {
+        match self {
+            Self::Run => None,
+            Self::Once => Some("--once"),
+            Self::InitOnly => Some("--init-only"),
+            Self::Cleanup => Some("--cleanup"),
+            Self::WriteConfig(_) => Some("--write-config-to"),
+            Self::Version { .. } => Some("--version"),
+        }
+    }
+}
+
 /// Where objects come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
