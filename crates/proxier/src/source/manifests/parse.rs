@@ -127,6 +127,15 @@ impl Parsed {
             }
             // As Go writes a list of nothing.
             Some(Value::Null) if is_list(&kind) => {}
+            items if is_list(&kind) => {
+                let wrong = if items.is_some() {
+                    "no list"
+                } else {
+                    "missing"
+                };
+                let message = format!("{}: field items is {wrong}", shown(&kind));
+                self.lost(number, message, Loss::Unknown);
+            }
             _ => self.object(tree, &api_version, &kind, number),
         }
     }
@@ -134,6 +143,10 @@ impl Parsed {
     /// Items of a `ServiceList` carry neither kind nor version of their own,
     /// those of a `List` do.
     fn item(&mut self, mut item: Value, api_version: &str, kind: &str, number: usize) {
+        if item.is_null() {
+            let message = format!("{}: an item is null", shown(kind));
+            return self.lost(number, message, Loss::Unknown);
+        }
         let of_item = kind.strip_suffix("List").unwrap_or_default();
         if let Value::Object(map) = &mut item
             && !of_item.is_empty()
@@ -160,16 +173,19 @@ impl Parsed {
             return;
         }
         settle_namespace(&mut tree, known);
-        let Some(name) = text(&tree, "/metadata/name").filter(|name| !name.is_empty()) else {
-            let message = format!("{kind}: field metadata.name is missing");
-            return self.lost(number, message, Loss::Unknown);
+        let name = match name(&tree) {
+            Ok(name) => name.to_owned(),
+            Err(wrong) => {
+                let message = format!("{kind}: field metadata.name is {wrong}");
+                return self.lost(number, message, Loss::Unknown);
+            }
         };
         let at = ObjectRef {
             kind: known,
             namespace: text(&tree, "/metadata/namespace")
                 .unwrap_or_default()
                 .to_owned(),
-            name: name.to_owned(),
+            name,
         };
         match decode(known, api_version, tree, &at) {
             Ok(object) => self.objects.push(object),
@@ -190,6 +206,16 @@ fn decode(kind: Kind, api_version: &str, tree: Value, at: &ObjectRef) -> Result<
         return Err(format!("{at}: apiVersion {wrong}; it must be {allowed}"));
     }
     Object::decode(kind, tree).map_err(|error| shown(&error.to_string()))
+}
+
+/// The name of an object, or what is wrong with it.
+fn name(tree: &Value) -> Result<&str, &'static str> {
+    match tree.pointer("/metadata/name") {
+        None | Some(Value::Null) => Err("missing"),
+        Some(Value::String(name)) if name.is_empty() => Err("missing"),
+        Some(Value::String(name)) => Ok(name),
+        Some(_) => Err("no text"),
+    }
 }
 
 /// What has no namespace is in `default`, as for `kubectl apply`.

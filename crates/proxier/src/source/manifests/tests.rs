@@ -362,12 +362,30 @@ fn each(what: &str) -> Vec<String> {
 #[test]
 fn a_list_that_could_not_be_read_whole_is_never_completed() {
     type Make = fn(&Path) -> std::io::Result<()>;
-    let ways: [(&str, Make); 8] = [
+    let ways: [(&str, Make); 14] = [
         ("not YAML", |path| fs::write(path, "kind: [broken")),
         ("is empty", |path| fs::write(path, "")),
         ("field kind is missing", |path| fs::write(path, "a: b")),
         ("metadata.name is missing", |path| {
             fs::write(path, "apiVersion: v1\nkind: Service\n")
+        }),
+        ("metadata.name is no text", |path| {
+            fs::write(path, "apiVersion: v1\nkind: Service\nmetadata: {name: 7}\n")
+        }),
+        ("List: field items is no list", |path| {
+            fs::write(path, "apiVersion: v1\nkind: List\nitems: {kind: Service}\n")
+        }),
+        ("ServiceList: field items is no list", |path| {
+            fs::write(path, r#"{"kind": "ServiceList", "items": "none"}"#)
+        }),
+        ("List: field items is missing", |path| {
+            fs::write(path, "apiVersion: v1\nkind: List\n")
+        }),
+        ("ServiceList: an item is null", |path| {
+            fs::write(path, r#"{"kind": "ServiceList", "items": [null]}"#)
+        }),
+        ("List: an item is null", |path| {
+            fs::write(path, "kind: List\nitems: [~]\n")
         }),
         ("not JSON", |path| {
             fs::write(path, "{\"apiVersion\": \"v1\",")
