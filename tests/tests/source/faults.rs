@@ -352,7 +352,12 @@ async fn server_that_is_gone_for_an_hour_is_asked_on_and_followed_again() {
     server.resume();
     replica.equals(&server).await;
     assert_eq!(replica.lists[&Kind::Service], 2);
-    assert_eq!(replica.status.reason(now()), None);
+    // The other kinds hear of it in their own time.
+    replica
+        .until("all kinds have word again", |replica| {
+            replica.status.reason(now()).is_none()
+        })
+        .await;
 }
 
 #[tokio::test]
