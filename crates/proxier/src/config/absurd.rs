@@ -72,6 +72,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("conntrack-udp-timeout-stream", &["-1s", "10ms", "9000h"]),
     ("detect-local-mode", &["x", "clustercidr", " ClusterCIDR"]),
     ("drain-timeout", &["-1s", "x", "5"]),
+    ("real-server-sync-period", &["-1s", "0s", "29s", "5", "x"]),
     (
         "feature-gates",
         &["X", "X=perhaps", "AllowServiceExternalIPs=2"],

@@ -44,6 +44,9 @@ pub struct RunArgs {
     /// How long a terminating endpoint may keep its connections [default: 15m]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub drain_timeout: Option<GoDuration>,
+    /// Real servers are compared within this time [default: --ipvs-sync-period for up to 672 virtual servers, as much longer as there are more]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub real_server_sync_period: Option<GoDuration>,
     /// Take over what a kube-proxy in ipvs mode left on this node
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub adopt_kube_proxy: Option<bool>,

@@ -64,8 +64,12 @@ pub struct Settings {
 
     /// Least time between two syncs; zero is none.
     pub min_sync_period: Duration,
-    /// All of the kernel is audited within this time.
+    /// One pass of the audit: all of the kernel but for real servers of many
+    /// virtual servers.
     pub sync_period: Duration,
+    /// All real servers are audited within this time; none is as long as their
+    /// number asks for.
+    pub real_server_sync_period: Option<Duration>,
     /// How long a terminating endpoint may keep its connections.
     pub drain_timeout: Duration,
     /// Where the ownership record is kept.

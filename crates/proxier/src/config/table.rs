@@ -173,6 +173,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("nodeport-reserved-ports", Texts, "none", "ports, and ranges such as `10250-10260`, of any protocol, that no Service gets on the host's own addresses: not as nodePort, as healthCheckNodePort, or where a load-balancer address or an external one is the host's own; warned of. A port that the host listens on and that is not named here is served as by kube-proxy, with a warning"),
     ours("nodeport-virtual-servers", Text, "auto", "address: a NodePort is a virtual server for each address of the host that takes it; mark: one for all of them, by firewall mark; auto: by mark where a family has more than eight addresses"),
     ours("once", Bool, "false", "make one sync and exit"),
+    ours("real-server-sync-period", Duration, "as long as their number asks for", "within this time all real servers are compared with what they should be; without it within ipvs-sync-period for up to 672 virtual servers, and as much longer as there are more of them. Once something was found that somebody else had changed, within ipvs-sync-period"),
     ours("service-metrics", Bool, "false", "metrics of every Service and real server, with Kubernetes names"),
     ours("service-proxy-name", Text, "", "serve the Services labelled with this `service.kubernetes.io/service-proxy-name` instead of those without the label"),
     ours("state-dir", Text, "/run/kube-ipvs", "where the ownership record is kept"),

@@ -143,6 +143,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("conntrack-udp-timeout-stream", "11s"),
         ("detect-local-mode", "NodeCIDR"),
         ("drain-timeout", "12s"),
+        ("real-server-sync-period", "10m"),
         ("events", "false"),
         ("feature-gates", "AllowServiceExternalIPs=true,Other=false"),
         ("healthz-bind-address", "192.0.2.8:1"),

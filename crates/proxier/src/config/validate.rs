@@ -68,6 +68,7 @@ pub(super) fn settings(
         oom_score_adj: check.oom_score(),
         min_sync_period,
         sync_period,
+        real_server_sync_period: check.real_server_sync_period(args, sync_period),
         drain_timeout: check.drain_timeout(args),
         state_dir: args
             .state_dir
@@ -350,6 +351,17 @@ impl Check<'_> {
                 .flag("drain-timeout", value, "allowed: 0s or more");
             Duration::ZERO
         })
+    }
+
+    fn real_server_sync_period(&mut self, args: &RunArgs, pass: Duration) -> Option<Duration> {
+        let value = args.real_server_sync_period?;
+        let period = value.duration().filter(|period| *period >= pass);
+        if period.is_none() {
+            let allowed = "allowed: ipvs-sync-period or more";
+            self.collector
+                .flag("real-server-sync-period", value, allowed);
+        }
+        period
     }
 
     fn scheduler(&mut self) -> String {

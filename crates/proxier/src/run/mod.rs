@@ -69,6 +69,9 @@ pub struct Program {
     pub times: Times,
     /// How long a draining real server may keep its connections.
     pub drain_timeout: Duration,
+    /// Passes of the audit in which all real servers are read; none is as many
+    /// as their number asks for.
+    pub real_server_passes: Option<u32>,
     /// Where the ownership record is kept.
     pub state_dir: PathBuf,
     /// The program ends when this file changes, to be started anew.
@@ -106,7 +109,11 @@ impl Program {
             adopt::claim(&mut record, &mut dataplane, terms)?;
         }
         let cluster = Cluster::new(self.options.clone());
-        Ok(Syncer::new(cluster, dataplane, record, self.drain_timeout))
+        let syncer = Syncer::new(cluster, dataplane, record, self.drain_timeout);
+        Ok(match self.real_server_passes {
+            Some(passes) => syncer.real_servers_in_passes(passes),
+            None => syncer,
+        })
     }
 
     /// What a Service names may fall back to the default; for that there is no

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::IpNet;
@@ -83,6 +84,9 @@ pub(crate) fn program(settings: &Settings, node: Option<&Node>) -> anyhow::Resul
             sync_period: settings.sync_period,
         },
         drain_timeout: settings.drain_timeout,
+        real_server_passes: settings
+            .real_server_sync_period
+            .map(|period| passes(period, settings.sync_period)),
         state_dir: settings.state_dir.clone(),
         config_file: settings.config_file.clone(),
         healthz: settings.healthz_bind_address,
@@ -95,6 +99,12 @@ pub(crate) fn program(settings: &Settings, node: Option<&Node>) -> anyhow::Resul
             .adopt_kube_proxy
             .then(|| adopt::Terms::of_this_node(settings.exclude_cidrs.clone())),
     })
+}
+
+/// Passes of the audit that fit into a period.
+fn passes(period: Duration, pass: Duration) -> u32 {
+    let passes = period.as_millis() / pass.as_millis().max(1);
+    u32::try_from(passes).unwrap_or(u32::MAX).max(1)
 }
 
 fn pages(settings: &Settings) -> anyhow::Result<Pages> {

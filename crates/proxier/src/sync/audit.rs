@@ -1,5 +1,10 @@
-//! The rolling audit: the kernel is read piece by piece, all of it within one
-//! `--ipvs-sync-period`, so that a big node is never busy with all at once.
+//! The rolling audit: the kernel is read piece by piece, so that a big node is
+//! never busy with all at once.
+//!
+//! A pass takes one `--ipvs-sync-period`. It reads sysctls, tables, VIPs and the
+//! list of virtual servers, and the real servers of so many virtual servers as
+//! cost little; those of the others have their turn in the passes after it. Once
+//! something was found that somebody else had changed, the next pass reads all.
 //!
 //! A step reads one piece, compares it with what is known, and repairs what
 //! differs. What needs the whole picture – the start, what follows a refusal,
@@ -19,8 +24,9 @@ use crate::dataplane::{Dataplane, Observed};
 
 /// Steps of a pass that read real servers, at most.
 pub(super) const SLICES: usize = 21;
-/// Virtual servers of such a step, at least: a small table is not worth many.
-const SMALLEST: usize = 32;
+/// Virtual servers of such a step: a small table is not worth many, and a big
+/// one is read in several passes.
+pub(super) const SHARE: usize = 32;
 /// The other steps of a pass.
 const OTHERS: usize = 3;
 
@@ -34,15 +40,58 @@ pub(super) enum Piece {
     Vips,
     /// Virtual servers without their real servers.
     Servers,
-    /// Real servers of the virtual servers after this one, in so many steps.
-    RealServers(Option<VirtualServerKey>, usize),
+    /// Real servers, in so many steps.
+    RealServers(usize),
 }
 
 impl Piece {
-    fn real_servers(after: Option<VirtualServerKey>, slices: usize) -> Self {
-        match slices {
-            0 => Self::default(),
-            slices => Self::RealServers(after, slices),
+    fn real_servers(slices: usize) -> Self {
+        if slices == 0 {
+            Self::default()
+        } else {
+            Self::RealServers(slices)
+        }
+    }
+}
+
+/// The way through the real servers of all virtual servers.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// Those of the virtual servers after this one are read next.
+    after: Option<VirtualServerKey>,
+    /// Virtual servers a step; none is an equal share of all that are left.
+    share: Option<usize>,
+    /// Passes to read all in; none is as many as [`SHARE`] a step makes.
+    passes: Option<u32>,
+    /// Something was other than we left it since the last pass began.
+    drifted: bool,
+}
+
+impl Walk {
+    /// In so many passes whatever their number.
+    pub(super) fn in_passes(passes: u32) -> Self {
+        Self {
+            passes: Some(passes),
+            ..Self::default()
+        }
+    }
+
+    /// From the first one.
+    pub(super) fn start_over(&mut self) {
+        (self.after, self.drifted) = (None, false);
+    }
+
+    /// A pass begins with so many virtual servers.
+    fn begin(&mut self, total: usize) {
+        let slices = slices(total);
+        let enough = match self.passes {
+            None => SHARE,
+            Some(passes) => total.div_ceil(slices.max(1) * (passes.max(1) as usize)),
+        };
+        let all = std::mem::take(&mut self.drifted) || slices * enough >= total;
+        self.share = if all { None } else { Some(enough.max(1)) };
+        if all {
+            self.after = None;
         }
     }
 }
@@ -82,16 +131,19 @@ impl<D: Dataplane> Syncer<D> {
             }
             Piece::Servers => {
                 self.look_at_servers(&mut state, &mut found)?;
-                Piece::real_servers(None, slices(&state))
+                let total = state.virtual_servers.len();
+                self.walk.begin(total);
+                Piece::real_servers(slices(total))
             }
-            Piece::RealServers(after, slices) => {
-                let last = self.look_at_slice(after, slices, &mut state, &mut found)?;
-                Piece::real_servers(last, slices - 1)
+            Piece::RealServers(slices) => {
+                self.look_at_slice(slices, &mut state, &mut found)?;
+                Piece::real_servers(slices - 1)
             }
         };
         let drift = self.drift(&found.known, &part(&state, &found.touched), found.sysctls);
         self.known = Some(Model::new(state));
         self.piece = next;
+        self.walk.drifted |= !drift.is_empty();
         if found.touched.is_empty() && drift.is_empty() && next != Piece::default() {
             return Ok(None);
         }
@@ -101,7 +153,9 @@ impl<D: Dataplane> Syncer<D> {
 
     /// Steps of a pass.
     pub fn audit_steps(&self) -> u32 {
-        let slices = self.known().map_or(0, slices);
+        let slices = self
+            .known()
+            .map_or(0, |state| slices(state.virtual_servers.len()));
         u32::try_from(OTHERS + slices).expect("few")
     }
 
@@ -180,22 +234,26 @@ impl<D: Dataplane> Syncer<D> {
         Ok(())
     }
 
-    /// An equal share of what is left of the pass. Gives the last one it read.
+    /// The real servers whose turn it is, with so many steps left of the pass.
     fn look_at_slice(
         &mut self,
-        after: Option<VirtualServerKey>,
         slices: usize,
         state: &mut KernelState,
         found: &mut Found,
-    ) -> anyhow::Result<Option<VirtualServerKey>> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    ) -> anyhow::Result<()> {
+        let from = self.walk.after.map_or(Bound::Unbounded, Bound::Excluded);
         let left = state.virtual_servers.range((from, Bound::Unbounded));
-        let share = left.clone().count().div_ceil(slices);
+        let share = match self.walk.share {
+            Some(share) => share,
+            None => left.clone().count().div_ceil(slices),
+        };
+        let more = left.clone().nth(share).is_some();
         let keys: Vec<_> = left.take(share).map(|(key, _)| *key).collect();
         for key in &keys {
             self.look_at_real_servers(*key, state, found)?;
         }
-        Ok(keys.last().copied().or(after))
+        self.walk.after = keys.last().copied().filter(|_| more);
+        Ok(())
     }
 
     fn look_at_real_servers(
@@ -229,9 +287,9 @@ impl Found {
     }
 }
 
-/// Steps for all real servers of a table.
-fn slices(state: &KernelState) -> usize {
-    state.virtual_servers.len().div_ceil(SMALLEST).min(SLICES)
+/// Steps of a pass that read real servers of so many virtual servers.
+fn slices(total: usize) -> usize {
+    total.div_ceil(SHARE).min(SLICES)
 }
 
 /// What was touched of a state.

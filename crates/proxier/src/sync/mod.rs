@@ -55,6 +55,8 @@ pub struct Syncer<D> {
     known: Option<Model>,
     /// What the rolling audit reads next.
     piece: audit::Piece,
+    /// How it goes through the real servers.
+    walk: audit::Walk,
     drain: Drain,
     /// What has been compiled and not been carried out.
     slices: slices::Slices,
@@ -93,6 +95,7 @@ impl<D: Dataplane> Syncer<D> {
             record,
             known: None,
             piece: audit::Piece::default(),
+            walk: audit::Walk::default(),
             drain: Drain::new(timeout),
             slices: slices::Slices::default(),
             drain_due: None,
@@ -104,6 +107,13 @@ impl<D: Dataplane> Syncer<D> {
             stale: BTreeSet::new(),
             refusals: Refusals::default(),
         }
+    }
+
+    /// Reads all real servers in so many passes of the audit, instead of in as
+    /// many as their number asks for.
+    pub fn real_servers_in_passes(mut self, passes: u32) -> Self {
+        self.walk = audit::Walk::in_passes(passes);
+        self
     }
 
     /// Takes in what a source saw.
@@ -282,6 +292,7 @@ impl<D: Dataplane> Syncer<D> {
         known.share(desired, desired.virtual_servers.keys());
         self.known = Some(known);
         self.piece = audit::Piece::default();
+        self.walk.start_over();
         let round = self.carry_out(now, Scope::Everything, trigger);
         Ok(Round { drift, ..round })
     }

@@ -4,6 +4,7 @@
 //! `bench [NAME]...` runs those named, or all. Each ends with one line of
 //! figures; the exit code is 1 when one is beyond its bound.
 
+mod audit;
 mod binding;
 mod compile;
 mod connections;
@@ -19,6 +20,7 @@ use anyhow::{Result, bail};
 type Benchmark = fn() -> Result<bool>;
 
 const BENCHMARKS: &[(&str, Benchmark)] = &[
+    ("audit", audit::run),
     ("binding", binding::run),
     ("compile", compile::run),
     ("connections", connections::run),

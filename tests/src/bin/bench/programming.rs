@@ -27,8 +27,8 @@ pub(crate) const TARGET_PORT: u16 = 8080;
 pub(crate) fn run() -> Result<bool> {
     require_ipvs();
     // Loads the modules outside the measurement.
-    fill_with_ours(&table(1))?;
-    let table = table(SERVICES);
+    fill_with_ours(&table(1, REAL_SERVERS))?;
+    let table = table(SERVICES, REAL_SERVERS);
 
     let ours = best_of(3, || fill_with_ours(&table))?;
     let replay = best_of(3, || fill_by_replay(&table))?;
@@ -43,15 +43,16 @@ pub(crate) fn run() -> Result<bool> {
     Ok(by_replay <= WORST_REPLAY && by_ipvsadm <= WORST_IPVSADM)
 }
 
-fn table(services: u32) -> Vec<Entry> {
+/// Virtual servers with so many real servers each.
+pub(crate) fn table(services: u32, real_servers: u32) -> Vec<Entry> {
     let pods = u32::from(Ipv4Addr::new(10, 244, 0, 2));
     (0..services)
         .map(|number| {
             let vip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 1, 0)) + number);
-            let first = pods + number * REAL_SERVERS;
+            let first = pods + number * real_servers;
             (
                 vip,
-                (first..first + REAL_SERVERS).map(Ipv4Addr::from).collect(),
+                (first..first + real_servers).map(Ipv4Addr::from).collect(),
             )
         })
         .collect()
@@ -73,7 +74,8 @@ fn fill_with_ours(table: &[Entry]) -> Result<Duration> {
     })
 }
 
-fn requests((vip, pods): &Entry) -> Vec<Request> {
+/// What makes an entry.
+pub(crate) fn requests((vip, pods): &Entry) -> Vec<Request> {
     let id = ServiceId::tcp(*vip, PORT);
     let destinations = pods.iter().map(|pod| {
         Request::AddDestination(id, Destination::new(DestinationId::new(*pod, TARGET_PORT)))

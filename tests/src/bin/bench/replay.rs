@@ -20,7 +20,12 @@ const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
+const DUMP: u16 = 0x300;
+const NLMSG_DONE: u16 = 3;
+
 const NEW_SERVICE: u8 = 1;
+const GET_SERVICE: u8 = 4;
+const GET_DEST: u8 = 8;
 const NEW_DEST: u8 = 5;
 const NESTED: u16 = 0x8000;
 
@@ -57,6 +62,53 @@ impl Replay {
             );
         }
         Ok(())
+    }
+}
+
+/// A socket that asks for what an audit reads and looks at nothing of it.
+pub(crate) struct Dumps {
+    socket: Socket,
+    family: u16,
+}
+
+impl Dumps {
+    pub(crate) fn open() -> Result<Self> {
+        let mut socket = Socket::new(NETLINK_GENERIC)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        let family = family(&socket).context("find the netlink family IPVS")?;
+        Ok(Self { socket, family })
+    }
+
+    /// Lists all virtual servers, then the real servers of each; the bytes of both.
+    pub(crate) fn read(&mut self, table: &[Entry]) -> Result<usize> {
+        let mut bytes = self.dump(GET_SERVICE, &[])?;
+        for (vip, _) in table {
+            bytes += self.dump(GET_DEST, &nested(1, &service(*vip)))?;
+        }
+        Ok(bytes)
+    }
+
+    fn dump(&mut self, command: u8, payload: &[u8]) -> Result<usize> {
+        let mut message = message(self.family, command, payload);
+        message[6..8].copy_from_slice(&(REQUEST | DUMP).to_ne_bytes());
+        self.socket.send(&message, 0)?;
+        let mut bytes = 0;
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        loop {
+            buffer.clear();
+            self.socket.recv(&mut buffer, 0)?;
+            bytes += buffer.len();
+            let mut rest = &buffer[..];
+            while rest.len() >= HEADER {
+                let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+                if kind(rest) == NLMSG_DONE {
+                    return Ok(bytes);
+                }
+                ensure!(kind(rest) != NLMSG_ERROR, "the kernel refused a dump");
+                rest = &rest[length.next_multiple_of(4)..];
+            }
+        }
     }
 }
 

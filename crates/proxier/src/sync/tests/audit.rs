@@ -12,7 +12,7 @@ use super::fake::Fake;
 use super::objects::{dns, endpoints, service, web};
 use super::{DNS, FOREIGN, Host, WEB, key, tell};
 use crate::dataplane::record::{ChangedTimeouts, RecordFile};
-use crate::sync::audit::SLICES;
+use crate::sync::audit::{SHARE, SLICES};
 use crate::sync::{Round, Syncer, Trigger};
 
 const WEIGHT_9: RealServer = RealServer {
@@ -107,23 +107,30 @@ fn drift(rounds: &[Round]) -> String {
     all.join(", ")
 }
 
-#[test]
-fn a_pass_reads_everything_once_and_no_step_much() {
-    let host = Host::new();
+/// The most virtual servers whose real servers are read in one pass.
+const AT_ONCE: usize = SLICES * SHARE;
+
+/// So many Services with ten endpoints each.
+fn services(number: usize) -> impl Iterator<Item = Event> {
     let addresses: Vec<_> = (1..=10).map(|n| format!("10.1.0.{n}")).collect();
-    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
-    let objects = (0..1000).flat_map(|n| {
+    (0..number).flat_map(move |n| {
+        let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
         let name = format!("web-{n}");
         let vip = format!("10.97.{}.{}", n / 256, n % 256);
         [
             service(&name, &vip, "TCP"),
             endpoints(&name, "TCP", &addresses),
         ]
-    });
-    let mut syncer = host.started(objects);
+    })
+}
+
+#[test]
+fn a_pass_reads_everything_once_and_no_step_much() {
+    let host = Host::new();
+    let mut syncer = host.started(services(AT_ONCE));
     let whole = host.fake.kernel().observed;
     let state = host.fake.state();
-    let everything = state.table.len() + 1000 + 1000 + 10_000;
+    let everything = state.table.len() + 2 * AT_ONCE + 10 * AT_ONCE;
 
     let steps = syncer.audit_steps() as usize;
     assert_eq!(steps, SLICES + 3);
@@ -139,9 +146,60 @@ fn a_pass_reads_everything_once_and_no_step_much() {
 
     assert_eq!(rounds, 1, "only the end of the pass is worth telling");
     assert_eq!(told.iter().sum::<usize>(), everything);
-    assert!(asked.iter().all(|n| *n <= 1000 / SLICES + 1), "{asked:?}");
-    assert!(told[3..].iter().all(|n| *n <= 480), "{told:?}");
+    assert!(asked.iter().all(|n| *n <= SHARE), "{asked:?}");
+    assert!(told[3..].iter().all(|n| *n <= 10 * SHARE), "{told:?}");
     assert_eq!(host.fake.kernel().observed, whole, "never in one");
+}
+
+/// Virtual servers whose real servers a pass reads; VIPs and the list of
+/// virtual servers it asks for besides.
+fn read_in_a_pass(host: &Host, syncer: &mut Syncer<Fake>) -> usize {
+    host.fake.kernel().asked = 0;
+    pass(syncer);
+    host.fake.kernel().asked - 2
+}
+
+fn lose_the_last_real_server(host: &Host) {
+    host.fake.edit(|state| {
+        let server = state.virtual_servers.values_mut().next_back().unwrap();
+        Arc::make_mut(server).real_servers.pop_last();
+    });
+}
+
+#[test]
+fn what_a_pass_costs_does_not_grow_with_the_cluster() {
+    let host = Host::new();
+    let total = 5 * AT_ONCE / 2;
+    let mut syncer = host.started(services(total));
+    for _ in 0..2 {
+        assert_eq!(read_in_a_pass(&host, &mut syncer), AT_ONCE);
+    }
+    lose_the_last_real_server(&host);
+    // The end, and then from the beginning.
+    let rounds = pass(&mut syncer);
+    assert_eq!(drift(&rounds), "add-real-server 1");
+
+    // Whoever changed one may have changed others.
+    assert_eq!(read_in_a_pass(&host, &mut syncer), total);
+    assert_eq!(read_in_a_pass(&host, &mut syncer), AT_ONCE);
+}
+
+#[test]
+fn an_operator_says_how_many_passes_real_servers_take() {
+    for (passes, total, each) in [
+        (1, 2 * AT_ONCE, 2 * AT_ONCE),
+        (4, 2 * AT_ONCE, AT_ONCE / 2),
+        (32, AT_ONCE, SLICES),
+        (u32::MAX, AT_ONCE, SLICES),
+        (3, 1, 1),
+    ] {
+        let host = Host::new();
+        let mut syncer = host.started(services(total)).real_servers_in_passes(passes);
+        for _ in 0..3 {
+            let read = read_in_a_pass(&host, &mut syncer);
+            assert_eq!(read, each, "{passes} passes for {total}");
+        }
+    }
 }
 
 #[test]
