@@ -1,6 +1,5 @@
 //! The client: one method a command.
 
-use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -452,8 +451,9 @@ fn once_each<T, I: Ord>(
     id: impl Fn(&T) -> I,
     operation: Operation,
 ) -> Result<Vec<T>, Error> {
-    let different: BTreeSet<_> = all.iter().map(id).collect();
-    if different.len() < all.len() {
+    let mut ids: Vec<_> = all.iter().map(id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::Interrupted { operation });
     }
     Ok(all)

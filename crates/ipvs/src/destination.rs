@@ -1,7 +1,7 @@
 //! Destinations: who serves.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netlink_packet_core::{DecodeError, DefaultNla};
 
@@ -135,16 +135,22 @@ impl Destination {
     /// Read the content of a destination nest. `service` is the family of its
     /// service, which kernels before 3.18 leave unsaid.
     pub fn parse(attributes: &[u8], service: Family) -> Result<Self, DecodeError> {
-        let id = parse_id(attributes, service)?;
+        // Of no meaning until all is read.
+        let nowhere = DestinationId::new(Ipv4Addr::UNSPECIFIED, 0);
         let mut destination = Self {
             weight: 0,
-            ..Self::new(id)
+            ..Self::new(nowhere)
         };
+        let mut id = IdParts::default();
         let mut stats = StatsChoice::default();
         read_attributes(attributes, |attribute| {
             let value = attribute.value();
             match attribute.kind() {
-                IPVS_DEST_ATTR_ADDR | IPVS_DEST_ATTR_PORT | IPVS_DEST_ATTR_ADDR_FAMILY => {}
+                IPVS_DEST_ATTR_ADDR => id.address = Some(value),
+                IPVS_DEST_ATTR_PORT => id.port = Some(read_be16(value, "port")?),
+                IPVS_DEST_ATTR_ADDR_FAMILY => {
+                    id.family = Some(Family::from_number(read_u16(value, "address family")?)?);
+                }
                 IPVS_DEST_ATTR_STATS => stats.narrow(value),
                 IPVS_DEST_ATTR_STATS64 => stats.wide(value),
                 kind if destination.take(kind, value)? => {}
@@ -152,6 +158,7 @@ impl Destination {
             }
             Ok(())
         })?;
+        destination.id = id.finish(service)?;
         destination.stats = stats.best()?;
         Ok(destination)
     }
@@ -186,23 +193,21 @@ impl Destination {
     }
 }
 
-fn parse_id(attributes: &[u8], service: Family) -> Result<DestinationId, DecodeError> {
-    let mut family = service;
-    let (mut address, mut port) = (None, None);
-    read_attributes(attributes, |attribute| {
-        match attribute.kind() {
-            IPVS_DEST_ATTR_ADDR => address = Some(attribute.value()),
-            IPVS_DEST_ATTR_PORT => port = Some(read_be16(attribute.value(), "port")?),
-            IPVS_DEST_ATTR_ADDR_FAMILY => {
-                family = Family::from_number(read_u16(attribute.value(), "address family")?)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    let address = address.ok_or("destination without address")?;
-    Ok(DestinationId {
-        address: read_address(family, address, "destination address")?,
-        port: port.ok_or("destination without port")?,
-    })
+/// What identifies a destination, as it comes out of its attributes.
+#[derive(Default)]
+struct IdParts<'a> {
+    family: Option<Family>,
+    address: Option<&'a [u8]>,
+    port: Option<u16>,
+}
+
+impl IdParts<'_> {
+    fn finish(self, service: Family) -> Result<DestinationId, DecodeError> {
+        let address = self.address.ok_or("destination without address")?;
+        let family = self.family.unwrap_or(service);
+        Ok(DestinationId {
+            address: read_address(family, address, "destination address")?,
+            port: self.port.ok_or("destination without port")?,
+        })
+    }
 }

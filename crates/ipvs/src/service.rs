@@ -1,7 +1,7 @@
 //! Services: what clients connect to.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netlink_packet_core::{DecodeError, DefaultNla};
 
@@ -202,11 +202,11 @@ impl Service {
     /// Read the content of a service nest. Settings that it lacks get their
     /// defaults; what identifies the service must be there.
     pub fn parse(attributes: &[u8]) -> Result<Self, DecodeError> {
+        // Of no meaning until all is read.
+        let nowhere = ServiceId::tcp(Ipv4Addr::UNSPECIFIED, 0);
+        let mut service = Self::new(nowhere, Scheduler::NONE);
         let mut id = IdParts::default();
-        read_attributes(attributes, |attribute| {
-            id.take(attribute.kind(), attribute.value())
-        })?;
-        let mut service = Self::new(id.finish()?, Scheduler::NONE);
+        let mut netmask = None;
         let mut stats = StatsChoice::default();
         read_attributes(attributes, |attribute| {
             let value = attribute.value();
@@ -215,13 +215,11 @@ impl Service {
                 | IPVS_SVC_ATTR_PROTOCOL
                 | IPVS_SVC_ATTR_ADDR
                 | IPVS_SVC_ATTR_PORT
-                | IPVS_SVC_ATTR_FWMARK => {}
+                | IPVS_SVC_ATTR_FWMARK => id.take(attribute.kind(), value)?,
                 IPVS_SVC_ATTR_SCHED_NAME => service.scheduler = read_name(value).into(),
                 IPVS_SVC_ATTR_FLAGS => service.read_flags(value)?,
                 IPVS_SVC_ATTR_TIMEOUT => service.timeout = read_u32(value, "timeout")?,
-                IPVS_SVC_ATTR_NETMASK => {
-                    service.netmask = Netmask::read(service.id.family(), value)?;
-                }
+                IPVS_SVC_ATTR_NETMASK => netmask = Some(value),
                 IPVS_SVC_ATTR_PE_NAME => service.pe_name = Some(read_name(value)),
                 IPVS_SVC_ATTR_STATS => stats.narrow(value),
                 IPVS_SVC_ATTR_STATS64 => stats.wide(value),
@@ -229,6 +227,12 @@ impl Service {
             }
             Ok(())
         })?;
+        service.id = id.finish()?;
+        let family = service.id.family();
+        service.netmask = match netmask {
+            Some(value) => Netmask::read(family, value)?,
+            None => Netmask::host(family),
+        };
         service.stats = stats.best()?;
         Ok(service)
     }
