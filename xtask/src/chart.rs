@@ -1,4 +1,5 @@
-//! `cargo xtask chart`: what the real helm and kubectl make of deploy/.
+//! `cargo xtask chart`: what the real helm and kubectl make of deploy/, and of
+//! the commands that the documents tell to type.
 
 use anyhow::Result;
 
@@ -17,6 +18,8 @@ pub(crate) fn run() -> Result<Outcome> {
         "kube-ipvs",
         "--test",
         "chart",
+        "--test",
+        "commands",
         "--",
         "--include-ignored",
     ];

@@ -51,6 +51,8 @@ enum Command {
     /// times in it are SOURCE_DATE_EPOCH, or else the commit's.
     Image,
     /// Hold the Helm chart and the overlays to one another, by helm and kubectl.
+    ///
+    /// And the commands of helm and kubectl in README and docs to what these take.
     Chart,
     /// All files of a release, in target/dist/release.
     ///
@@ -102,5 +104,49 @@ impl Cli {
             Command::Dist(arguments) => dist::run(&arguments),
             Command::E2e(arguments) => e2e::run(&arguments),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::Cli;
+    use crate::paths::Paths;
+
+    /// What follows `cargo xtask ` in a text, up to the end of the code it stands in.
+    fn commands(text: &str) -> impl Iterator<Item = &str> {
+        text.split("cargo xtask ").skip(1).map(|rest| {
+            let end = rest.find(['`', '\n', '#']).unwrap_or(rest.len());
+            rest[..end].trim()
+        })
+    }
+
+    #[test]
+    fn commands_of_the_documents_are_taken() {
+        let root = Paths::find().expect("paths").root;
+        let files = fs::read_dir(root.join("docs")).expect("docs");
+        let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+        files.retain(|file| file.extension().is_some_and(|x| x == "md"));
+        files.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(|x| root.join(x)));
+
+        let mut seen = 0;
+        for file in files {
+            let text = fs::read_to_string(&file).expect("a document");
+            for command in commands(&text).filter(|command| !command.contains('…')) {
+                seen += 1;
+                let words = ["cargo xtask"]
+                    .into_iter()
+                    .chain(command.split_whitespace());
+                // Help is no error, and what is only mentioned needs no arguments.
+                let words = words.chain(["--help"]);
+                let taken = Cli::try_parse_from(words);
+                let taken = taken.map_or_else(|error| !error.use_stderr(), |_| true);
+                assert!(taken, "{}: cargo xtask {command}", file.display());
+            }
+        }
+        assert!(seen >= 15, "{seen}");
     }
 }
