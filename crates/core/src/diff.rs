@@ -346,7 +346,8 @@ impl Steps {
             .retain(|vip| !refused.contains(&Change::Unbind(*vip)));
         let unbind = Some(self.unbind).filter(|vips| !vips.is_empty());
         let bind = Some(self.bind).filter(|vips| !vips.is_empty());
-        let mut ops = Vec::new();
+        // As many as there are, and the five beside them: a cold start's are many.
+        let mut ops = Vec::with_capacity(self.servers_in.len() + self.servers_out.len() + 5);
         ops.extend(edit(self.closing));
         ops.extend(self.servers_in);
         ops.extend(unbind.map(Op::UnbindVips));

@@ -389,7 +389,10 @@ impl<'a> Goal<'a> {
 impl Plan {
     /// The plan without what was refused of it; of a virtual server that was
     /// not made no real servers were added.
-    pub fn without(&self, refused: &BTreeSet<Change>) -> Self {
+    pub fn without(&self, refused: &BTreeSet<Change>) -> Cow<'_, Self> {
+        if refused.is_empty() {
+            return Cow::Borrowed(self);
+        }
         let left = |op: &Op| {
             let vips = |vips: &BTreeSet<IpAddr>, refusal: fn(IpAddr) -> Change| {
                 let left = vips.iter().filter(|vip| !refused.contains(&refusal(**vip)));
@@ -407,9 +410,17 @@ impl Plan {
                 }
             }
         };
-        Self {
+        Cow::Owned(Self {
             ops: self.ops.iter().filter_map(left).collect(),
-        }
+        })
+    }
+
+    /// The stages of the plan, in their order; see [`Self::next_stage`].
+    pub fn stages(&self) -> impl Iterator<Item = &[Op]> {
+        self.ops.chunk_by(|one, next| {
+            let stage = stage_of(one);
+            stage != Stage::Alone && stage == stage_of(next)
+        })
     }
 
     /// Takes off what can be done before anybody has to look whether something
@@ -424,8 +435,13 @@ impl Plan {
                 ends.unwrap_or(self.ops.len())
             }
         };
-        let rest = self.ops.split_off(length);
-        let ops = std::mem::replace(&mut self.ops, rest);
+        // The longer part stays where it is: a cold start's is long.
+        let ops = if length < self.ops.len() - length {
+            self.ops.drain(..length).collect()
+        } else {
+            let rest = self.ops.split_off(length);
+            std::mem::replace(&mut self.ops, rest)
+        };
         Some(Self { ops })
     }
 }

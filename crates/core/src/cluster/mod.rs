@@ -54,7 +54,7 @@ pub struct HealthCheck {
 pub struct Cluster {
     options: Options,
     /// Services by name; one that has only slices so far is there too.
-    entries: BTreeMap<ServiceName, Entry>,
+    entries: BTreeMap<ServiceName, Box<Entry>>,
     /// Which Service a slice belongs to, since a deletion does not say.
     slice_owners: BTreeMap<ServiceName, ServiceName>,
     territory: Territory,
@@ -318,7 +318,7 @@ impl Cluster {
     fn upsert(&mut self, object: Object) {
         self.lists.read(object.kind(), || object.reference());
         match object {
-            Object::Service(service) => self.upsert_service(*service),
+            Object::Service(service) => self.upsert_service(service),
             Object::EndpointSlice(slice) => self.upsert_slice(&slice),
             Object::ServiceCidr(cidr) => {
                 let (name, read) = (&cidr.metadata.name, objects::networks(&cidr));
@@ -340,7 +340,7 @@ impl Cluster {
                 self.schedulers.follow(&name, None);
                 if let Some(entry) = self.entries.get_mut(&name) {
                     let before = entry.service.take();
-                    let moved = self.territory.service(&name, before.as_ref(), None);
+                    let moved = self.territory.service(&name, before.as_deref(), None);
                     self.dirty.insert(name);
                     self.mark_around(&moved);
                 }

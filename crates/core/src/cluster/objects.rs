@@ -20,11 +20,55 @@ use crate::warnings::Warnings;
 /// A Service with its slices and what it was compiled to.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) service: Option<Service>,
-    /// By name of the slice, so that the order of arrival plays no part.
-    pub(super) slices: BTreeMap<Arc<str>, Slice>,
+    pub(super) service: Option<Box<Service>>,
+    pub(super) slices: Slices,
     pub(super) footprint: Footprint,
 }
+
+/// Slices by name, so that the order of arrival plays no part. Nearly always
+/// one, for which a map would take the room of eleven.
+#[derive(Debug, Default)]
+pub(super) struct Slices(Vec<(Arc<str>, Slice)>);
+
+impl Slices {
+    pub(super) fn values(&self) -> impl Iterator<Item = &Slice> + Clone {
+        self.0.iter().map(|(_, slice)| slice)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
+
+    fn get(&self, name: &str) -> Option<&Slice> {
+        let at = self.place(name).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    fn insert(&mut self, name: Arc<str>, slice: Slice) {
+        match self.place(&name) {
+            Ok(at) => self.0[at].1 = slice,
+            Err(at) => {
+                if self.0.len() < FEW {
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(at, (name, slice));
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Slice> {
+        let at = self.place(name).ok()?;
+        Some(self.0.remove(at).1)
+    }
+}
+
+/// So many slices get memory one by one, with nothing to spare; beyond them it
+/// would cost more to move all for each that comes.
+const FEW: usize = 4;
 
 impl Entry {
     pub(super) fn is_empty(&self) -> bool {
@@ -54,21 +98,28 @@ impl Entry {
 }
 
 impl Cluster {
-    pub(super) fn upsert_service(&mut self, mut service: Service) {
+    /// A name that shares its namespace with all others there.
+    fn name_of(&mut self, namespace: &str, name: &str) -> ServiceName {
+        ServiceName {
+            namespace: self.names.intern(namespace),
+            name: name.into(),
+        }
+    }
+
+    pub(super) fn upsert_service(&mut self, mut service: Box<Service>) {
         let metadata = &mut service.metadata;
-        let name = ServiceName::new(&metadata.namespace, &metadata.name);
+        let name = self.name_of(&metadata.namespace, &metadata.name);
+        metadata.uid = String::new();
         metadata.resource_version = String::new();
-        metadata.annotations.retain(|key, _| is_read(key));
-        metadata
-            .labels
-            .retain(|key, _| key == SERVICE_PROXY_NAME_LABEL);
+        keep(&mut metadata.annotations, is_read);
+        keep(&mut metadata.labels, |key| key == SERVICE_PROXY_NAME_LABEL);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
             self.schedulers.follow(&name, Some(&service));
             let before = entry.service.take();
             let moved = self
                 .territory
-                .service(&name, before.as_ref(), Some(&service));
+                .service(&name, before.as_deref(), Some(&service));
             entry.service = Some(service);
             self.dirty.insert(name);
             self.mark_around(&moved);
@@ -77,13 +128,19 @@ impl Cluster {
 
     pub(super) fn upsert_slice(&mut self, slice: &k8s::EndpointSlice) {
         let metadata = &slice.metadata;
-        let name = ServiceName::new(&metadata.namespace, &metadata.name);
+        let name = self.name_of(&metadata.namespace, &metadata.name);
         let service = metadata.labels.get(SERVICE_NAME_LABEL);
         let service = service.filter(|_| !metadata.labels.contains_key(HEADLESS_LABEL));
         let Some(service) = service else {
             return self.remove_slice(&name);
         };
-        let service = ServiceName::new(&metadata.namespace, service);
+        let service = ServiceName {
+            namespace: name.namespace.clone(),
+            name: service.as_str().into(),
+        };
+        // As the Service itself is called, if it is there: the text is kept once.
+        let known = self.entries.get_key_value(&service);
+        let service = known.map_or(service.clone(), |(known, _)| known.clone());
         if self
             .slice_owners
             .get(&name)
@@ -129,6 +186,15 @@ impl Cluster {
             self.ground_changed(&change);
         }
         self.dirty.insert(service);
+    }
+}
+
+/// Keeps what is read. A map that is emptied keeps its memory, so it is made anew.
+fn keep(map: &mut BTreeMap<String, String>, is_read: impl Fn(&str) -> bool) {
+    if map.keys().any(|key| is_read(key)) {
+        map.retain(|key, _| is_read(key));
+    } else {
+        *map = BTreeMap::new();
     }
 }
 

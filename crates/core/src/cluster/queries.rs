@@ -28,7 +28,10 @@ impl Cluster {
 
     /// Services with warnings or a health-check node port.
     fn notable(&self) -> impl Iterator<Item = (&ServiceName, &Entry)> {
-        let known = |name| self.entries.get_key_value(name);
+        let known = |name| {
+            let (name, entry) = self.entries.get_key_value(name)?;
+            Some((name, &**entry))
+        };
         self.notable.iter().filter_map(known)
     }
 
@@ -101,7 +104,7 @@ impl Cluster {
 
     /// The object of a Service, with only the labels and annotations that are looked at.
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
-        self.entries.get(name)?.service.as_ref()
+        self.entries.get(name)?.service.as_deref()
     }
 
     /// Whether the Service a virtual server belongs to still has such an

@@ -10,7 +10,7 @@
 //! longer than that, the file is written anew and the journal begins again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -203,7 +203,8 @@ impl RecordFile {
                 Some(0)
             }
         };
-        self.pending.clear();
+        // That of a cold start would stay as long as its list was.
+        self.pending = Vec::new();
         self.dirty = false;
         Ok(())
     }
@@ -235,8 +236,11 @@ impl RecordFile {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         prepare(directory)?;
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer(file.as_file_mut(), &self.record)?;
-        file.as_file_mut().write_all(b"\n")?;
+        let mut text = BufWriter::new(file.as_file_mut());
+        serde_json::to_writer(&mut text, &self.record)?;
+        text.write_all(b"\n")?;
+        text.flush()?;
+        drop(text);
         file.persist(&self.path)?;
         // All that it says is in the file; said twice does no harm.
         remove(&self.journal())?;

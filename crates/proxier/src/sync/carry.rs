@@ -4,6 +4,7 @@
 //! that in sight: what must be closed for it is closed in the same round, and
 //! everything else goes on ([`kube_ipvs_core::refused`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -30,10 +31,10 @@ pub(super) enum Scope {
 }
 
 /// What became of a stage.
-struct Stage {
+struct Stage<'a> {
     report: ApplyReport,
     /// What was done of it.
-    done: Plan,
+    done: Cow<'a, Plan>,
 }
 
 /// What a round has met so far.
@@ -169,7 +170,7 @@ impl<D: Dataplane> Syncer<D> {
         self.known = Some(Model::new(state));
     }
 
-    fn carry_out_stage(&mut self, stage: &Plan) -> Stage {
+    fn carry_out_stage<'a>(&mut self, stage: &'a Plan) -> Stage<'a> {
         if let [Op::Table(_)] = stage.ops[..] {
             return self.change_tables(stage);
         }
@@ -182,21 +183,26 @@ impl<D: Dataplane> Syncer<D> {
         }
         let lost = |refusal: &Refusal| refusal.change.is_none();
         if report.refused.iter().any(lost) {
-            let done = Plan::default();
+            let done = Cow::default();
             return Stage { report, done };
         }
         let not_done = report.refused.iter();
         let not_done = not_done.filter(|refusal| refusal.nature != Nature::Exists);
-        let done = stage.without(&not_done.filter_map(|refusal| refusal.change).collect());
+        let not_done: BTreeSet<_> = not_done.filter_map(|refusal| refusal.change).collect();
+        let done = if not_done.is_empty() {
+            stage
+        } else {
+            Cow::Owned(stage.without(&not_done).into_owned())
+        };
         Stage { report, done }
     }
 
     /// One transaction. When it is refused for something that stands in it, it
     /// is halved until that is found: nobody else pays for it.
-    fn change_tables(&mut self, stage: &Plan) -> Stage {
+    fn change_tables<'a>(&mut self, stage: &'a Plan) -> Stage<'a> {
         let mut report = self.dataplane.apply(stage);
         let Some(refusal) = report.refused.first() else {
-            let done = stage.clone();
+            let done = Cow::Borrowed(stage);
             return Stage { report, done };
         };
         let mut done = Plan::default();
@@ -207,6 +213,7 @@ impl<D: Dataplane> Syncer<D> {
                 None => report.refused = whole.into_iter().map(as_whole).collect(),
             }
         }
+        let done = Cow::Owned(done);
         Stage { report, done }
     }
 

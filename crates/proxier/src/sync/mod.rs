@@ -600,10 +600,16 @@ impl<D: Dataplane> Syncer<D> {
     fn learn(&mut self, done: &Plan) {
         let desired = self.cluster.desired();
         let agrees = |model: &mut Model| {
-            let agrees = model.apply(done).is_ok();
-            let keys: BTreeSet<_> = done.ops.iter().filter_map(server_of).collect();
-            model.share(desired, &keys);
-            agrees
+            // Operations on one virtual server follow each other: what is shared
+            // at once is there twice for no longer than it is being made.
+            let mut of_one = done
+                .ops
+                .chunk_by(|one, next| server_of(one) == server_of(next));
+            of_one.all(|ops| {
+                let made = ops.iter().all(|op| model.step(op).is_ok());
+                model.share(desired, &ops.first().and_then(server_of));
+                made
+            })
         };
         if !self.known.as_mut().is_none_or(agrees) {
             self.known = None;

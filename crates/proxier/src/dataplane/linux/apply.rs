@@ -11,22 +11,26 @@ use std::time::Instant;
 use ipvs_netlink as ipvs;
 use kube_ipvs_core::Change;
 use kube_ipvs_core::plan::{Op, Plan};
+use kube_ipvs_core::state::VirtualServerKey;
 use kube_ipvs_core::table::Edit;
 use nix::errno::Errno;
 
 use super::{Linux, convert};
 use crate::dataplane::{ApplyReport, Nature, Refusal};
 
+/// Operations whose requests are in memory at the same time: those of a cold
+/// start would take more than all that is known.
+const AT_ONCE: usize = 4096;
+
 pub(super) fn plan(linux: &mut Linux, plan: &Plan) -> ApplyReport {
     let mut run = Run {
         linux,
         report: ApplyReport::default(),
     };
-    let mut rest = plan.clone();
-    while run.report.refused.is_empty()
-        && let Some(stage) = rest.next_stage()
-    {
-        run.stage(&stage);
+    for stage in plan.stages() {
+        if run.report.refused.is_empty() {
+            run.stage(stage);
+        }
     }
     run.report
 }
@@ -37,8 +41,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn stage(&mut self, stage: &Plan) {
-        match &stage.ops[..] {
+    fn stage(&mut self, stage: &[Op]) {
+        match stage {
             [Op::Table(edit)] => self.table(edit),
             [Op::BindVips(vips)] => self.bind(vips),
             [Op::UnbindVips(vips)] => self.unbind(vips),
@@ -137,16 +141,20 @@ impl Run<'_> {
 
     fn servers(&mut self, ops: &[Op]) {
         let started = Instant::now();
-        let (changes, requests): (Vec<_>, Vec<_>) = ops.iter().filter_map(request).unzip();
-        match self.linux.client.apply(&requests) {
-            Ok(errors) => {
-                self.report.done += requests.len() - errors.len();
-                self.judge(&changes, errors);
-            }
-            Err(error) => {
-                let error = super::with_hint(error).to_string();
-                let refusal = Refusal::general("netlink", Nature::Unknown, error);
-                self.report.refused.push(refusal);
+        let mut unmade = BTreeSet::new();
+        for ops in ops.chunks(AT_ONCE) {
+            let (changes, requests): (Vec<_>, Vec<_>) = ops.iter().filter_map(request).unzip();
+            match self.linux.client.apply(&requests) {
+                Ok(errors) => {
+                    self.report.done += requests.len() - errors.len();
+                    self.judge(&changes, errors, &mut unmade);
+                }
+                Err(error) => {
+                    let error = super::with_hint(error).to_string();
+                    let refusal = Refusal::general("netlink", Nature::Unknown, error);
+                    self.report.refused.push(refusal);
+                    break;
+                }
             }
         }
         self.report.netlink += started.elapsed();
@@ -154,8 +162,12 @@ impl Run<'_> {
 
     /// What was not there to be removed is as wanted; a real server of a
     /// virtual server that was not made is no news.
-    fn judge(&mut self, changes: &[Change], errors: Vec<(usize, ipvs::Error)>) {
-        let mut unmade = BTreeSet::new();
+    fn judge(
+        &mut self,
+        changes: &[Change],
+        errors: Vec<(usize, ipvs::Error)>,
+        unmade: &mut BTreeSet<VirtualServerKey>,
+    ) {
         for (index, error) in errors {
             let change = changes[index];
             let nature = Nature::of(change, error.errno());
