@@ -9,7 +9,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use crate::state::{
     Flags, Persistence, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
-use crate::table::Edit;
+use crate::table::{Edit, Moved, Turn};
 
 /// A virtual server without its real servers: what one add or edit carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,52 @@ impl Op {
     }
 }
 
+impl Op {
+    /// How many lines of each object and action [`Self::lines`] has, without
+    /// their text: a cold start has an operation for each real server.
+    fn tally(&self, mut add: impl FnMut(&'static str, &'static str, usize)) {
+        match self {
+            Self::Table(edit) => tally_table(edit, add),
+            Self::AddVirtualServer(..) => add(VIRTUAL_SERVER, "add", 1),
+            Self::EditVirtualServer(..) => add(VIRTUAL_SERVER, "edit", 1),
+            Self::RemoveVirtualServer(_) => add(VIRTUAL_SERVER, "remove", 1),
+            Self::AddRealServer(..) => add(REAL_SERVER, "add", 1),
+            Self::EditRealServer(..) => add(REAL_SERVER, "edit", 1),
+            Self::RemoveRealServer(..) => add(REAL_SERVER, "remove", 1),
+            Self::BindVips(vips) => add("vip", "bind", vips.len()),
+            Self::UnbindVips(vips) => add("vip", "unbind", vips.len()),
+        }
+    }
+}
+
+fn tally_table(edit: &Edit, mut add: impl FnMut(&'static str, &'static str, usize)) {
+    let rows = edit.rows.values().filter_map(action);
+    rows.for_each(|action| add("front", action, 1));
+    let moved = [
+        ("guard", counts_of(&edit.guarded)),
+        ("hairpin", counts_of(&edit.hairpin)),
+        ("network", counts_of(&edit.networks)),
+    ];
+    for (object, (added, removed)) in moved {
+        add(object, "add", added);
+        add(object, "remove", removed);
+    }
+}
+
+fn counts_of<K>(moved: &Moved<K>) -> (usize, usize) {
+    (moved.add.len(), moved.remove.len())
+}
+
+/// What is done to a row.
+fn action(turn: &Turn) -> Option<&'static str> {
+    match (&turn.from, &turn.to) {
+        (None, Some(_)) => Some("add"),
+        (Some(_), Some(_)) => Some("edit"),
+        (Some(_), None) => Some("remove"),
+        (None, None) => None,
+    }
+}
+
 const VIRTUAL_SERVER: &str = "virtual server";
 const REAL_SERVER: &str = "real server";
 
@@ -104,13 +150,11 @@ fn table_lines(edit: &Edit) -> Vec<Line> {
         ..
     } = edit;
     let rows = edit.rows.iter().filter_map(|(front, turn)| {
-        let (action, text) = match (&turn.from, &turn.to) {
-            (None, Some(to)) => ("add", format!("{front} {to}")),
-            (Some(_), Some(to)) => ("edit", format!("{front} {to}")),
-            (Some(_), None) => ("remove", front.to_string()),
-            (None, None) => return None,
+        let text = match &turn.to {
+            Some(to) => format!("{front} {to}"),
+            None => front.to_string(),
         };
-        Some(Line::new("front", action, text))
+        Some(Line::new("front", action(turn)?, text))
     });
     let gone = lines("guard", "remove", &guarded.remove)
         .chain(lines("hairpin", "remove", &hairpin.remove))
@@ -174,9 +218,11 @@ impl Plan {
     pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), usize> {
         let mut counts = BTreeMap::new();
         for op in &self.ops {
-            for line in op.lines() {
-                *counts.entry((line.object, line.action)).or_default() += 1;
-            }
+            op.tally(|object, action, count| {
+                if count > 0 {
+                    *counts.entry((object, action)).or_default() += count;
+                }
+            });
         }
         counts
     }
@@ -208,6 +254,71 @@ impl Serialize for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::{Row, Verdict};
+    use crate::state::Front;
+
+    #[test]
+    fn what_is_counted_are_the_lines() {
+        let front = |text: &str| -> Front { text.parse().unwrap() };
+        let turn = |from: Option<Verdict>, to: Option<Verdict>| Turn {
+            from: from.map(Row::of),
+            to: to.map(Row::of),
+        };
+        let (some, other) = (Some(Verdict::Serve), Some(Verdict::Refuse));
+        let vips = BTreeSet::from(["10.96.0.1".parse().unwrap(), "10.96.0.2".parse().unwrap()]);
+        let moved = || Moved {
+            add: vips.clone(),
+            remove: BTreeSet::from(["10.96.0.3".parse().unwrap()]),
+        };
+        let edit = Edit {
+            rows: BTreeMap::from([
+                (front("10.96.0.1:1/TCP"), turn(None, some)),
+                (front("10.96.0.1:2/TCP"), turn(some, other)),
+                (front("10.96.0.1:3/TCP"), turn(some, None)),
+                (front("10.96.0.1:4/TCP"), turn(None, None)),
+            ]),
+            guarded: moved(),
+            hairpin: moved(),
+            networks: Moved {
+                add: BTreeSet::from(["10.96.0.0/16".parse().unwrap()]),
+                remove: BTreeSet::from(["10.97.0.0/16".parse().unwrap()]),
+            },
+        };
+        let key = VirtualServerKey::Front(front("10.96.0.1:1/TCP"));
+        let real = "10.244.0.1:80".parse().unwrap();
+        let weight = RealServer {
+            weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        };
+        let settings = Settings {
+            scheduler: "rr".to_owned(),
+            flags: Flags::default(),
+            persistence: None,
+        };
+        let plan = Plan {
+            ops: vec![
+                Op::Table(edit.into()),
+                Op::AddVirtualServer(key, settings.clone()),
+                Op::EditVirtualServer(key, settings),
+                Op::AddRealServer(key, real, weight),
+                Op::EditRealServer(key, real, weight),
+                Op::UnbindVips(vips.clone()),
+                Op::BindVips(vips),
+                Op::RemoveRealServer(key, real),
+                Op::RemoveVirtualServer(key),
+            ],
+        };
+
+        let mut lines = BTreeMap::new();
+        for line in plan.lines() {
+            *lines.entry((line.object, line.action)).or_default() += 1;
+        }
+
+        assert_eq!(plan.counts(), lines);
+        assert_eq!(lines[&("guard", "add")], 2);
+        assert_eq!(lines.len(), 17);
+    }
 
     /// A cold start has an operation for each real server.
     #[test]
