@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::console::Outcome;
 use crate::container_test;
 use crate::guest::Machine;
-use crate::{bench, chart, ci, demo, dist, e2e, guest, image, kernel_test};
+use crate::{bench, chart, ci, demo, dist, e2e, guest, image, kernel_test, pictures};
 
 /// Project tasks of kube-ipvs.
 #[derive(Parser)]
@@ -54,6 +54,8 @@ enum Command {
     ///
     /// And the commands of helm and kubectl in README and docs to what these take.
     Chart,
+    /// Draw the pictures of the documents anew: docs/pictures/*.svg from *.txt.
+    Pictures,
     /// All files of a release, in target/dist/release.
     ///
     /// Static program, image, completions, man pages, manifests, chart, licences,
@@ -101,6 +103,7 @@ impl Cli {
             Command::Licences => ci::licences(),
             Command::Image => image::run(),
             Command::Chart => chart::run(),
+            Command::Pictures => pictures::run(),
             Command::Dist(arguments) => dist::run(&arguments),
             Command::E2e(arguments) => e2e::run(&arguments),
         }

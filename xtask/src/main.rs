@@ -25,6 +25,7 @@ mod kernel_test;
 mod kube_tools;
 mod licences;
 mod paths;
+mod pictures;
 mod qemu;
 mod tools;
 #[cfg(test)]

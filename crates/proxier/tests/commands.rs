@@ -14,7 +14,7 @@ use kube_ipvs::cli::Cli;
 use kube_ipvs::config;
 
 /// What a block may hold. Only `sh` is to be typed.
-const BLOCKS: [&str; 5] = ["sh", "text", "json", "yaml", "mermaid"];
+const BLOCKS: [&str; 4] = ["sh", "text", "json", "yaml"];
 
 /// What stands in the documents for a word of the reader's.
 const PLACEHOLDERS: [(&str, &str); 11] = [

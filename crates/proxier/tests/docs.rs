@@ -224,13 +224,14 @@ fn troubleshooting_quotes_what_the_program_says() {
 
 #[test]
 fn chains_in_the_picture_are_those_of_the_table() {
-    let picture = std::fs::read_to_string(root().join("docs/pictures.md")).expect("pictures");
+    let picture =
+        std::fs::read_to_string(root().join("docs/pictures/packet.txt")).expect("a picture");
     let mut source = String::new();
     sources(&root().join("crates/nft/src"), &mut source);
 
     let mut named = 0;
-    for part in picture.split("\"chain ").skip(1) {
-        let name = part.split([':', '"']).next().unwrap_or_default();
+    for part in picture.split(": chain ").skip(1) {
+        let name = part.split([' ', '\n']).next().unwrap_or_default();
         named += 1;
         assert!(source.contains(&format!("\"{name}\"")), "no chain {name}");
     }
