@@ -8,14 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use kube_ipvs_core::Cluster;
-use kube_ipvs_core::state::Family;
 
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
-use crate::source::manifests::Manifests;
 use crate::usage::Usage;
-use crate::{check, cleanup, explain, initialise, inspect, streams, tasks, usage};
+use crate::{check, cleanup, compile, explain, initialise, inspect, streams, tasks, usage};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -33,7 +30,7 @@ enum Command {
     /// command line
     Plan(Box<PlanArgs>),
     /// Compile manifests to the desired state; no kernel needed
-    Compile(Box<PlanArgs>),
+    Compile(Box<CompileArgs>),
     /// List virtual servers, with ipvsadm's options and in its format; save, restore, zero
     Inspect(Box<inspect::InspectArgs>),
     /// Say who answers at a front or for a Service, why, and what each layer holds for it
@@ -59,6 +56,16 @@ struct PlanArgs {
     /// Text, or JSON for programs
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+#[derive(Debug, Args)]
+struct CompileArgs {
+    #[command(flatten)]
+    common: PlanArgs,
+    /// Exit with 1 when anything is warned of, also a field that Kubernetes does not have: a check
+    /// for CI. Warnings are those of manifests and Services, not of settings
+    #[arg(long)]
+    strict: bool,
 }
 
 /// A command that only looks does not offer what changes something.
@@ -253,33 +260,18 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     run::plan(&program(&settings)?, args.output == Output::Json)
 }
 
-fn compile(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let settings = settings_to_look(args, "compile")?;
-    let config::Source::Manifests(path) = &settings.source else {
-        anyhow::bail!("compile needs --manifests: a directory, a file, or - for standard input");
-    };
-    let reading = Manifests::at(path).read()?;
-    reading.log_problems();
-    run::all_was_read(reading.unreadable())?;
-    let families = vec![Family::V4, Family::V6];
-    let mut cluster = Cluster::new(resolve::options(&settings, families)?);
-    reading
-        .events
-        .into_iter()
-        .for_each(|event| cluster.apply(event));
-    cluster.compile();
-    if cluster.node().is_none() && settings.node_addresses.is_empty() {
-        tracing::warn!(
-            "no Node {} in the input: NodePorts and the policy Local are compiled as for a node \
-             without addresses and endpoints; add it, and name it with --hostname-override",
-            resolve::node_name(&settings)?
-        );
-    }
-    let output = kube_ipvs_core::output::Output::of(&cluster);
-    match args.output {
+fn compile(args: &CompileArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings_to_look(&args.common, "compile")?;
+    let (output, warnings) = compile::run(&settings, args.strict)?;
+    match args.common.output {
         Output::Text => streams::print(&output)?,
         Output::Json => streams::print_json(&output)?,
     }
+    anyhow::ensure!(
+        !args.strict || warnings == 0,
+        "--strict: {warnings} {}",
+        if warnings == 1 { "warning" } else { "warnings" }
+    );
     Ok(ExitCode::SUCCESS)
 }
 

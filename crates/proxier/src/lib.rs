@@ -24,6 +24,7 @@ pub mod adopt;
 pub mod check;
 pub mod cleanup;
 pub mod cli;
+mod compile;
 pub mod config;
 pub mod dataplane;
 pub mod events;

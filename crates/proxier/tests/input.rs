@@ -249,3 +249,63 @@ fn the_preview_of_the_migration_shows_the_node_it_names() {
     assert!(!state.contains(":30080"), "{state}");
     assert!(log.contains("no Node elsewhere in the input"), "{log}");
 }
+
+/// A check for CI: what is warned of is an error, also a field that is misspelt.
+#[test]
+fn strict_takes_warnings_for_errors() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = "---\napiVersion: v1\nkind: Node\nmetadata: {name: n1}\n\
+                status: {addresses: [{type: InternalIP, address: 192.0.2.11}]}\n";
+    let service = |metadata: &str, spec: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: default{metadata}}}\n\
+             spec: {{{spec}ports: [{{port: 80, targetPort: 8080}}]}}\n"
+        )
+    };
+    let good = service("", "clusterIP: 10.96.0.41, ");
+    let cases = [
+        (format!("{node}{good}"), ""),
+        (
+            format!("{node}{good}---\nkind: Srvice\n"),
+            "kind Srvice is not known",
+        ),
+        (good, "no Node n1 in the input"),
+        (node.to_owned(), "nothing is served"),
+        (
+            format!("{node}{}", service("", "")),
+            "Service default/web has no spec.clusterIP",
+        ),
+        (
+            format!(
+                "{node}{}",
+                service("", "clusterIP: 10.96.0.41, sesionAffinity: ClientIP, ")
+            ),
+            "Service default/web: unknown field spec.sesionAffinity",
+        ),
+        (
+            format!(
+                "{node}{}",
+                service(", lables: {a: b}", "clusterIP: 10.96.0.41, ")
+            ),
+            "Service default/web: unknown field metadata.lables",
+        ),
+        (
+            format!("{node}{}", service("", "clusterIP: 10.96.0.041, ")),
+            "10.96.0.041",
+        ),
+    ];
+    for (number, (manifests, warning)) in cases.iter().enumerate() {
+        let path = file(directory.path(), &format!("{number}.yaml"), manifests);
+        let [lax, strict] = [&[][..], &["--strict"]].map(|flags| {
+            let mut command = program(&["compile", "--hostname-override", "n1", "--manifests"]);
+            command.arg(&path).args(flags).output().expect("run it")
+        });
+        assert_eq!(lax.status.code(), Some(0), "{manifests}: {lax:?}");
+        assert_eq!(strict.stdout, lax.stdout, "{manifests}");
+        let said = text(&strict.stdout) + &text(&strict.stderr);
+        let failed = !warning.is_empty();
+        assert!(said.contains(warning), "{manifests}: {said}");
+        assert_eq!(said.contains("--strict: "), failed, "{said}");
+        assert_eq!(strict.status.code(), Some(i32::from(failed)), "{said}");
+    }
+}

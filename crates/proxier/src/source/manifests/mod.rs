@@ -1,6 +1,7 @@
 //! A directory of manifests as a source: read, and read again when it changes.
 
 mod documents;
+mod fields;
 mod files;
 mod parse;
 mod watch;
@@ -13,7 +14,7 @@ use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
 
 use files::Survey;
-pub use parse::{Loss, Parsed, Problem, parse};
+pub use parse::{Loss, Parsed, Problem, parse, parse_strictly};
 pub use watch::{Changes, Watched, watch};
 
 /// The kinds a source of manifests speaks for.
@@ -37,6 +38,7 @@ pub struct Manifests {
     path: PathBuf,
     files: BTreeMap<PathBuf, BTreeMap<ObjectRef, Object>>,
     told: Told,
+    parse: fn(&str) -> Parsed,
 }
 
 /// What the cluster knows.
@@ -113,6 +115,15 @@ impl Manifests {
             path: path.to_owned(),
             files: BTreeMap::new(),
             told: Told::default(),
+            parse,
+        }
+    }
+
+    /// The same; fields that Kubernetes does not have are problems too.
+    pub fn strictly(self) -> Self {
+        Self {
+            parse: parse_strictly,
+            ..self
         }
     }
 
@@ -161,7 +172,7 @@ impl Manifests {
         for path in survey.paths() {
             let before = self.files.get(path);
             let objects = match files::text(path) {
-                Ok(text) => merge(before, parse(&text), path, &mut reading),
+                Ok(text) => merge(before, (self.parse)(&text), path, &mut reading),
                 Err(error) => {
                     let note = if before.is_none_or(BTreeMap::is_empty) {
                         ""

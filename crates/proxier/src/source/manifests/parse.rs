@@ -8,6 +8,7 @@ use kube_ipvs_core::k8s::Object;
 use serde_json::Value;
 
 use super::documents::{self, Content};
+use super::fields;
 use crate::input::shown;
 
 /// Something in a manifest that could not be used.
@@ -52,6 +53,8 @@ pub struct Parsed {
     pub others: BTreeSet<String>,
     /// Kinds that are not known, by document.
     unknown: BTreeSet<(usize, String)>,
+    /// Fields that are not known are problems too.
+    strict: bool,
 }
 
 /// Whether a kind is that of a list that may hold some of ours.
@@ -63,7 +66,20 @@ fn is_list(kind: &str) -> bool {
 /// Parses YAML or JSON. Never fails: what is wrong is a problem with the
 /// number of its document, and the rest is used.
 pub fn parse(text: &str) -> Parsed {
-    let mut parsed = Parsed::default();
+    parse_into(Parsed::default(), text)
+}
+
+/// The same; a field that Kubernetes does not have is a problem too, of which
+/// nothing is lost.
+pub fn parse_strictly(text: &str) -> Parsed {
+    let strict = Parsed {
+        strict: true,
+        ..Parsed::default()
+    };
+    parse_into(strict, text)
+}
+
+fn parse_into(mut parsed: Parsed, text: &str) -> Parsed {
     if text.trim().is_empty() {
         // Somebody who means nothing removes the file; somebody who writes it
         // empties it first.
@@ -187,6 +203,11 @@ impl Parsed {
                 .to_owned(),
             name,
         };
+        if self.strict {
+            for line in fields::unknown(known, &tree) {
+                self.lost(number, format!("{at}: {line}"), Loss::Nothing);
+            }
+        }
         match decode(known, api_version, tree, &at) {
             Ok(object) => self.objects.push(object),
             Err(message) => self.lost(number, message, Loss::Object(at)),

@@ -1,0 +1,42 @@
+//! Fields that Kubernetes does not have: most are misspelt.
+
+use k8s_openapi::Resource;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube_ipvs_core::event::Kind;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::input::shown;
+
+/// What is in an object of a kind and not in Kubernetes, one line each.
+pub(super) fn unknown(kind: Kind, tree: &Value) -> Vec<String> {
+    match kind {
+        Kind::Service => unknown_in::<Service>(tree),
+        Kind::EndpointSlice => unknown_in::<EndpointSlice>(tree),
+        Kind::ServiceCidr => unknown_in::<ServiceCIDR>(tree),
+        Kind::Node => unknown_in::<Node>(tree),
+    }
+}
+
+fn unknown_in<T: DeserializeOwned + Resource>(tree: &Value) -> Vec<String> {
+    let mut tree = tree.clone();
+    // All versions of a kind that are read have the same fields.
+    if let Some(version) = tree.get_mut("apiVersion") {
+        *version = T::API_VERSION.into();
+    }
+    let mut lines = Vec::new();
+    let read = serde_ignored::deserialize::<_, _, T>(&tree, |path| {
+        // A step through an optional field is written `?`.
+        let path = path.to_string().replace("?.", "");
+        lines.push(format!("unknown field {}", shown(&path)));
+    });
+    if let Err(error) = read {
+        lines.push(format!(
+            "no object of Kubernetes: {}",
+            shown(&error.to_string())
+        ));
+    }
+    lines
+}
