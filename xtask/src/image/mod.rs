@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::console::Outcome;
 use crate::dist;
@@ -63,9 +63,22 @@ pub(crate) fn build(paths: &Paths, binary: &Path) -> Result<Image> {
             binary.with_file_name(from)
         };
         let content = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        must_stand_alone(&path)?;
         Ok((to.clone(), content))
     });
     Image::of(&recipe, &files.collect::<Result<Vec<_>>>()?, &origin)
+}
+
+/// A program that loads libraries would not start where there are none, and the
+/// kernel then says of the program itself that there is no such file.
+fn must_stand_alone(program: &Path) -> Result<()> {
+    let libraries = tools::libraries(program);
+    ensure!(
+        libraries.is_empty(),
+        "put {} into an image from scratch: it needs {libraries:?}, link it statically",
+        program.display()
+    );
+    Ok(())
 }
 
 /// The commit, and whether more than that is in the work tree.
@@ -105,4 +118,25 @@ pub(crate) fn architecture() -> Result<&'static str> {
         "aarch64" => "arm64",
         other => bail!("no image is made for {other}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_needs_libraries_is_put_into_no_image() {
+        let program = std::env::current_exe().expect("this program");
+
+        let refused = must_stand_alone(&program).expect_err("it needs the C library");
+
+        assert!(refused.to_string().contains("libc.so"), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_program_may_be_in_an_image() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+
+        must_stand_alone(&file).expect("it needs nothing");
+    }
 }
