@@ -73,6 +73,23 @@ fn there_are_the_three_workflows_and_each_has_jobs() {
 }
 
 #[test]
+fn ci_runs_what_a_laptop_cannot() {
+    let all = workflows();
+    let (_, ci) = all
+        .iter()
+        .find(|(name, _)| name == "ci.yml")
+        .expect("ci.yml");
+    let runs = texts("run", ci).join("\n");
+    for command in [
+        "cargo xtask kernel-test",
+        "cargo xtask container-test",
+        "cargo deny check advisories",
+    ] {
+        assert!(runs.contains(command), "{command}: not in\n{runs}");
+    }
+}
+
+#[test]
 fn every_action_is_pinned_by_its_commit() {
     for (name, workflow) in workflows() {
         for action in texts("uses", &workflow) {
