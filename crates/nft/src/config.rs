@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use crate::Invalid;
 use crate::wire::Place;
+use crate::{Invalid, Set};
 
 /// The bit kube-proxy uses: mark `0x4000`.
 pub const DEFAULT_MASQUERADE_BIT: u8 = 14;
@@ -141,6 +141,18 @@ impl Config {
 
     pub(crate) fn accept_mask(&self) -> Option<u32> {
         self.accept_bit.map(|bit| 1 << bit)
+    }
+
+    /// Whether a front may have this mark (host order) in a map: not 0, which is
+    /// no mark, and without the bits that mean something else. Only a node port's
+    /// says by itself that its traffic is masqueraded.
+    pub fn may_mark(&self, map: Set, mark: u32) -> bool {
+        let accept = self.accept_mask().unwrap_or(0);
+        let forbidden = match map {
+            Set::NodePortMarks => accept,
+            _ => accept | self.masquerade_mask(),
+        };
+        mark != 0 && mark & forbidden == 0
     }
 
     /// Whether a table can be made so. For the door too: what passes here never

@@ -264,7 +264,7 @@ fn parse_front(text: &str) -> Option<Front> {
 /// Parses the elements of one family and checks what holds between them.
 pub(crate) fn parse_all(
     family: Family,
-    forbidden: impl Fn(Set) -> u32,
+    allowed: impl Fn(Set, u32) -> bool,
     elements: &Elements,
 ) -> Result<BTreeMap<Set, Vec<Element>>, Invalid> {
     let mut parsed = BTreeMap::new();
@@ -274,7 +274,7 @@ pub(crate) fn parse_all(
             .map(|text| Element::parse(set, family, text))
             .collect::<Result<Vec<_>, _>>()?;
         list.sort_unstable();
-        check_marks(set, &list, forbidden(set))?;
+        check_marks(set, &list, &allowed)?;
         check_overlap(&list)?;
         parsed.insert(set, list);
     }
@@ -286,27 +286,21 @@ pub(crate) fn parse_all(
 /// # Errors
 /// The first element that must not reach the kernel.
 pub fn check(config: &crate::Config, elements: &Elements) -> Result<(), Invalid> {
-    parse_all(config.family, forbidden_bits(config), elements).map(drop)
+    let allowed = |set, mark| config.may_mark(set, mark);
+    parse_all(config.family, allowed, elements).map(drop)
 }
 
-/// Bits that a mark in this map must not have. Only a node port's says by itself
-/// that its traffic is masqueraded.
-pub(crate) fn forbidden_bits(config: &crate::Config) -> impl Fn(Set) -> u32 {
-    let accept = config.accept_mask().unwrap_or(0);
-    let masquerade = config.masquerade_mask();
-    move |set| match set {
-        Set::NodePortMarks => accept,
-        _ => accept | masquerade,
-    }
-}
-
-fn check_marks(set: Set, sorted: &[Element], forbidden: u32) -> Result<(), Invalid> {
+fn check_marks(
+    set: Set,
+    sorted: &[Element],
+    allowed: &impl Fn(Set, u32) -> bool,
+) -> Result<(), Invalid> {
     let mut previous: Option<&Element> = None;
     for element in sorted {
         let Element::Mark(front, mark) = element else {
             continue;
         };
-        if *mark == 0 || mark & forbidden != 0 {
+        if !allowed(set, *mark) {
             return Err(Invalid::Mark {
                 set,
                 element: element.to_string(),

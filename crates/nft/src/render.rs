@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commands::{Commands, are_few};
-use crate::element::{Element, forbidden_bits, parse_all};
+use crate::element::{Element, parse_all};
 use crate::fixed::{Fixed, MARK_VALUES};
 use crate::set::mark_values;
 use crate::wire::{Command, Item, Key, Verb};
@@ -52,7 +52,8 @@ fn minus(left: &Elements, right: &Elements) -> Elements {
 /// A configuration or an element that must not reach the kernel.
 pub fn render_table(config: &Config, elements: &Elements) -> Result<Commands, Invalid> {
     let fixed = Fixed::new(config)?;
-    let parsed = parse_all(config.family, forbidden_bits(config), elements)?;
+    let allowed = |set, mark| config.may_mark(set, mark);
+    let parsed = parse_all(config.family, allowed, elements)?;
     let family = config.family;
     let place = family.place();
     let mut commands = render_delete(family);
@@ -111,8 +112,9 @@ pub fn render_change(
 ) -> Result<Commands, Invalid> {
     config.check()?;
     let place = config.family.place();
-    let removed = parse_all(config.family, |_| 0, &change.removed)?;
-    let added = parse_all(config.family, forbidden_bits(config), &change.added)?;
+    let allowed = |set, mark| config.may_mark(set, mark);
+    let removed = parse_all(config.family, |_, _| true, &change.removed)?;
+    let added = parse_all(config.family, allowed, &change.added)?;
     let all = removed.values().chain(added.values()).map(Vec::len).sum();
     let few = are_few(all);
     let mut commands = Commands::default();

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use kube_ipvs_tests::Protocol;
+use serde_json::json;
 
 use super::load::{Load, Seen};
 use super::{QUICK, WEB};
@@ -72,4 +73,40 @@ fn what_changed_while_nobody_watched_is_made_good_at_the_start() {
     assert!(!table.contains("10.96.0.11"), "{table}");
     assert!(table.contains("-r 10.244.1.3:8080"), "{table}");
     assert_eq!(flow.ask().who(), "p1", "nothing was made anew");
+}
+
+/// A mark of before may contain the bit that means masquerading now: such a
+/// front is closed until it has another.
+#[test]
+fn started_with_a_masquerade_bit_that_its_marks_had_it_gives_others_and_serves() {
+    const LOCAL: &str = "10.96.0.20:80";
+    let mut site = Site::new();
+    let _servers = [0, 1].map(|n| site.small.pods[n].serve(Protocol::Tcp, 8080));
+    let web = Web::over(&site.small.pods).ingress(&["10.96.0.20"]);
+    let web = web.spec("externalTrafficPolicy", json!("Local"));
+    let mut slice = web.slices().remove(0);
+    slice["endpoints"][1]["nodeName"] = json!("node-2");
+    site.write_text("web", &format!("{:#}\n---\n{slice:#}\n", web.service()));
+    site.start(&QUICK);
+    let before = inside_mark(&site);
+    let bit = before.trailing_zeros();
+
+    let other = format!("--iptables-masquerade-bit={bit}");
+    site.start(&[QUICK[0], QUICK[1], &other]);
+
+    let after = inside_mark(&site);
+    assert_eq!(after >> bit & 1, 0, "{after:#x}, was {before:#x}");
+    let outside = site.outside().callees(Protocol::Tcp, LOCAL, 2);
+    assert_eq!(outside, ["p1", "p1"]);
+    let mut inside = site.host().callees(Protocol::Tcp, LOCAL, 2);
+    inside.sort();
+    assert_eq!(inside, ["p1", "p2"]);
+}
+
+/// The mark of the only front that has one for traffic from inside.
+fn inside_mark(site: &Site) -> u32 {
+    let map = site.node().sh("nft list map ip kube-ipvs inside-marks");
+    let (_, mark) = map.split_once(" : 0x").expect(&map);
+    let digits = mark.split(|digit: char| !digit.is_ascii_hexdigit()).next();
+    u32::from_str_radix(digits.unwrap_or_default(), 16).expect(&map)
 }

@@ -14,7 +14,8 @@ use ipnet::IpNet;
 use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
 use kube_ipvs_core::state::{Family, Front, Protocol};
 use kube_ipvs_core::table::{Edit, Moved, Table};
-use kube_ipvs_nft::{Change, Elements, Set};
+use kube_ipvs_nft as nft;
+use nft::{Change, Config, Elements, Set, aggregate};
 
 /// What has to be remembered of the table of a family so that a change of rows
 /// costs no more than the elements it is.
@@ -199,23 +200,23 @@ pub(super) fn elements(table: &Table, family: Family) -> Elements {
     all
 }
 
-/// Reads elements of one family back. False when they are not what rows would
-/// be: somebody else's are among them, or some of ours are missing.
-pub(super) fn read(elements: &Elements, family: Family, into: &mut Table) -> bool {
-    let mut read = Reading::default();
+/// Reads elements of one family back, of a table that is to be as configured.
+/// False when they are not what rows would be: somebody else's are among them,
+/// or some of ours are missing.
+///
+/// What is read can be made again, whatever the kernel holds: a table that could
+/// not would never be right again. A front with a mark that none may have is
+/// closed, and networks that overlap are joined.
+pub(super) fn read(elements: &Elements, config: &Config, into: &mut Table) -> bool {
+    let family = family_of(config);
+    let mut read = Reading::of(config);
     for (set, texts) in elements {
         for text in texts {
             read.strange |= read.element(*set, text).is_none();
         }
     }
-    let Reading {
-        mut table,
-        sources,
-        strange,
-    } = read;
-    spread(sources, &mut table);
-    table.rows.retain(|_, row| *row != Row::default());
-    let understood = !strange && self::elements(&table, family) == *elements;
+    let (mut table, understood) = read.end();
+    let understood = understood && self::elements(&table, family) == *elements;
     into.rows.append(&mut table.rows);
     into.guarded.append(&mut table.guarded);
     into.hairpin.append(&mut table.hairpin);
@@ -223,17 +224,37 @@ pub(super) fn read(elements: &Elements, family: Family, into: &mut Table) -> boo
     understood
 }
 
+/// The family of a table.
+pub(super) fn family_of(config: &Config) -> Family {
+    match config.family {
+        nft::Family::Ip => Family::V4,
+        nft::Family::Ip6 => Family::V6,
+    }
+}
+
 /// What is read so far.
-#[derive(Default)]
-struct Reading {
+struct Reading<'a> {
+    config: &'a Config,
     table: Table,
+    /// Fronts with a mark that none may have.
+    mismarked: BTreeSet<Front>,
     /// Networks by place, and the ports they are for.
     sources: BTreeMap<Place, Vec<(u16, u16, IpNet)>>,
     /// Something is no element of ours.
     strange: bool,
 }
 
-impl Reading {
+impl<'a> Reading<'a> {
+    fn of(config: &'a Config) -> Self {
+        Self {
+            config,
+            table: Table::default(),
+            mismarked: BTreeSet::new(),
+            sources: BTreeMap::new(),
+            strange: false,
+        }
+    }
+
     fn element(&mut self, set: Set, text: &str) -> Option<()> {
         match set {
             Set::Vips => _ = self.table.guarded.insert(text.parse().ok()?),
@@ -248,7 +269,12 @@ impl Reading {
             Set::InsideMarks | Set::NodePortMarks => {
                 let (at, mark) = text.split_once(" : ")?;
                 let mark = u32::from_str_radix(mark.strip_prefix("0x")?, 16).ok()?;
-                let row = self.row(at)?;
+                let front = front(at)?;
+                if !self.config.may_mark(set, mark) {
+                    self.mismarked.insert(front);
+                    return None;
+                }
+                let row = self.table.rows.entry(front).or_default();
                 if set == Set::InsideMarks {
                     row.inside = Some(mark);
                 } else {
@@ -275,13 +301,22 @@ impl Reading {
     }
 
     fn row(&mut self, text: &str) -> Option<&mut Row> {
-        let (place, port, last) = ports(text)?;
-        let front = Front {
-            address: place.0,
-            port,
-            protocol: place.1,
-        };
-        (port == last).then(|| self.table.rows.entry(front).or_default())
+        Some(self.table.rows.entry(front(text)?).or_default())
+    }
+
+    /// The rows, and whether all of it was understood.
+    fn end(mut self) -> (Table, bool) {
+        for front in &self.mismarked {
+            let row = self.table.rows.entry(*front).or_default();
+            (row.inside, row.mark) = (None, None);
+            if row.verdict.is_open() {
+                row.verdict = Verdict::Closed;
+            }
+        }
+        spread(self.sources, &mut self.table);
+        self.table.rows.retain(|_, row| *row != Row::default());
+        self.table.networks = aggregate(self.table.networks);
+        (self.table, !self.strange)
     }
 }
 
@@ -295,8 +330,7 @@ fn spread(sources: BTreeMap<Place, Vec<(u16, u16, IpNet)>>, table: &mut Table) {
         }
         let all = sources.get(&place(front)).into_iter().flatten();
         let of = all.filter(|(first, last, _)| (*first..=*last).contains(&front.port));
-        let mut nets: Vec<IpNet> = of.map(|(.., net)| *net).collect();
-        nets.sort();
+        let nets: Vec<IpNet> = aggregate(of.map(|(.., net)| *net)).into_iter().collect();
         let shared = shared.entry((front.address, nets));
         let nets = shared.key().1.clone();
         row.sources = Some(shared.or_insert_with(|| nets.into()).clone());
@@ -400,6 +434,15 @@ fn front_text((address, protocol): Place, first: u16, last: u16) -> String {
     } else {
         format!("{address} . {protocol} . {first}-{last}")
     }
+}
+
+fn front(text: &str) -> Option<Front> {
+    let ((address, protocol), port, last) = ports(text)?;
+    (port == last).then_some(Front {
+        address,
+        port,
+        protocol,
+    })
 }
 
 fn ports(text: &str) -> Option<(Place, u16, u16)> {

@@ -26,10 +26,7 @@ impl Table {
     }
 
     pub(super) fn family(&self) -> Family {
-        match self.config.family {
-            nft::Family::Ip => Family::V4,
-            nft::Family::Ip6 => Family::V6,
-        }
+        projection::family_of(&self.config)
     }
 
     /// Reads the rows. A table that is missing, of another shape, or with
@@ -44,7 +41,7 @@ impl Table {
         let Some(observed) = observed else {
             return Ok(());
         };
-        let understood = projection::read(&observed.elements, self.family(), into);
+        let understood = projection::read(&observed.elements, &self.config, into);
         let intact = observed
             .is_intact(&self.config)
             .context("nftables configuration")?;

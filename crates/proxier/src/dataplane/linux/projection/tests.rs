@@ -8,6 +8,18 @@ fn front(text: &str) -> Front {
     text.parse().unwrap()
 }
 
+/// Bit 14 means masquerade, bit 12 is that of foreign chains.
+fn config(family: Family) -> Config {
+    let family = match family {
+        Family::V4 => nft::Family::Ip,
+        Family::V6 => nft::Family::Ip6,
+    };
+    Config {
+        accept_bit: Some(12),
+        ..Config::new(family)
+    }
+}
+
 fn nets(texts: &[&str]) -> Option<Sources> {
     Some(texts.iter().map(|net| net.parse().unwrap()).collect())
 }
@@ -233,7 +245,7 @@ fn what_no_row_would_be_is_told() {
     let understood = |change: &dyn Fn(&mut Elements)| {
         let mut elements = ours.clone();
         change(&mut elements);
-        read(&elements, V4, &mut Table::default())
+        read(&elements, &config(V4), &mut Table::default())
     };
     let add = |set, text: &'static str| {
         move |all: &mut Elements| _ = all.entry(set).or_default().insert(text.to_owned())
@@ -258,6 +270,115 @@ fn what_no_row_would_be_is_told() {
     }
     let without = |set: Set| move |all: &mut Elements| _ = all.remove(&set);
     assert!(!understood(&without(Set::Restricted)));
+}
+
+#[test]
+fn a_front_with_a_mark_that_none_may_have_is_closed() {
+    let closed = |set, mark: u32| {
+        let at = "10.96.0.1 . tcp . 80";
+        let mut all = Elements::new();
+        all.insert(set, [format!("{at} : {mark:#010x}")].into());
+        all.insert(Set::ServicePorts, [at.to_owned()].into());
+        all.insert(Set::Masquerade, [at.to_owned()].into());
+        let mut table = Table::default();
+        let understood = read(&all, &config(V4), &mut table);
+        let row = table.rows.remove(&front("10.96.0.1:80/TCP")).unwrap();
+        assert_eq!(row.masquerade, Masquerade::Always);
+        assert_eq!(understood, row.verdict == Verdict::Serve, "{row}");
+        let marked = row.inside.is_some() || row.mark.is_some();
+        assert_eq!(understood, marked, "{row}");
+        !understood
+    };
+    assert!(closed(Set::InsideMarks, 0), "0 is no mark");
+    assert!(closed(Set::InsideMarks, 0x4001), "it would be masqueraded");
+    assert!(closed(Set::InsideMarks, 0x1001), "it would be accepted");
+    assert!(closed(Set::NodePortMarks, 0x1001), "it would be accepted");
+    assert!(!closed(Set::NodePortMarks, 0x4001), "these may be");
+    assert!(!closed(Set::InsideMarks, 0x2001));
+}
+
+#[test]
+fn a_refused_front_stays_so_whatever_mark_it_has() {
+    let at = "10.96.0.1 . tcp . 80";
+    let mut all = Elements::new();
+    all.insert(Set::InsideMarks, [format!("{at} : 0x00004001")].into());
+    all.insert(Set::Reject, [at.to_owned()].into());
+    let mut seen = Table::default();
+    assert!(!read(&all, &config(V4), &mut seen));
+    let refused = ("10.96.0.1:80/TCP", Row::of(Verdict::Refuse));
+    assert_eq!(seen, table([refused]));
+}
+
+#[test]
+fn networks_that_overlap_are_joined() {
+    let at = "10.96.0.1 . tcp";
+    let sources = [
+        format!("{at} . 79-81 . 10.0.0.0/8"),
+        format!("{at} . 80 . 10.1.0.0/16"),
+        format!("{at} . 80 . 172.16.0.0/12"),
+    ];
+    let mut all = Elements::new();
+    all.insert(Set::Restricted, [format!("{at} . 80")].into());
+    all.insert(Set::ServicePorts, [format!("{at} . 80")].into());
+    all.insert(Set::AllowedSources, sources.into());
+    let networks = ["10.96.0.0/16", "10.96.0.0/24", "fd00::/64"];
+    all.insert(Set::ServiceCidrs, networks.map(str::to_owned).into());
+    let mut seen = Table::default();
+
+    assert!(!read(&all, &config(V4), &mut seen));
+
+    let sources = nets(&["10.0.0.0/8", "172.16.0.0/12"]);
+    let mut joined = table([("10.96.0.1:80/TCP", Row { sources, ..serve() })]);
+    joined.networks = ["10.96.0.0/16", "fd00::/64"]
+        .map(|net| net.parse().unwrap())
+        .into();
+    assert_eq!(seen, joined);
+}
+
+/// Elements of any sets, as the kernel may hold them: a map has one value for
+/// a front, and networks may overlap in some sets.
+fn anything() -> impl Strategy<Value = Elements> {
+    let front = || {
+        (0usize..3, 0usize..3, 79u16..83).prop_map(|(a, b, port)| {
+            let address = ["203.0.113.5", "203.0.113.6", "0.0.0.0"][a];
+            (format!("{address} . {}", ["tcp", "udp", "sctp"][b]), port)
+        })
+    };
+    let net = (any::<[bool; 4]>(), 0u8..6).prop_map(|(bits, length)| {
+        let bits = bits.iter().fold(0, |all, bit| all << 1 | u32::from(*bit));
+        let net = ipnet::Ipv4Net::new((bits << 28).into(), length);
+        IpNet::V4(net.unwrap().trunc())
+    });
+    let mark = prop_oneof![
+        Just(0u32),
+        1u32..4,
+        Just(0x1001),
+        Just(0x4001),
+        Just(u32::MAX)
+    ];
+    let one = (0..Set::ALL.len(), front(), 0u16..3, net, mark);
+    prop::collection::vec(one, 0..40).prop_map(|all| {
+        let mut elements = Elements::new();
+        let mut marked = BTreeSet::new();
+        for (set, (at, port), more, net, mark) in all {
+            let set = Set::ALL[set];
+            let text = match set {
+                Set::Vips | Set::Hairpin => net.network().to_string(),
+                Set::ServiceCidrs => net.to_string(),
+                Set::AllowedSources if more == 0 => format!("{at} . {port} . {net}"),
+                Set::AllowedSources => format!("{at} . {port}-{} . {net}", port + more),
+                Set::InsideMarks | Set::NodePortMarks => {
+                    if !marked.insert((set, at.clone(), port)) {
+                        continue;
+                    }
+                    format!("{at} . {port} : {mark:#010x}")
+                }
+                _ => format!("{at} . {port}"),
+            };
+            elements.entry(set).or_default().insert(text);
+        }
+        elements
+    })
 }
 
 fn rows() -> impl Strategy<Value = Table> {
@@ -353,8 +474,23 @@ proptest! {
     fn rows_survive_the_way_through_elements(table in rows()) {
         let mut seen = Table::default();
         for family in [V4, Family::V6] {
-            prop_assert!(read(&elements(&table, family), family, &mut seen));
+            prop_assert!(read(&elements(&table, family), &config(family), &mut seen));
         }
         prop_assert_eq!(seen, table);
+    }
+
+    /// A table that could not be made again would never be right again.
+    #[test]
+    fn whatever_the_kernel_holds_can_be_made_again_as_it_is_read(held in anything()) {
+        let config = config(V4);
+        let mut seen = Table::default();
+        let understood = read(&held, &config, &mut seen);
+
+        let made = elements(&seen, V4);
+        prop_assert!(nft::render_table(&config, &made).is_ok(), "{:?}", made);
+        let mut again = Table::default();
+        prop_assert!(read(&made, &config, &mut again));
+        prop_assert_eq!(&again, &seen);
+        prop_assert_eq!(understood, made == held);
     }
 }
