@@ -11,7 +11,7 @@ use crate::generation::Known;
 use crate::observe::ReadSet;
 use crate::told::told;
 use crate::wire::{
-    self, Command, Get, Kind, ListedChain, ListedRule, ListedSet, SUBSYSTEM, elements,
+    self, Command, Get, Kind, ListedChain, ListedRule, ListedSet, SUBSYSTEM, elements, table_flags,
 };
 use crate::{Family, Observed, TABLE, render_delete, render_foreign_accept};
 
@@ -132,7 +132,12 @@ impl Nft {
             table: Some(TABLE),
             of: None,
         };
-        match self.connection.ask(get(Kind::GetTable), |_| Ok(())) {
+        let mut flags = 0;
+        let asked = self.connection.ask(get(Kind::GetTable), |content| {
+            flags = table_flags(content)?;
+            Ok(())
+        });
+        match asked {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
             asked => asked?,
         }
@@ -158,7 +163,7 @@ impl Nft {
             items.extend(parts.into_iter().flatten());
             sets.push((set, items));
         }
-        Ok(Some(Observed::new(family, chains, rules, &sets)))
+        Ok(Some(Observed::new(family, flags, chains, rules, &sets)))
     }
 
     /// Takes our table away; fine when there is none.

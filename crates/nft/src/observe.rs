@@ -16,8 +16,8 @@ pub struct Observed {
     pub fingerprint: Option<String>,
     /// Elements, as canonical text. Sets without elements are absent.
     pub elements: Elements,
-    /// Elements that no table of ours holds, sets that are missing: a foreign
-    /// hand. Only [`render_table`](crate::render_table) sets that right.
+    /// Elements that no table of ours holds, sets that are missing, flags of the
+    /// table (a dormant one does nothing): a foreign hand. Only [`render_table`](crate::render_table) sets that right.
     pub strange: Vec<String>,
     chains: BTreeMap<String, ListedChain>,
     rules: BTreeMap<String, Vec<Phrase>>,
@@ -62,11 +62,15 @@ impl Observed {
 
     pub(crate) fn new(
         family: Family,
+        flags: u32,
         chains: Vec<ListedChain>,
         rules: Vec<ListedRule>,
         sets: &[ReadSet],
     ) -> Self {
         let mut observed = Self::default();
+        if flags != 0 {
+            observed.strange.push(format!("table flags {flags:#x}"));
+        }
         for chain in chains {
             if let Some(fingerprint) = chain.name.strip_prefix(FINGERPRINT_CHAIN) {
                 observed.fingerprint = Some(fingerprint.to_owned());

@@ -167,8 +167,9 @@ impl Request for Command {
     fn write(&self, out: &mut Writer<'_>) {
         self.write_head(out);
         match self {
-            Self::AddTable(_) => out.be32(2, 0),
-            Self::DeleteTable(_) => {}
+            // Without flags, one that is there keeps its own: it need not wake up
+            // to be removed.
+            Self::AddTable(_) | Self::DeleteTable(_) => {}
             Self::AddChain { name, base, .. } => write_chain(out, name, base.as_ref()),
             Self::AddSet {
                 name, spec, number, ..

@@ -6,6 +6,13 @@ use netlink_exchange::{Content, DecodeError, nfnetlink};
 use super::expression::comment_of;
 use super::{Expression, Hooked, Item};
 
+/// Flags of a table that is there: `NFT_TABLE_F_DORMANT` 1, `NFT_TABLE_F_OWNER` 2,
+/// `NFT_TABLE_F_PERSIST` 4.
+pub(crate) fn table_flags(content: Content<'_>) -> Result<u32, DecodeError> {
+    let flags = attributes::find(content.after(nfnetlink::HEADER)?, 2)?;
+    flags.map_or(Ok(0), |flags| attributes::be32(flags.value(), "flags"))
+}
+
 /// A chain that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListedChain {

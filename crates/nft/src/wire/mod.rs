@@ -23,7 +23,7 @@ mod tests;
 pub(crate) use command::{Base, Command, Get, Hooked, Name, Place, Verb, rule};
 pub(crate) use expression::{Compare, Ct, Expression, Layer, Meta, Register, Verdict};
 pub(crate) use item::{Item, Key};
-pub(crate) use listed::{ListedChain, ListedRule, ListedSet, elements, generation};
+pub(crate) use listed::{ListedChain, ListedRule, ListedSet, elements, generation, table_flags};
 pub(crate) use sets::{Order, SetSpec};
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -72,7 +72,9 @@ pub(crate) fn decode(message_type: u16, payload: &[u8]) {
     };
     let is = |kind: Kind| message_type == kind.message_type();
     // What cannot be read is an error, and as good as any answer here.
-    let _ = if is(Kind::NewChain) {
+    let _ = if is(Kind::NewTable) {
+        table_flags(content).map(drop)
+    } else if is(Kind::NewChain) {
         ListedChain::read(content).map(drop)
     } else if is(Kind::NewRule) {
         ListedRule::read(content).map(drop)

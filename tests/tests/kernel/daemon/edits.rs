@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kube_ipvs_tests::{Protocol, run, wait_until};
+use kube_ipvs_tests::{Protocol, Verdict, run, wait_until};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -89,6 +89,27 @@ fn what_somebody_does_in_the_dark_is_undone_and_counted() {
     }
     let (code, why) = site.get(crate::traffic::site::HEALTH, "/readyz");
     assert_eq!(code, 200, "{why}");
+}
+
+/// No chain and no set of it tells that a table sleeps.
+#[test]
+fn a_table_that_somebody_puts_to_sleep_is_made_anew() {
+    const BESIDE: &str = "10.96.0.10:81";
+    let mut site = Site::new();
+    let _server = site.small.pods[0].serve(Protocol::Tcp, 8080);
+    site.write(&Web::over(&site.small.pods[..1]));
+    site.start(&QUICK);
+    let made = |site: &mut Site| site.daemon().log().matches("nftables table made").count();
+    let before = made(&mut site);
+
+    let sleep = "nft 'add table ip kube-ipvs { flags dormant; }'";
+    site.node().sh(sleep);
+
+    wait_until("it is made anew", PATIENCE, || made(&mut site) > before);
+    let table = site.node().sh("nft list table ip kube-ipvs");
+    assert!(!table.contains("dormant"), "{table}");
+    assert_eq!(site.outside().call(Protocol::Tcp, BESIDE), Verdict::Refused);
+    assert_eq!(site.outside().call(Protocol::Tcp, WEB).who(), "p1");
 }
 
 /// All that is ours, in an order of its own.

@@ -3,7 +3,7 @@
 use netlink_exchange::{Content, Request, Writer};
 
 use super::expression::comment_of;
-use super::{Expression, Item, Kind, ListedChain, ListedRule, ListedSet, elements};
+use super::{Expression, Item, Kind, ListedChain, ListedRule, ListedSet, elements, table_flags};
 use crate::observe::{Observed, ReadSet};
 use crate::wire::command::Command;
 use crate::{Config, Elements, Family, LocalPods, Set, Unallocated, render_table};
@@ -239,8 +239,13 @@ fn read(capture: &Capture) -> Observed {
             elements(content, |item| items.push(item)).expect("elements");
         }
     }
+    let table = of(Kind::NewTable, capture.told)
+        .into_iter()
+        .map(table_flags);
+    let flags = table.map(|flags| flags.expect("flags")).next();
     Observed::new(
         capture.config.family,
+        flags.unwrap_or_default(),
         chains.collect(),
         rules(capture.told),
         &sets,
@@ -257,6 +262,26 @@ fn what_a_kernel_told_of_the_table_is_read() {
         assert!(observed.fingerprint.is_some());
         assert_eq!(observed.is_intact(&capture.config), Ok(false));
     }
+}
+
+/// `nft add table ip kube-ipvs { flags dormant; }` leaves no other trace.
+#[test]
+fn a_table_that_sleeps_is_not_intact() {
+    const NFT_TABLE_F_DORMANT: u32 = 1;
+    let mut bytes = Vec::new();
+    let mut out = Writer::new(&mut bytes);
+    out.header(&netlink_exchange::nfnetlink::header(2, 0));
+    out.name(1, crate::TABLE);
+    out.be32(2, NFT_TABLE_F_DORMANT);
+    let told = Content {
+        message_type: Kind::NewTable.message_type(),
+        payload: &bytes,
+    };
+    let flags = table_flags(told).expect("flags");
+    assert_eq!(flags, NFT_TABLE_F_DORMANT);
+
+    let observed = Observed::new(Family::Ip, flags, Vec::new(), Vec::new(), &[]);
+    assert_eq!(observed.strange[0], "table flags 0x1");
 }
 
 #[test]
