@@ -119,12 +119,32 @@ impl Connection {
         request: impl Request,
         each: impl FnMut(Content<'_>) -> Result<(), DecodeError>,
     ) -> Result<(), Error> {
+        if self.survey(request, each)? {
+            Ok(())
+        } else {
+            Err(Error::Interrupted)
+        }
+    }
+
+    /// Ask for a table that may change meanwhile; `each` gets every entry. Whether
+    /// nothing changed: else entries may be there twice, or not at all.
+    ///
+    /// # Errors
+    /// As for [`dump`](Self::dump); [`Error::Interrupted`] only if the kernel gave
+    /// it up half-way.
+    pub fn survey(
+        &mut self,
+        request: impl Request,
+        each: impl FnMut(Content<'_>) -> Result<(), DecodeError>,
+    ) -> Result<bool, Error> {
         match self.one(&request, NLM_F_DUMP, each) {
+            Ok(()) => Ok(true),
+            Err(Error::Interrupted) => Ok(false),
             // Where a table changed too much for the kernel to go on with it.
             Err(Error::Refused(refusal)) if refusal.errno == Errno::EINTR => {
                 Err(Error::Interrupted)
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 

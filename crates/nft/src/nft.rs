@@ -75,17 +75,19 @@ impl Nft {
     }
 
     fn carry_out(&mut self, operation: &str, commands: &Commands) -> Result<(), NftError> {
-        for _ in 0..TRIES {
+        for left in (0..TRIES).rev() {
             let generation = match self.known.tables {
-                Some(known) => known,
-                None => self.generation()?,
+                // Others never pause: for whatever generation it is, then.
+                _ if left == 0 => None,
+                Some(known) => Some(known),
+                None => Some(self.generation()?),
             };
             let done = self
                 .connection
-                .transaction(SUBSYSTEM, Some(generation), commands.iter());
+                .transaction(SUBSYSTEM, generation, commands.iter());
             match done {
                 Ok(Transaction::Committed) => {
-                    self.known.ours(generation);
+                    generation.into_iter().for_each(|at| self.known.ours(at));
                     return Ok(());
                 }
                 Ok(Transaction::Refused(refusals)) => {
@@ -107,15 +109,23 @@ impl Nft {
     /// Reads our table. None when there is none. Equivalent to
     /// `nft list table ip kube-ipvs`.
     ///
+    /// The kernel counts the changes of all tables alike. While others change
+    /// theirs without a pause, what is read twice in a row is believed: a change
+    /// of ours in between would show.
+    ///
     /// # Errors
-    /// The kernel cannot be heard, or others change nftables all the time.
+    /// The kernel cannot be heard, or others change our table all the time.
     pub fn read(&mut self, family: Family) -> Result<Option<Observed>, NftError> {
         let operation = format!("read nftables table {family} {TABLE}");
+        let mut last = None;
         for _ in 0..TRIES {
             let before = self.generation()?;
-            let observed = self.read_once(family);
-            if self.generation()? == before {
-                return observed.map_err(NftError::exchange(&operation));
+            let read = self.read_once(family);
+            let steady = self.generation()? == before;
+            match read {
+                Ok(read) if steady || last.as_ref() == Some(&read) => return Ok(read),
+                Err(error) if steady => return Err(NftError::exchange(&operation)(error)),
+                read => last = read.ok(),
             }
         }
         Err(NftError::Unsteady {
@@ -141,12 +151,12 @@ impl Nft {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
             asked => asked?,
         }
-        let mut chains = self.list(get(Kind::GetChain), ListedChain::read)?;
+        let mut chains = self.look(get(Kind::GetChain), ListedChain::read)?;
         chains.retain(|chain| chain.table == TABLE);
-        let mut rules = self.list(get(Kind::GetRule), ListedRule::read)?;
+        let mut rules = self.look(get(Kind::GetRule), ListedRule::read)?;
         rules.retain(|rule| rule.table == TABLE);
         let mut sets: Vec<ReadSet> = Vec::new();
-        for set in self.list(get(Kind::GetSet), ListedSet::read)? {
+        for set in self.look(get(Kind::GetSet), ListedSet::read)? {
             if set.is_anonymous() {
                 continue;
             }
@@ -155,7 +165,7 @@ impl Nft {
                 ..get(Kind::GetSetElem)
             };
             let mut items = Vec::new();
-            let parts = self.list(of, |content| {
+            let parts = self.look(of, |content| {
                 let mut part = Vec::new();
                 elements(content, |item| part.push(item))?;
                 Ok(part)
@@ -296,6 +306,20 @@ impl Nft {
         Ok(rules.into_iter().filter(of_chain).collect())
     }
 
+    /// What is there, more or less where it changes meanwhile.
+    fn look<T>(
+        &mut self,
+        get: Get<'_>,
+        read: impl Fn(Content<'_>) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, Exchange> {
+        let mut all = Vec::new();
+        self.connection.survey(get, |content| {
+            all.push(read(content)?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
     fn list<T>(
         &mut self,
         get: Get<'_>,
@@ -380,3 +404,6 @@ fn refused(operation: &str, commands: &Commands, refusals: Vec<(usize, Exchange)
         is_element: matches!(command, Some(Command::Elements { .. })),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! What comes of it when others change nftables all the time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use netlink_exchange::fake::{Answer, Kernel, Sent, done, message, status};
+use netlink_exchange::{Writer, nfnetlink};
+
+use super::*;
+
+const NEW_GENERATION: u16 = nfnetlink::message_type(SUBSYSTEM, 15);
+const BATCH_BEGIN: u16 = 16;
+const ERESTART: i32 = -85;
+
+/// A kernel with our table, without chains and sets, whose every answer is of
+/// the next generation; and how often the table was asked for. `flags` are those
+/// of the table, by that number.
+fn restless(flags: fn(u32) -> u32) -> (Nft, Arc<AtomicU32>) {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let mut generation = 0;
+    let kernel = Kernel::new(1 << 20, move |sent: &[Sent]| {
+        generation += 1;
+        let first = &sent[0];
+        let told = |kind, attribute, value| {
+            let mut payload = Vec::new();
+            let mut out = Writer::new(&mut payload);
+            out.header(&nfnetlink::header(2, 0));
+            out.be32(attribute, value);
+            Ok(message(kind, 0, first.sequence, &payload))
+        };
+        let is = |kind: Kind| first.message_type == kind.message_type();
+        if is(Kind::GetGen) {
+            let told = told(NEW_GENERATION, 1, generation);
+            vec![told, Ok(status(first.sequence, 0))]
+        } else if is(Kind::GetTable) {
+            let flags = flags(count.fetch_add(1, Ordering::Relaxed));
+            let told = told(Kind::NewTable.message_type(), 2, flags);
+            vec![told, Ok(status(first.sequence, 0))]
+        } else if first.message_type == BATCH_BEGIN {
+            transaction(sent)
+        } else {
+            vec![Ok(done(first.sequence, 0, 0))]
+        }
+    });
+    let connection = Connection::over(Box::new(kernel)).expect("a connection");
+    let known = Known::default();
+    (Nft { connection, known }, asked)
+}
+
+/// Taken unless it is for a generation, which is over already.
+fn transaction(sent: &[Sent]) -> Vec<Answer> {
+    let has_generation = sent[0].payload.len() > nfnetlink::HEADER;
+    if has_generation {
+        vec![Ok(status(sent[0].sequence, ERESTART))]
+    } else {
+        let last = sent.iter().find(|sent| sent.acknowledge());
+        vec![Ok(status(last.expect("one asks").sequence, 0))]
+    }
+}
+
+#[test]
+fn a_table_that_others_leave_alone_is_read_while_they_change_theirs() {
+    let (mut nft, asked) = restless(|_| 0);
+    assert!(nft.read(Family::Ip).expect("it is read").is_some());
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "twice the same");
+}
+
+#[test]
+fn a_table_that_others_change_all_the_time_is_given_up() {
+    let (mut nft, asked) = restless(|number| number % 2);
+    let error = nft.read(Family::Ip).expect_err("it is not the same twice");
+    assert!(matches!(error, NftError::Unsteady { .. }), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), TRIES);
+}
+
+#[test]
+fn a_change_is_made_in_the_end_while_others_change_theirs() {
+    let (mut nft, _) = restless(|_| 0);
+    nft.known.chains = Some(1);
+    nft.delete_table(Family::Ip).expect("it is made");
+    assert_eq!(nft.known.tables, None, "what is there now nobody knows");
+    assert!(nft.chains_changed());
+}
