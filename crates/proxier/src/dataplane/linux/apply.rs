@@ -13,6 +13,7 @@ use kube_ipvs_core::Change;
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::VirtualServerKey;
 use kube_ipvs_core::table::Edit;
+use kube_ipvs_nft::NftError;
 use nix::errno::Errno;
 
 use super::{Linux, convert};
@@ -55,10 +56,7 @@ impl Run<'_> {
         match self.change_tables(edit) {
             Ok(()) => self.report.done += 1,
             Err(error) => {
-                let nature = match error.downcast_ref::<kube_ipvs_nft::NftError>() {
-                    Some(error) if error.is_of_content() => Nature::Own,
-                    _ => Nature::Whole,
-                };
+                let nature = nature(&error);
                 let error = format!("change nftables table: {error:#}");
                 let refusal = Refusal::general("table", nature, error);
                 self.report.refused.push(refusal);
@@ -84,11 +82,7 @@ impl Run<'_> {
 
     /// A foreign hand was in a table. Waiting for the next look would leave
     /// everything of this plan undone.
-    fn remake_tables(
-        &mut self,
-        edit: &Edit,
-        error: &kube_ipvs_nft::NftError,
-    ) -> anyhow::Result<()> {
+    fn remake_tables(&mut self, edit: &Edit, error: &NftError) -> anyhow::Result<()> {
         tracing::warn!(%error, "the tables are made anew");
         for table in &mut self.linux.tables {
             table.remake(&mut self.linux.nft, edit)?;
@@ -185,6 +179,14 @@ impl Run<'_> {
             let error = super::with_hint(error).to_string();
             self.report.refused.push(Refusal::of(change, nature, error));
         }
+    }
+}
+
+/// Whether something in a transaction is refused, or any transaction would be.
+pub(super) fn nature(error: &anyhow::Error) -> Nature {
+    match error.downcast_ref::<NftError>() {
+        Some(error) if error.is_of_content() => Nature::Own,
+        _ => Nature::Whole,
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Context;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::table::{Edit, Table as Rows};
 use kube_ipvs_nft as nft;
-use nft::Nft;
+use nft::{Nft, NftError};
 
 use super::projection::{self, Projection};
 
@@ -44,6 +44,7 @@ impl Table {
         let understood = projection::read(&observed.elements, &self.config, into);
         let intact = observed
             .is_intact(&self.config)
+            .map_err(NftError::from)
             .context("nftables configuration")?;
         self.current = understood && intact;
         self.projection = Projection::of(into, self.family());
@@ -58,7 +59,7 @@ impl Table {
         }
         let family = self.config.family;
         let elements = projection::elements(rows, self.family());
-        let commands = nft::render_table(&self.config, &elements)?;
+        let commands = nft::render_table(&self.config, &elements).map_err(NftError::from)?;
         kernel
             .apply(&commands)
             .with_context(|| format!("make nftables table {family} kube-ipvs"))?;
@@ -72,7 +73,7 @@ impl Table {
     pub(super) fn change(&self, edit: &Edit) -> anyhow::Result<nft::Commands> {
         let change = self.projection.change(edit, self.family());
         let in_use = self.projection.marks_after(edit, self.family());
-        Ok(nft::render_change(&self.config, &change, in_use)?)
+        Ok(nft::render_change(&self.config, &change, in_use).map_err(NftError::from)?)
     }
 
     /// Puts the whole table in place: what the kernel holds now, and the change.
@@ -88,5 +89,33 @@ impl Table {
     /// The change was made.
     pub(super) fn changed(&mut self, edit: &Edit) {
         self.projection.changed(edit, self.family());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_ipvs_core::row::{Row, Verdict};
+    use kube_ipvs_core::table::Turn;
+
+    use super::*;
+    use crate::dataplane::Nature;
+
+    /// It is halved then until that row is found, and nobody else pays for it.
+    #[test]
+    fn a_change_that_would_not_be_valid_is_refused_for_its_content() {
+        let table = Table::new(nft::Config::new(nft::Family::Ip));
+        let marked = Row {
+            inside: Some(1 << nft::DEFAULT_MASQUERADE_BIT),
+            ..Row::of(Verdict::Serve)
+        };
+        let turn = Turn {
+            from: None,
+            to: Some(marked),
+        };
+        let mut edit = Edit::default();
+        edit.rows.insert("10.96.0.1:80/TCP".parse().unwrap(), turn);
+
+        let error = table.change(&edit).unwrap_err();
+        assert_eq!(crate::dataplane::linux::apply::nature(&error), Nature::Own);
     }
 }
