@@ -21,7 +21,7 @@ use ipnet::IpNet;
 
 use crate::plan::{Op, Plan, Settings};
 use crate::refused::{Change, Goal, Refused};
-use crate::row::Row;
+use crate::row::{Meanwhile, Row};
 use crate::state::{
     Front, KernelState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
@@ -203,6 +203,7 @@ struct Steps {
     bind: BTreeSet<IpAddr>,
     servers_out: Vec<Op>,
     last: Edit,
+    meanwhile: Meanwhile,
 }
 
 /// No step where nothing changes.
@@ -295,8 +296,10 @@ impl Steps {
         let ready = |key: &VirtualServerKey| {
             goal.observed.virtual_servers.contains_key(key) && goal.server(key).is_some()
         };
-        let first = Row::stricter_of(have, want, front, ready);
-        let opened = Row::opened(have, want);
+        let loses = || goal.loses_servers(front, have, want);
+        let sources = self.meanwhile.sources(have, want, loses);
+        let first = Row::stricter_of(have, want, front, sources.clone(), ready);
+        let opened = Row::opened(have, want, sources);
         self.closing.turn(*front, have, &first);
         self.opening.turn(*front, &first, &opened);
         self.last.turn(*front, &opened, want);

@@ -328,6 +328,24 @@ impl<'a> Goal<'a> {
         row.said().map(Cow::Owned)
     }
 
+    /// Whether a front is led to a real server that takes new connections now,
+    /// and is to get none of its any more.
+    pub(crate) fn loses_servers(&self, front: &Front, have: &Row, want: &Row) -> bool {
+        let own = VirtualServerKey::Front(*front);
+        let mut ways = have.by_marks(front).chain([own]);
+        ways.any(|key| {
+            let stays = key == own || want.by_marks(front).any(|other| other == key);
+            let left = self.server(&key).filter(|_| stays);
+            let takes = |real| {
+                let at = left.as_ref().and_then(|left| left.real_servers.get(real));
+                at.is_some_and(|at| at.weight > 0)
+            };
+            let there = self.observed.virtual_servers.get(&key).into_iter();
+            let mut there = there.flat_map(|server| &server.real_servers);
+            there.any(|(real, at)| at.weight > 0 && !takes(real))
+        })
+    }
+
     /// Whether a VIP should be bound.
     pub(crate) fn binds(&self, vip: IpAddr) -> bool {
         self.desired.vips.contains(&vip) && !self.refused.contains(&Change::Guard(vip))

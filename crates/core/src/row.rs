@@ -127,11 +127,13 @@ impl Row {
     /// The row to begin with on the way from one to another: nobody is let in
     /// who is not in the end, nobody is let through to what is not there yet, and
     /// whoever is served goes on being served until what serves him goes.
-    /// `ready` says whether a virtual server is there already and stays.
+    /// `sources` are for whom it is open meanwhile; `ready` says whether a virtual
+    /// server is there already and stays.
     pub fn stricter_of(
         old: &Self,
         new: &Self,
         front: &Front,
+        sources: Option<Sources>,
         ready: impl Fn(&VirtualServerKey) -> bool,
     ) -> Self {
         let mark = |old: Option<u32>, new: Option<u32>| {
@@ -155,24 +157,75 @@ impl Row {
             inside,
             mark: all,
             masquerade: old.masquerade.max(new.masquerade),
-            sources: Self::sources_between(old, new),
+            sources,
         }
     }
 
     /// The row once all virtual servers are there, while those that go are too:
-    /// the new one, but for what holds of those.
-    pub fn opened(old: &Self, new: &Self) -> Self {
+    /// the new one, but for what holds of those. `sources` as above.
+    pub fn opened(old: &Self, new: &Self, sources: Option<Sources>) -> Self {
         Self {
             masquerade: old.masquerade.max(new.masquerade),
-            sources: Self::sources_between(old, new),
+            sources,
             ..new.clone()
         }
     }
+}
 
-    /// Where both are for some, those that may be in the end, at once.
-    fn sources_between(old: &Self, new: &Self) -> Option<Sources> {
-        new.sources.as_ref().or(old.sources.as_ref()).cloned()
+/// For whom fronts are open while they pass from one row to another. Those of a
+/// Service share networks, and so they do meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Meanwhile {
+    /// Old networks, new ones, and what is in both, of the row before.
+    last: Option<[Sources; 3]>,
+}
+
+impl Meanwhile {
+    /// Where both are for some: as long as a real server of before is there that
+    /// does not stay (`loses`), those that may both before and in the end, else
+    /// those that may in the end.
+    pub(crate) fn sources(
+        &mut self,
+        old: &Row,
+        new: &Row,
+        loses: impl FnOnce() -> bool,
+    ) -> Option<Sources> {
+        let (old, new) = (old.sources.as_ref(), new.sources.as_ref());
+        let (Some(old), Some(new)) = (old, new) else {
+            return new.or(old).cloned();
+        };
+        if old == new || !loses() {
+            return Some(new.clone());
+        }
+        if let Some([from, to, both]) = &self.last
+            && Arc::ptr_eq(from, old)
+            && Arc::ptr_eq(to, new)
+        {
+            return Some(both.clone());
+        }
+        let both: Sources = common(old, new).into();
+        self.last = Some([old.clone(), new.clone(), both.clone()]);
+        Some(both)
     }
+}
+
+/// What is in both of two lists of networks, each in order and without one
+/// within another.
+fn common(one: &[IpNet], other: &[IpNet]) -> Vec<IpNet> {
+    let (mut left, mut right) = (one.iter().peekable(), other.iter().peekable());
+    let mut both = Vec::new();
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        if a.contains(*b) {
+            both.extend(right.next());
+        } else if b.contains(*a) {
+            both.extend(left.next());
+        } else if a < b {
+            left.next();
+        } else {
+            right.next();
+        }
+    }
+    both
 }
 
 fn by_mark(mark: u32, front: &Front) -> VirtualServerKey {
@@ -215,6 +268,17 @@ mod tests {
         "10.96.0.1:80/TCP".parse().unwrap()
     }
 
+    fn nets(all: &[&str]) -> Option<Sources> {
+        Some(all.iter().map(|net| net.parse().unwrap()).collect())
+    }
+
+    /// Whether nobody is in the first who is not in the other.
+    fn is_within(one: &Option<Sources>, other: &Option<Sources>) -> bool {
+        let Some(other) = other else { return true };
+        let within = |net: &IpNet| other.iter().any(|wide| wide.contains(net));
+        one.as_ref().is_some_and(|one| one.iter().all(within))
+    }
+
     /// All rows of a few marks and networks.
     fn rows() -> Vec<Row> {
         let verdicts = [
@@ -223,10 +287,11 @@ mod tests {
             Verdict::DropOutside,
             Verdict::Refuse,
         ];
-        let sources: [Option<Sources>; 3] = [
+        let sources = [
             None,
-            Some(Arc::new([])),
-            Some(Arc::new(["192.0.2.0/24".parse().unwrap()])),
+            nets(&[]),
+            nets(&["192.0.2.0/24"]),
+            nets(&["192.0.2.128/25", "198.51.100.0/24"]),
         ];
         let mut rows = Vec::new();
         for verdict in verdicts {
@@ -258,8 +323,9 @@ mod tests {
             .iter()
             .flat_map(|old| rows.iter().map(move |new| (old, new)))
         {
-            let first = Row::stricter_of(old, new, &front(), |_| false);
-            let opened = Row::opened(old, new);
+            let sources = Meanwhile::default().sources(old, new, || true);
+            let first = Row::stricter_of(old, new, &front(), sources.clone(), |_| false);
+            let opened = Row::opened(old, new, sources);
 
             assert!(first.verdict >= old.verdict, "{old} {new}: {first}");
             let newly_open = first.verdict.is_open() && !old.verdict.is_open();
@@ -271,13 +337,52 @@ mod tests {
             assert_eq!((opened.verdict, opened.inside), (new.verdict, new.inside));
             for row in [&first, &opened] {
                 assert!(row.masquerade >= old.masquerade.max(new.masquerade));
-                assert_eq!(
-                    row.sources.is_some(),
-                    old.sources.is_some() || new.sources.is_some()
-                );
-                assert!(new.sources.is_none() || row.sources == new.sources);
+                for side in [old, new] {
+                    assert!(is_within(&row.sources, &side.sources), "{old} {new}: {row}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn whom_both_let_in_is_found_in_one_walk() {
+        let both = |one: &[&str], other: &[&str]| {
+            let (one, other) = (nets(one).unwrap(), nets(other).unwrap());
+            let both = common(&one, &other);
+            assert_eq!(both, common(&other, &one), "whichever comes first");
+            both.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let wide = ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"];
+        assert_eq!(both(&wide, &wide), wide);
+        assert_eq!(both(&wide, &[]), [""; 0]);
+        assert_eq!(
+            both(
+                &wide,
+                &["10.0.0.0/16", "10.255.0.0/16", "11.0.0.0/8", "192.0.0.0/16"]
+            ),
+            ["10.0.0.0/16", "10.255.0.0/16", "192.0.2.0/24"]
+        );
+        assert_eq!(both(&wide, &["::/0"]), ["2001:db8::/32"]);
+    }
+
+    #[test]
+    fn without_a_server_that_goes_new_networks_hold_at_once_and_rows_share_them() {
+        let row = |all: &[&str]| Row {
+            sources: nets(all),
+            ..Row::of(Verdict::Serve)
+        };
+        let (old, new) = (row(&["10.0.0.0/8"]), row(&["10.0.0.0/9", "192.0.2.0/24"]));
+        let mut meanwhile = Meanwhile::default();
+        assert_eq!(meanwhile.sources(&old, &new, || false), new.sources);
+        let first = meanwhile.sources(&old, &new, || true).unwrap();
+        assert_eq!(Some(&first), nets(&["10.0.0.0/9"]).as_ref());
+        let second = meanwhile.sources(&old, &new, || true).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(meanwhile.sources(&old, &old, || true), old.sources);
+        assert_ne!(
+            meanwhile.sources(&new, &old, || true),
+            Some(row(&[]).sources.unwrap())
+        );
     }
 
     #[test]
@@ -287,12 +392,12 @@ mod tests {
             ..Row::of(Verdict::DropOutside)
         };
         assert_eq!(
-            Row::stricter_of(&Row::default(), &new, &front(), |_| true),
+            Row::stricter_of(&Row::default(), &new, &front(), None, |_| true),
             new
         );
         let new = Row::of(Verdict::Serve);
         assert_eq!(
-            Row::stricter_of(&Row::default(), &new, &front(), |_| true),
+            Row::stricter_of(&Row::default(), &new, &front(), None, |_| true),
             new
         );
     }

@@ -4,14 +4,16 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use crate::diff::{Owned, Terms, Touched, diff, diff_touched};
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, Service};
 use crate::model::Model;
 use crate::options::{NodePortServers, Options};
 use crate::plan::{Op, Plan};
-use crate::row::{Row, Verdict};
-use crate::state::{Front, KernelState, VirtualServerKey};
+use crate::row::{Row, Sources, Verdict};
+use crate::state::{Front, KernelState, RealServerKey, VirtualServerKey};
 use crate::table::Edit;
 
 pub(super) const HEALTH: &str = "203.0.113.5:32000/TCP";
@@ -168,25 +170,64 @@ fn walk(before: &KernelState, after: &KernelState, plan: &Plan) -> KernelState {
             "{dangers:?} after {:?} of\n{plan}",
             op.lines()
         );
-        for key in model.state().virtual_servers.keys() {
-            let VirtualServerKey::Front(front) = key else {
-                continue;
-            };
-            let known = |model: &Model| {
-                let state = model.state();
-                let there = state.virtual_servers.contains_key(key) || state.row(front).is_some();
-                there.then(|| model.sources(*front).cloned())
-            };
-            let now = model.sources(*front).cloned();
-            let right = [known(&old), known(&new)];
-            assert!(
-                right.contains(&Some(now.clone())),
-                "{front} is open to {now:?}, not {right:?}, after {:?} of\n{plan}",
-                op.lines()
-            );
+        let servers = model.state().virtual_servers.keys();
+        let fronts = servers.filter_map(|key| match key {
+            VirtualServerKey::Front(front) => Some(front),
+            VirtualServerKey::Mark { .. } => None,
+        });
+        for front in model.state().table.rows.keys().chain(fronts) {
+            let after = || format!("{front} after {:?} of\n{plan}", op.lines());
+            check_sources(front, &model, [&old, &new], after);
         }
     }
     model.state().clone()
+}
+
+/// A front is open to those of before, to those of after, or to whom both let in;
+/// and a real server gets only those that it may get before or after.
+fn check_sources(front: &Front, now: &Model, sides: [&Model; 2], after: impl Fn() -> String) {
+    let sources = now.sources(*front);
+    let there = sides.into_iter().filter(|side| {
+        let own = VirtualServerKey::Front(*front);
+        side.state().virtual_servers.contains_key(&own) || side.state().row(front).is_some()
+    });
+    let there: Vec<_> = there.map(|side| side.sources(*front)).collect();
+    let in_all = there.len() == 2 && there.iter().all(|side| is_within(sources, *side));
+    assert!(
+        there.contains(&sources) || in_all,
+        "{sources:?}, not {there:?}: {}",
+        after()
+    );
+    for real in takers(now, front) {
+        let mut its = sides
+            .iter()
+            .filter(|side| takers(side, front).contains(&real));
+        assert!(
+            its.any(|side| is_within(sources, side.sources(*front))),
+            "{real} gets {sources:?}: {}",
+            after()
+        );
+    }
+}
+
+/// Whether nobody is in the first who is not in the other.
+fn is_within(one: Option<&Sources>, other: Option<&Sources>) -> bool {
+    let Some(other) = other else { return true };
+    let within = |net: &IpNet| other.iter().any(|wide| wide.contains(net));
+    one.is_some_and(|one| one.iter().all(within))
+}
+
+/// The real servers that new connections to a front are led to.
+fn takers(model: &Model, front: &Front) -> BTreeSet<RealServerKey> {
+    let state = model.state();
+    let Some(row) = state.row(front).filter(|row| row.verdict.is_open()) else {
+        return BTreeSet::new();
+    };
+    let keys = row.by_marks(front).chain([VirtualServerKey::Front(*front)]);
+    let servers = keys.filter_map(|key| state.virtual_servers.get(&key));
+    let reals = servers.flat_map(|server| &server.real_servers);
+    let reals = reals.filter(|(_, at)| at.weight > 0);
+    reals.map(|(real, _)| *real).collect()
 }
 
 #[test]
