@@ -84,6 +84,7 @@ fn ci_runs_what_a_laptop_cannot() {
         "cargo xtask kernel-test",
         "cargo xtask container-test",
         "cargo deny check advisories",
+        "cargo publish --dry-run --locked -p netlink-exchange -p ipvs-netlink",
     ] {
         assert!(runs.contains(command), "{command}: not in\n{runs}");
     }
