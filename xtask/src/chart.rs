@@ -1,12 +1,12 @@
-//! `cargo xtask chart`: what the real helm and kubectl make of deploy/, and of
-//! the commands that the documents tell to type.
+//! `cargo xtask chart`: what the real helm, kubectl and promtool make of deploy/,
+//! and of the commands that the documents tell to type.
 
 use anyhow::Result;
 
 use crate::console::Outcome;
 use crate::kube_tools::KubeTools;
 use crate::paths::{Paths, cargo};
-use crate::tools;
+use crate::{promtool, tools};
 
 pub(crate) fn run() -> Result<Outcome> {
     let paths = Paths::find()?;
@@ -20,6 +20,8 @@ pub(crate) fn run() -> Result<Outcome> {
         "chart",
         "--test",
         "commands",
+        "--test",
+        "alerts",
         "--",
         "--include-ignored",
     ];
@@ -28,7 +30,8 @@ pub(crate) fn run() -> Result<Outcome> {
             .current_dir(&paths.root)
             .args(tests)
             .env("KUBE_IPVS_HELM", programs.helm)
-            .env("KUBE_IPVS_KUBECTL", programs.kubectl),
+            .env("KUBE_IPVS_KUBECTL", programs.kubectl)
+            .env("KUBE_IPVS_PROMTOOL", promtool::get(&paths)?),
     );
     if let Err(error) = result {
         eprintln!("xtask: {error:#}");

@@ -52,7 +52,8 @@ enum Command {
     Image,
     /// Hold the Helm chart and the overlays to one another, by helm and kubectl.
     ///
-    /// And the commands of helm and kubectl in README and docs to what these take.
+    /// And the commands of helm and kubectl in README and docs to what these take,
+    /// and the alerts to what promtool says of them.
     Chart,
     /// Draw the pictures of the documents anew: docs/pictures/*.svg from *.txt.
     Pictures,

@@ -26,6 +26,7 @@ mod kube_tools;
 mod licences;
 mod paths;
 mod pictures;
+mod promtool;
 mod qemu;
 mod tools;
 #[cfg(test)]
