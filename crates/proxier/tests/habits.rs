@@ -77,7 +77,7 @@ fn the_version_comes_alone_and_for_programs() {
     let json = text(&run(&["version", "-o", "json"]).stdout);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(json["kube_proxy"], "1.36");
+    assert_eq!(json["kube_proxy"], "1.37");
 }
 
 #[test]

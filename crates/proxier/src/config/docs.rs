@@ -10,7 +10,7 @@ const HEAD: &str = "\
 <!-- Made from crates/proxier/src/config/table.rs. To write it anew:
      UPDATE=1 cargo test -p kube-ipvs config -->
 
-`kube-ipvs run` takes the flags of kube-proxy 1.36 and its file
+`kube-ipvs run` takes the flags of kube-proxy 1.37 and its file
 (`--config`, `KubeProxyConfiguration`, `kubeproxy.config.k8s.io/v1alpha1`),
 and some of its own. Booleans are written `--flag` or `--flag=false`, durations
 `30s`, `1h30m`, `250ms`, lists with commas or by repeating the flag.

@@ -104,7 +104,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     both("conntrack-udp-timeout", "conntrack.udpTimeout", Duration, "0s", Honoured, "0 leaves it alone"),
     both("conntrack-udp-timeout-stream", "conntrack.udpStreamTimeout", Duration, "0s", Honoured, "0 leaves it alone"),
     both("detect-local-mode", "detectLocalMode", Text, "ClusterCIDR", Honoured, "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix"),
-    both("feature-gates", "featureGates", Gates, "", Honoured, "AllowServiceExternalIPs: false ignores externalIPs, true honours all; ComponentFlagz and ComponentStatusz: false takes `/flagz`, `/statusz` away; any other gate has no meaning here"),
+    both("feature-gates", "featureGates", Gates, "", Honoured, "AllowServiceExternalIPs: false ignores externalIPs, true honours all; ComponentFlagz and ComponentStatusz: false takes `/flagz`, `/statusz` away; any other gate has no meaning here, `KubeProxyIPVS` of 1.37 neither"),
     both("healthz-bind-address", "healthzBindAddress", Text, "0.0.0.0:10256", Honoured, "`[::]:10256` with an IPv6 bind address; the port may be left out; an empty flag disables it"),
     both("healthz-port", "", Int, "10256", Honoured, "deprecated: port of the above, 0 disables it"),
     both("hostname-override", "hostnameOverride", Text, "the host's name", Honoured, "name of the Node; the flag wins over the file"),

@@ -7,7 +7,7 @@ pub fn version(raw: bool) -> String {
         return name.to_owned();
     }
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    format!("{name} {os}/{arch} {COMMIT}, flags and file of kube-proxy 1.36")
+    format!("{name} {os}/{arch} {COMMIT}, flags and file of kube-proxy 1.37")
 }
 
 /// What the build knows of itself.
@@ -29,7 +29,7 @@ impl Build {
             commit: COMMIT,
             os: std::env::consts::OS,
             arch: go_arch(std::env::consts::ARCH),
-            kube_proxy: "1.36",
+            kube_proxy: "1.37",
         }
     }
 }

@@ -203,7 +203,7 @@ mod tests {
                 "Up: 2 hr 01 min 01 sec\n",
                 "Binary version: kube-ipvs ",
                 env!("CARGO_PKG_VERSION"),
-                "\nEmulation version: 1.36\n",
+                "\nEmulation version: 1.37\n",
                 "Paths: /configz /healthz /metrics /proxyMode /statusz\n",
             )
         );

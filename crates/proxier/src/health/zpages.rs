@@ -13,7 +13,7 @@ use super::Moment;
 use super::diagnostics::{NOSNIFF, PLAIN, Server};
 
 /// The release of kube-proxy whose flags, file and pages these are.
-const EMULATED: &str = "1.36";
+const EMULATED: &str = "1.37";
 const NOTE: &str = "For people, not for programs: the form may change without notice.";
 
 /// `/statusz`: since when it runs, in which version, and what else is here.
