@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::set::Shape;
-use crate::{Elements, Family, Set};
+use crate::{Class, Elements, Family, Set};
 
 /// Something that must not reach the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +64,14 @@ pub enum Invalid {
     TwoMarks {
         /// The map.
         set: Set,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A front has one class.
+    #[error("set fronts: {first:?} and {second:?}: two classes for one front")]
+    TwoClasses {
         /// One of them.
         first: String,
         /// The other.
@@ -136,6 +144,7 @@ impl Protocol {
 pub(crate) enum Element {
     Address(IpAddr),
     Front(Front),
+    Class(Front, Class),
     Mark(Front, u32),
     Source(Ports, IpNet),
     Network(IpNet),
@@ -165,7 +174,7 @@ impl Element {
         let of = |address: IpAddr| address.is_ipv4() == (family == Family::Ip);
         match self {
             Self::Address(address) => of(*address),
-            Self::Front(front) | Self::Mark(front, _) => of(front.address),
+            Self::Front(front) | Self::Class(front, _) | Self::Mark(front, _) => of(front.address),
             Self::Source(ports, net) => of(ports.front.address) && of(net.addr()),
             Self::Network(net) => of(net.addr()),
         }
@@ -201,6 +210,7 @@ impl fmt::Display for Element {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Front(front) => front.fmt(f),
+            Self::Class(front, class) => write!(f, "{front} : goto {class}"),
             Self::Mark(front, mark) => write!(f, "{front} : {mark:#010x}"),
             Self::Network(net) => net.fmt(f),
             Self::Source(ports, net) => write!(f, "{}{} . {net}", ports.front, ports.end()),
@@ -212,6 +222,7 @@ fn expected(shape: Shape) -> &'static str {
     match shape {
         Shape::Address | Shape::Pair => "an address: 10.96.0.10",
         Shape::Front => "address, protocol and port: 10.96.0.10 . tcp . 80",
+        Shape::Class => "a front and the chain of its class: 10.96.0.10 . tcp . 80 : goto refused",
         Shape::Mark => "a front and its mark: 10.96.0.10 . tcp . 80 : 0x00000123",
         Shape::Network => "a network: 10.96.0.0/16",
         Shape::Source => {
@@ -224,6 +235,13 @@ fn parse(shape: Shape, text: &str) -> Option<Element> {
     match shape {
         Shape::Address | Shape::Pair => Some(Element::Address(text.parse().ok()?)),
         Shape::Front => Some(Element::Front(parse_front(text)?)),
+        Shape::Class => {
+            let (front, class) = text.split_once(" : goto ")?;
+            Some(Element::Class(
+                parse_front(front)?,
+                Class::from_name(class)?,
+            ))
+        }
         Shape::Mark => {
             let (front, mark) = text.split_once(" : ")?;
             let mark = u32::from_str_radix(mark.strip_prefix("0x")?, 16).ok()?;
@@ -274,6 +292,7 @@ pub(crate) fn parse_all(
             .map(|text| Element::parse(set, family, text))
             .collect::<Result<Vec<_>, _>>()?;
         list.sort_unstable();
+        check_classes(&list)?;
         check_marks(set, &list, &allowed)?;
         check_overlap(&list)?;
         parsed.insert(set, list);
@@ -288,6 +307,20 @@ pub(crate) fn parse_all(
 pub fn check(config: &crate::Config, elements: &Elements) -> Result<(), Invalid> {
     let allowed = |set, mark| config.may_mark(set, mark);
     parse_all(config.family, allowed, elements).map(drop)
+}
+
+fn check_classes(sorted: &[Element]) -> Result<(), Invalid> {
+    for pair in sorted.windows(2) {
+        if let [Element::Class(one, _), Element::Class(other, _)] = pair
+            && one == other
+        {
+            return Err(Invalid::TwoClasses {
+                first: pair[0].to_string(),
+                second: pair[1].to_string(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_marks(

@@ -17,7 +17,7 @@
 //!
 //! let mut elements = Elements::new();
 //! elements.entry(Set::Vips).or_default().insert("10.96.0.10".into());
-//! elements.entry(Set::ServicePorts).or_default().insert("10.96.0.10 . udp . 53".into());
+//! elements.entry(Set::Served).or_default().insert("10.96.0.10 . udp . 53".into());
 //! let commands = render_table(&Config::new(Family::Ip), &elements)?.to_string();
 //! assert!(commands.contains("add element ip kube-ipvs vips 0a60000a"));
 //! # Ok::<(), kube_ipvs_nft::Invalid>(())
@@ -31,24 +31,31 @@
 //!
 //! | chain | hook, priority | does |
 //! | --- | --- | --- |
-//! | `input` | input, -1 | refuse, source ranges, drop for outside, guard of the VIPs |
-//! | `before-ipvs` | input, 50 | marks for IPVS and for masquerading |
-//! | `forward` | forward, -1 | marks answers, only with [`Config::accept_bit`] |
-//! | `output` | output, -150 | the same for this host; second pass: takes our mark off |
-//! | `postrouting` | nat postrouting, 100 | masquerade |
-//! | `clear-marks` | postrouting, 101 | no mark of ours leaves the host |
+//! | `input` | input, -1 | front to the chain of its class; guard of the VIPs |
+//! | `before-ipvs` | input, 50 | marks for IPVS, only while a front has one |
+//! | `output` | output, -150 | as `input`, and marks, for this host; second pass: takes our mark off |
+//! | `postrouting` | nat postrouting, 99 | masquerades; drops what no Service has |
+//!
+//! Some configurations need more: `forward` (-1) and `output-last` (0) refuse what
+//! no Service has, with [`Unallocated::Reject`]; `forward` and `clear-marks`
+//! (postrouting, 101) mark answers and unmark, with [`Config::accept_bit`].
 //!
 //! Decisions that are not obvious:
 //!
-//! * Established TCP and SCTP pass every set: a changed source range or a front
+//! * A front has one element: in `fronts`, which says the chain of its [`Class`],
+//!   or in the set of that name if it is [of most](Class::USUAL). For the kernel
+//!   goes through all of `fronts` when a front comes into it.
+//! * Established TCP and SCTP pass first: a changed source range or a front
 //!   that lost its endpoints refuses new connections only. UDP has no
 //!   connection worth the name, so each datagram is judged.
 //! * Replies pass first (`ct direction reply`): they are answers to what this
 //!   host, or somebody behind it, asked.
+//! * The bit that asks for masquerading is on the first packet of a flow only. That
+//!   always comes to `postrouting`, which takes it off before a tunnel can copy it.
 //! * `inside` is a packet of a local pod ([`LocalPods`]) or of this host. With
 //!   [`LocalPods::None`] only the host is inside, and
-//!   `masquerade-off-cluster` does nothing beyond the rule for VIPs as source.
-//! * Traffic with a mark of ours gets no masquerade bit besides, since IPVS
+//!   [`Masquerading::OffCluster`] does nothing beyond the rule for VIPs as source.
+//! * A mark of ours takes the place of the masquerade bit, since IPVS
 //!   compares marks whole. The mark of a node port may contain it; behind IPVS
 //!   what this host sent to a node address gets it too.
 //! * In address binding the host's own packets carry the VIP as source when
@@ -60,8 +67,10 @@
 //! * An `accept` in this table cannot override a `drop` in another one: see
 //!   [`ForeignChain`].
 
+mod class;
 mod commands;
 mod config;
+mod earlier;
 mod element;
 mod error;
 mod fixed;
@@ -76,6 +85,7 @@ mod set;
 mod told;
 mod wire;
 
+pub use class::{Class, Fate, Masquerading};
 pub use commands::Commands;
 pub use config::{
     Config, DEFAULT_ACCEPT_BIT, DEFAULT_MASQUERADE_BIT, Family, LocalPods, Unallocated,

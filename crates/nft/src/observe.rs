@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::earlier::Earlier;
+use crate::element::{Element, Front};
 use crate::fixed::{Chain, FINGERPRINT_CHAIN, Fixed, MARK_VALUES};
 use crate::packed::read_items;
 use crate::phrase::{Phrase, is_listed_as};
+use crate::render::has_marks;
 use crate::set::mark_values;
-use crate::wire::{Item, ListedChain, ListedRule, ListedSet};
+use crate::wire::{Data, Item, ListedChain, ListedRule, ListedSet};
 use crate::{Config, Elements, Family, Invalid, Set};
 
 /// What was read back.
@@ -19,6 +22,8 @@ pub struct Observed {
     /// Elements that no table of ours holds, sets that are missing, flags of the
     /// table (a dormant one does nothing): a foreign hand. Only [`render_table`](crate::render_table) sets that right.
     pub strange: Vec<String>,
+    /// Some of its sets are those of an earlier version.
+    is_earlier: bool,
     chains: BTreeMap<String, ListedChain>,
     rules: BTreeMap<String, Vec<Phrase>>,
 }
@@ -35,12 +40,14 @@ impl Observed {
     /// A configuration that makes no sense.
     pub fn is_intact(&self, config: &Config) -> Result<bool, Invalid> {
         let fixed = Fixed::new(config)?;
+        let chains = fixed.with_marking(has_marks(&self.elements));
         Ok(self.strange.is_empty()
+            && !self.is_earlier
             && self.fingerprint.as_ref() == Some(&fixed.fingerprint)
             // The one that bears the name has no rules.
-            && self.chains.len() == fixed.chains.len() + 1
+            && self.chains.len() == chains.clone().count() + 1
             && !self.rules.contains_key(&fixed.name())
-            && fixed.chains.iter().all(|chain| self.has(chain)))
+            && chains.into_iter().all(|chain| self.has(chain)))
     }
 
     fn has(&self, chain: &Chain) -> bool {
@@ -88,12 +95,15 @@ impl Observed {
     fn take_sets(&mut self, family: Family, sets: &[ReadSet]) {
         let mut missing: BTreeSet<Set> = Set::ALL.into();
         let (mut marks, mut values) = (BTreeSet::new(), None);
+        let mut earlier = Earlier::default();
         for (listed, items) in sets {
             let name = &listed.name;
             let spec = if name == MARK_VALUES {
                 Some(mark_values())
+            } else if Earlier::has(name) {
+                Some(Set::Served.spec(family))
             } else {
-                Set::from_kernel_name(name).map(|set| set.spec(family))
+                Set::from_name(name).map(|set| set.spec(family))
             };
             let is = |flags, kind, length| {
                 spec.as_ref()
@@ -108,22 +118,43 @@ impl Observed {
                 self.strange.push(format!("set {name}: {odd} odd elements"));
             }
             let items: Vec<Item> = items.iter().copied().flatten().collect();
-            if let Some(set) = Set::from_kernel_name(name) {
+            if let Some(set) = Set::from_name(name) {
                 missing.remove(&set);
                 self.take_items(family, set, &items, &mut marks);
+            } else if Earlier::has(name) {
+                earlier.take(name, family, &items);
             } else {
                 let keys = items.iter().map(|item| item.key.bytes());
                 values = Some(keys.map(<[u8]>::to_vec).collect());
             }
         }
-        let absent = missing
-            .iter()
-            .map(|set| format!("no set {}", set.kernel_name()));
+        if earlier.found {
+            self.is_earlier = true;
+            earlier.put(&self.marked(family), &mut self.elements);
+            for set in [Set::Served, Set::ServedOffCluster, Set::Fronts] {
+                missing.remove(&set);
+            }
+        }
+        let absent = missing.iter().map(|set| format!("no set {}", set.name()));
         self.strange.extend(absent);
         if values.as_ref() != Some(&marks) {
             self.strange
                 .push(format!("set {MARK_VALUES} is not the values of the maps"));
         }
+    }
+
+    /// The fronts that have a mark.
+    fn marked(&self, family: Family) -> BTreeSet<Front> {
+        let maps = Set::MARKS.into_iter();
+        let texts = maps.flat_map(|map| {
+            let texts = self.elements.get(&map).into_iter().flatten();
+            texts.map(move |text| Element::parse(map, family, text))
+        });
+        let fronts = texts.filter_map(|element| match element {
+            Ok(Element::Mark(front, _)) => Some(front),
+            _ => None,
+        });
+        fronts.collect()
     }
 
     fn take_items(
@@ -133,9 +164,13 @@ impl Observed {
         items: &[Item],
         marks: &mut BTreeSet<Vec<u8>>,
     ) {
-        marks.extend(items.iter().filter_map(|item| item.data.map(Vec::from)));
+        let data = items.iter().filter_map(|item| item.data);
+        marks.extend(data.filter_map(|data| match data {
+            Data::Mark(mark) => Some(Vec::from(mark)),
+            Data::Goto(_) => None,
+        }));
         let (elements, strange) = read_items(set, family, items);
-        let named = |item: String| format!("set {}: {item}", set.kernel_name());
+        let named = |item: String| format!("set {}: {item}", set.name());
         self.strange.extend(strange.into_iter().map(named));
         if !elements.is_empty() {
             let texts = elements.iter().map(ToString::to_string).collect();

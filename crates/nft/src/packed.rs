@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use crate::element::{Element, Front, Ports, Protocol};
 use crate::set::Shape;
-use crate::wire::{Item, Key};
+use crate::wire::{Data, Item, Key};
 use crate::{Family, Set};
 
 /// The bytes of an address in a packet.
@@ -67,8 +67,12 @@ impl Element {
                 items.push(Item::new(key));
             }
             Self::Front(front) => items.push(Item::new(front.key())),
+            Self::Class(front, class) => items.push(Item {
+                data: Some(Data::Goto(*class)),
+                ..Item::new(front.key())
+            }),
             Self::Mark(front, mark) => items.push(Item {
-                data: Some(mark.to_ne_bytes()),
+                data: Some(Data::Mark(mark.to_ne_bytes())),
                 ..Item::new(front.key())
             }),
             Self::Network(network) => network_items(network, items),
@@ -116,12 +120,27 @@ pub(crate) fn read_item(set: Set, family: Family, item: &Item) -> Option<Vec<Ele
             let (one, other) = (parts.address()?, parts.address()?);
             (one == other).then_some(Element::Address(one))?
         }
-        Shape::Front => Element::Front(parts.front()?),
-        Shape::Mark => Element::Mark(parts.front()?, u32::from_ne_bytes(item.data?)),
-        Shape::Network => return None,
+        Shape::Front if item.data.is_none() => Element::Front(parts.front()?),
+        Shape::Class => match item.data? {
+            Data::Goto(class) => Element::Class(parts.front()?, class),
+            Data::Mark(_) => return None,
+        },
+        Shape::Mark => match item.data? {
+            Data::Mark(mark) => Element::Mark(parts.front()?, u32::from_ne_bytes(mark)),
+            Data::Goto(_) => return None,
+        },
         Shape::Source => return read_source(family, item),
+        Shape::Front | Shape::Network => return None,
     };
-    (parts.is_over() && (item.data.is_some() == (shape == Shape::Mark))).then(|| vec![element])
+    let is_map = matches!(shape, Shape::Class | Shape::Mark);
+    (parts.is_over() && item.data.is_some() == is_map).then(|| vec![element])
+}
+
+/// Reads a front of a set.
+pub(crate) fn read_front(family: Family, item: &Item) -> Option<Front> {
+    let mut parts = Parts::of(family, &item.key);
+    let front = parts.front()?;
+    parts.is_over().then_some(front)
 }
 
 fn read_source(family: Family, item: &Item) -> Option<Vec<Element>> {

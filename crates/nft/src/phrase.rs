@@ -41,6 +41,7 @@ pub(crate) enum Side {
 pub(crate) enum State {
     New = 8,
     EstablishedOrRelated = 2 | 4,
+    InvalidOrKnown = 1 | 2 | 4,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,40 @@ pub(crate) fn state(state: State) -> Phrase {
     ]
 }
 
+/// `ct status ! confirmed`: whoever asks before the packet leaves or is taken sees
+/// it of the first one of a flow.
+pub(crate) fn first_packet() -> Phrase {
+    const IPS_CONFIRMED: u32 = 8;
+    vec![
+        Expression::CtLoad {
+            key: Ct::STATUS,
+            direction: None,
+            into: Register::FIRST,
+        },
+        masked(IPS_CONFIRMED),
+        is(Compare::Equal, &[0; 4]),
+    ]
+}
+
+/// `tcp flags ! syn`
+pub(crate) fn no_syn() -> Phrase {
+    const FLAGS: u32 = 13;
+    const SYN: u8 = 2;
+    let syn = Expression::Bitwise {
+        from: Register::FIRST,
+        into: Register::FIRST,
+        mask: vec![SYN],
+        xor: vec![0],
+    };
+    let mut phrase = protocol(Compare::Equal, TCP);
+    phrase.extend([
+        transport(FLAGS, 1, Register::FIRST),
+        syn,
+        is(Compare::Equal, &[0]),
+    ]);
+    phrase
+}
+
 /// `ct direction reply`
 pub(crate) fn direction(direction: Direction) -> Phrase {
     vec![
@@ -97,6 +132,11 @@ pub(crate) fn protocol(how: Compare, protocol: u8) -> Phrase {
 /// `iif "lo"`, `iif != "lo"`
 pub(crate) fn from_lo(how: Compare) -> Phrase {
     vec![meta(Meta::IIF), is(how, &LO.to_ne_bytes())]
+}
+
+/// `iif 0`: it came in by no link, so this host sends it.
+pub(crate) fn from_here(how: Compare) -> Phrase {
+    vec![meta(Meta::IIF), is(how, &[0; 4])]
 }
 
 /// `oif "lo"`
@@ -190,7 +230,14 @@ impl Phrases {
     /// `ip daddr . meta l4proto . th dport @SET`
     pub(crate) fn front_in(self, set: Set) -> Phrase {
         let mut phrase = self.front();
-        phrase.push(lookup(set.kernel_name(), None, false));
+        phrase.push(lookup(set.name(), None, false));
+        phrase
+    }
+
+    /// `ip daddr . meta l4proto . th dport vmap @MAP`
+    pub(crate) fn verdict_of_front(self, map: Set) -> Phrase {
+        let mut phrase = self.front();
+        phrase.push(lookup(map.name(), Some(Register::VERDICT), false));
         phrase
     }
 
@@ -198,21 +245,21 @@ impl Phrases {
     pub(crate) fn front_and_source_not_in(self, set: Set) -> Phrase {
         let mut phrase = self.front();
         phrase.push(self.address(Side::Source, Register::at(self.words() + 2)));
-        phrase.push(lookup(set.kernel_name(), None, true));
+        phrase.push(lookup(set.name(), None, true));
         phrase
     }
 
     /// `meta mark set ip daddr . meta l4proto . th dport map @MAP`
     pub(crate) fn set_mark_by_front(self, map: Set) -> Phrase {
         let mut phrase = self.front();
-        phrase.push(lookup(map.kernel_name(), Some(Register::FIRST), false));
+        phrase.push(lookup(map.name(), Some(Register::FIRST), false));
         phrase.push(store_mark());
         phrase
     }
 
     /// `ip daddr @SET`
     pub(crate) fn address_in(self, side: Side, set: Set) -> Phrase {
-        let found = lookup(set.kernel_name(), None, false);
+        let found = lookup(set.name(), None, false);
         vec![self.address(side, Register::FIRST), found]
     }
 
@@ -221,7 +268,7 @@ impl Phrases {
         vec![
             self.address(Side::Source, Register::FIRST),
             self.address(Side::Destination, Register::at(self.words())),
-            lookup(set.kernel_name(), None, false),
+            lookup(set.name(), None, false),
         ]
     }
 
@@ -236,7 +283,7 @@ impl Phrases {
             direction: Some(Direction::Original as u8),
             into: Register::FIRST,
         };
-        vec![asked, lookup(set.kernel_name(), None, true)]
+        vec![asked, lookup(set.name(), None, true)]
     }
 
     /// `fib saddr type local`, `fib daddr type != local`

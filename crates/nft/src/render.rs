@@ -16,6 +16,9 @@ pub struct Change {
     pub removed: Elements,
     /// To be put in.
     pub added: Elements,
+    /// Whether any front has a mark afterwards, where that was not so before:
+    /// marks take a hook, which is there only while there are some.
+    pub marking: Option<bool>,
 }
 
 impl Change {
@@ -30,8 +33,15 @@ impl Change {
         Self {
             removed: minus(before, after),
             added: minus(after, before),
+            marking: (has_marks(before) != has_marks(after)).then(|| has_marks(after)),
         }
     }
+}
+
+/// Whether any front has a mark.
+pub(crate) fn has_marks(elements: &Elements) -> bool {
+    let mut maps = Set::MARKS.into_iter().filter_map(|map| elements.get(&map));
+    maps.any(|texts| !texts.is_empty())
 }
 
 fn minus(left: &Elements, right: &Elements) -> Elements {
@@ -58,20 +68,21 @@ pub fn render_table(config: &Config, elements: &Elements) -> Result<Commands, In
     let place = family.place();
     let mut commands = render_delete(family);
     commands.push(Command::AddTable(place.clone()));
-    for chain in fixed.chains(&place) {
+    let marking = has_marks(elements);
+    for chain in fixed.chains(&place, marking) {
         commands.push(chain);
     }
     let few = are_few(parsed.values().map(Vec::len).sum());
     for set in Set::ALL {
-        commands.push_set(&place, set.kernel_name(), set.spec(family));
+        commands.push_set(&place, set.name(), set.spec(family));
         let list = parsed.get(&set).map_or(&[][..], Vec::as_slice);
         let items = items(set, list);
-        commands.push_elements(Verb::Add, &place, set.kernel_name(), &items, few);
+        commands.push_elements(Verb::Add, &place, set.name(), &items, few);
     }
     commands.push_set(&place, MARK_VALUES, mark_values());
     let values = values(marks(&parsed));
     commands.push_elements(Verb::Add, &place, MARK_VALUES, &values, few);
-    for rule in fixed.rules(&place, 1) {
+    for rule in fixed.rules(&place, marking, 1) {
         commands.push(rule);
     }
     Ok(commands)
@@ -110,7 +121,7 @@ pub fn render_change(
     change: &Change,
     mark_in_use: impl Fn(u32) -> bool,
 ) -> Result<Commands, Invalid> {
-    config.check()?;
+    let fixed = Fixed::new(config)?;
     let place = config.family.place();
     let allowed = |set, mark| config.may_mark(set, mark);
     let removed = parse_all(config.family, |_, _| true, &change.removed)?;
@@ -118,9 +129,12 @@ pub fn render_change(
     let all = removed.values().chain(added.values()).map(Vec::len).sum();
     let few = are_few(all);
     let mut commands = Commands::default();
+    if change.marking == Some(true) {
+        fixed.hang_marking(&place, &mut commands);
+    }
     for (&set, list) in &removed {
         let items = items(set, list);
-        commands.push_elements(Verb::Delete, &place, set.kernel_name(), &items, few);
+        commands.push_elements(Verb::Delete, &place, set.name(), &items, few);
     }
     let (gone, come) = (marks(&removed), marks(&added));
     let unused = gone
@@ -130,7 +144,10 @@ pub fn render_change(
     commands.push_elements(Verb::Add, &place, MARK_VALUES, &values(come), few);
     for (&set, list) in &added {
         let items = items(set, list);
-        commands.push_elements(Verb::Add, &place, set.kernel_name(), &items, few);
+        commands.push_elements(Verb::Add, &place, set.name(), &items, few);
+    }
+    if change.marking == Some(false) {
+        fixed.unhang_marking(&place, &mut commands);
     }
     Ok(commands)
 }

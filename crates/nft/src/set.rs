@@ -3,23 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Family;
-use crate::wire::{Order, SetSpec};
+use crate::wire::{Order, SetSpec, Values};
 
 /// A set or map of our table. The chains that read them are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Set {
     /// Addresses the guard watches: `10.96.0.10`.
     Vips,
-    /// Fronts that are served: `10.96.0.10 . udp . 53`.
-    ServicePorts,
-    /// Fronts without any endpoint: refused at once.
-    Reject,
-    /// Fronts dropped for traffic from outside.
-    DropOutside,
-    /// Fronts whose traffic is always masqueraded.
-    Masquerade,
-    /// Fronts whose traffic is masqueraded unless a local pod sent it.
-    MasqueradeOffCluster,
+    /// Fronts of the class of this name, without a mark: `10.96.0.10 . udp . 53`.
+    /// See [`Class::USUAL`](crate::Class::USUAL).
+    Served,
+    /// The same.
+    ServedOffCluster,
+    /// Map from any other front to its [class](crate::Class):
+    /// `10.96.0.10 . udp . 53 : goto refused`.
+    Fronts,
     /// Map from front to the mark of traffic from inside: `10.96.0.10 . tcp . 80 : 0x00000123`.
     InsideMarks,
     /// Map from front to the mark of all of its traffic: NodePorts that are not a
@@ -27,9 +25,7 @@ pub enum Set {
     NodePortMarks,
     /// Endpoints on this node, an address each: what they send to themselves is masqueraded.
     Hairpin,
-    /// Fronts that only some sources may use.
-    Restricted,
-    /// The sources that may: `10.96.0.10 . tcp . 80 . 192.0.2.0/24`.
+    /// The sources that may use a front of a restricted class: `10.96.0.10 . tcp . 80 . 192.0.2.0/24`.
     AllowedSources,
     /// Networks that lead nowhere, but for the addresses of this host in them:
     /// `10.96.0.0/16`.
@@ -41,6 +37,7 @@ pub enum Set {
 pub(crate) enum Shape {
     Address,
     Front,
+    Class,
     Mark,
     Pair,
     Source,
@@ -49,17 +46,14 @@ pub(crate) enum Shape {
 
 impl Set {
     /// All of them, in the order they are written.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 9] = [
         Self::Vips,
-        Self::ServicePorts,
-        Self::Reject,
-        Self::DropOutside,
-        Self::Masquerade,
-        Self::MasqueradeOffCluster,
+        Self::Served,
+        Self::ServedOffCluster,
+        Self::Fronts,
         Self::InsideMarks,
         Self::NodePortMarks,
         Self::Hairpin,
-        Self::Restricted,
         Self::AllowedSources,
         Self::ServiceCidrs,
     ];
@@ -67,31 +61,18 @@ impl Set {
     /// The maps from front to mark.
     pub(crate) const MARKS: [Self; 2] = [Self::InsideMarks, Self::NodePortMarks];
 
-    /// The name in plans and in `compile -o json`.
+    /// The name, here and in the kernel.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vips => "vips",
-            Self::ServicePorts => "service-ports",
-            Self::Reject => "reject",
-            Self::DropOutside => "drop-outside",
-            Self::Masquerade => "masquerade",
-            Self::MasqueradeOffCluster => "masquerade-off-cluster",
+            Self::Served => "served",
+            Self::ServedOffCluster => "served-off-cluster",
+            Self::Fronts => "fronts",
             Self::InsideMarks => "inside-marks",
             Self::NodePortMarks => "node-port-marks",
             Self::Hairpin => "hairpin",
-            Self::Restricted => "restricted",
             Self::AllowedSources => "allowed-sources",
             Self::ServiceCidrs => "service-cidrs",
-        }
-    }
-
-    /// The name in the kernel. `reject` and `masquerade` are words of the nft
-    /// language and cannot name a set.
-    pub fn kernel_name(self) -> &'static str {
-        match self {
-            Self::Reject => "rejected",
-            Self::Masquerade => "masqueraded",
-            other => other.name(),
         }
     }
 
@@ -100,19 +81,15 @@ impl Set {
         Self::ALL.into_iter().find(|set| set.name() == name)
     }
 
-    /// The set with this [`kernel_name`](Self::kernel_name).
-    pub fn from_kernel_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|set| set.kernel_name() == name)
-    }
-
     pub(crate) fn shape(self) -> Shape {
         match self {
             Self::Vips => Shape::Address,
             Self::Hairpin => Shape::Pair,
+            Self::Fronts => Shape::Class,
             Self::InsideMarks | Self::NodePortMarks => Shape::Mark,
             Self::AllowedSources => Shape::Source,
             Self::ServiceCidrs => Shape::Network,
-            _ => Shape::Front,
+            Self::Served | Self::ServedOffCluster => Shape::Front,
         }
     }
 
@@ -126,7 +103,7 @@ impl Set {
         let shape = self.shape();
         let parts = match shape {
             Shape::Address | Shape::Network => vec![address],
-            Shape::Front | Shape::Mark => front.into(),
+            Shape::Front | Shape::Class | Shape::Mark => front.into(),
             Shape::Pair => vec![address, address],
             Shape::Source => [&front[..], &[address]].concat(),
         };
@@ -137,7 +114,11 @@ impl Set {
                 Order::None
             },
             parts,
-            values: (shape == Shape::Mark).then_some(MARK),
+            values: match shape {
+                Shape::Class => Some(Values::VERDICTS),
+                Shape::Mark => Some(Values::MARKS),
+                _ => None,
+            },
             intervals: matches!(shape, Shape::Network | Shape::Source),
             constant: None,
         }
@@ -162,7 +143,7 @@ pub(crate) const ADDRESS_V6: u32 = 8;
 pub(crate) const PROTOCOL: u32 = 12;
 const PORT: u32 = 13;
 pub(crate) const ICMP_TYPE: u32 = 14;
-const MARK: u32 = 19;
+pub(crate) const MARK: u32 = 19;
 pub(crate) const ICMPV6_TYPE: u32 = 29;
 
 /// Elements by set, in canonical text: lower-case protocol names, marks of eight

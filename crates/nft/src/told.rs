@@ -51,7 +51,7 @@ fn text(set: &str, family: Family, item: &Item) -> String {
             .first()
             .map(Element::to_string)
     };
-    Set::from_kernel_name(set)
+    Set::from_name(set)
         .and_then(read)
         .unwrap_or_else(|| item.to_string())
 }

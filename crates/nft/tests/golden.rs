@@ -16,25 +16,24 @@ fn cluster_v4() -> Elements {
     elements(&[
         (Set::Vips, &["10.96.0.10", "10.96.7.7", "203.0.113.5"]),
         (
-            Set::ServicePorts,
+            Set::Served,
+            &["10.96.0.10 . sctp . 5000", "10.96.0.10 . tcp . 53"],
+        ),
+        (Set::ServedOffCluster, &["10.96.0.10 . udp . 53"]),
+        (
+            Set::Fronts,
             &[
-                "10.96.0.10 . sctp . 5000",
-                "10.96.0.10 . tcp . 53",
-                "10.96.0.10 . udp . 53",
-                "203.0.113.5 . tcp . 80",
+                "10.96.7.7 . tcp . 80 : goto refused",
+                "192.168.50.1 . tcp . 30080 : goto closed-always",
+                "203.0.113.5 . tcp . 80 : goto outside-restricted",
             ],
         ),
-        (Set::Reject, &["10.96.7.7 . tcp . 80"]),
-        (Set::DropOutside, &["203.0.113.5 . tcp . 80"]),
-        (Set::Masquerade, &["192.168.50.1 . tcp . 30080"]),
-        (Set::MasqueradeOffCluster, &["10.96.0.10 . udp . 53"]),
         (Set::InsideMarks, &["203.0.113.5 . tcp . 80 : 0x00000123"]),
         (
             Set::NodePortMarks,
             &["192.168.50.1 . tcp . 30080 : 0x00004456"],
         ),
         (Set::Hairpin, &["10.244.1.2"]),
-        (Set::Restricted, &["203.0.113.5 . tcp . 80"]),
         (
             Set::AllowedSources,
             &[
@@ -49,7 +48,7 @@ fn cluster_v4() -> Elements {
 fn cluster_v6() -> Elements {
     elements(&[
         (Set::Vips, &["fd00:96::a"]),
-        (Set::ServicePorts, &["fd00:96::a . udp . 53"]),
+        (Set::Fronts, &["fd00:96::a . udp . 53 : goto served"]),
         (Set::InsideMarks, &["fd00:96::a . udp . 53 : 0x0a8c0123"]),
         (Set::Hairpin, &["fd00:244::2"]),
         (
@@ -129,7 +128,6 @@ fn change_removes_first_and_keeps_marks_in_use() {
             Set::AllowedSources,
             &["10.0.0.1 . tcp . 80-90 . 10.0.0.0/8"],
         ),
-        (Set::Reject, &["10.0.0.1 . sctp . 80"]),
         (Set::ServiceCidrs, &["10.96.0.0/15"]),
     ]);
     let change = Change::between(&before, &after);
@@ -139,6 +137,30 @@ fn change_removes_first_and_keeps_marks_in_use() {
     });
 
     insta::assert_snapshot!(commands.expect("valid").to_string());
+}
+
+#[test]
+fn the_first_mark_hangs_a_chain_and_the_last_takes_it_away() {
+    let config = Config {
+        local_pods: LocalPods::Cidrs(vec!["10.244.1.0/24".parse().expect("a network")]),
+        ..Config::new(Family::Ip)
+    };
+    let marked = elements(&[
+        (Set::Fronts, &["10.0.0.1 . tcp . 80 : goto served"]),
+        (Set::InsideMarks, &["10.0.0.1 . tcp . 80 : 0x00000001"]),
+    ]);
+    let unmarked = elements(&[(Set::Served, &["10.0.0.1 . tcp . 80"])]);
+
+    let there = Change::between(&unmarked, &marked);
+    let back = Change::between(&marked, &unmarked);
+
+    let shown = |change: &Change| {
+        let commands = render_change(&config, change, |_| false);
+        commands.expect("valid").to_string()
+    };
+    insta::assert_snapshot!(format!("{}\nand back\n\n{}", shown(&there), shown(&back)));
+    let within = Change::between(&marked, &cluster_v4());
+    assert_eq!(within.marking, None);
 }
 
 #[test]

@@ -103,11 +103,8 @@ fn refusal(set: Set, texts: &[&str]) -> String {
 #[test]
 fn refusals_name_set_and_element() {
     assert_eq!(
-        refusal(
-            Set::ServicePorts,
-            &["10.0.0.1 . tcp . 80 } ; flush ruleset"]
-        ),
-        "set service-ports: element \"10.0.0.1 . tcp . 80 } ; flush ruleset\": \
+        refusal(Set::Served, &["10.0.0.1 . tcp . 80 } ; flush ruleset"]),
+        "set served: element \"10.0.0.1 . tcp . 80 } ; flush ruleset\": \
          expected address, protocol and port: 10.96.0.10 . tcp . 80"
     );
     assert_eq!(
@@ -263,7 +260,6 @@ fn fingerprint_follows_the_configuration_only() {
 fn names_of_sets_are_read_back() {
     for set in Set::ALL {
         assert_eq!(Set::from_name(set.name()), Some(set));
-        assert_eq!(Set::from_kernel_name(set.kernel_name()), Some(set));
     }
 }
 

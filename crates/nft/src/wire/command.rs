@@ -86,6 +86,16 @@ pub(crate) enum Command {
         chain: Name,
         handle: u64,
     },
+    /// Takes all rules out of a chain.
+    FlushChain {
+        place: Place,
+        chain: Name,
+    },
+    /// It must have no rule, and nobody may go to it.
+    DeleteChain {
+        place: Place,
+        chain: Name,
+    },
 }
 
 impl Command {
@@ -100,7 +110,8 @@ impl Command {
                 Verb::Delete => Kind::DelSetElem,
             },
             Self::AddRule { .. } => Kind::NewRule,
-            Self::DeleteRule { .. } => Kind::DelRule,
+            Self::DeleteRule { .. } | Self::FlushChain { .. } => Kind::DelRule,
+            Self::DeleteChain { .. } => Kind::DelChain,
         }
     }
 
@@ -111,7 +122,9 @@ impl Command {
             | Self::AddSet { place, .. }
             | Self::Elements { place, .. }
             | Self::AddRule { place, .. }
-            | Self::DeleteRule { place, .. } => place,
+            | Self::DeleteRule { place, .. }
+            | Self::FlushChain { place, .. }
+            | Self::DeleteChain { place, .. } => place,
         }
     }
 
@@ -158,7 +171,10 @@ impl Request for Command {
     fn flags(&self) -> u16 {
         match self {
             Self::AddRule { first: false, .. } => NLM_F_CREATE | NLM_F_APPEND,
-            Self::DeleteTable(_) | Self::DeleteRule { .. } => 0,
+            Self::DeleteTable(_)
+            | Self::DeleteRule { .. }
+            | Self::FlushChain { .. }
+            | Self::DeleteChain { .. } => 0,
             Self::Elements { verb, .. } if *verb == Verb::Delete => 0,
             _ => NLM_F_CREATE,
         }
@@ -201,6 +217,8 @@ impl Request for Command {
                 out.name(2, chain);
                 out.bytes(3, &handle.to_be_bytes());
             }
+            Self::FlushChain { chain, .. } => out.name(2, chain),
+            Self::DeleteChain { chain, .. } => out.name(3, chain),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Command, Compare, Expression, Place, Register, Verb, Verdict};
+use super::{Command, Compare, Data, Expression, Place, Register, Verb, Verdict};
 
 /// Bytes as they stand in a packet.
 struct Bytes<'a>(&'a [u8]);
@@ -76,6 +76,8 @@ impl fmt::Display for Command {
             Self::DeleteRule { chain, handle, .. } => {
                 write!(f, "delete rule {place} {chain} handle {handle}")
             }
+            Self::FlushChain { chain, .. } => write!(f, "flush chain {place} {chain}"),
+            Self::DeleteChain { chain, .. } => write!(f, "delete chain {place} {chain}"),
         }
     }
 }
@@ -86,8 +88,10 @@ impl fmt::Display for super::Item {
         if let Some(last) = &self.last {
             write!(f, "-{last:?}")?;
         }
-        if let Some(data) = &self.data {
-            write!(f, ":{}", Bytes(data))?;
+        match &self.data {
+            Some(Data::Mark(mark)) => write!(f, ":{}", Bytes(mark))?,
+            Some(Data::Goto(class)) => write!(f, ":goto {class}")?,
+            None => {}
         }
         f.write_str(if self.ends { "(end)" } else { "" })
     }

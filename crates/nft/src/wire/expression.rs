@@ -15,7 +15,7 @@ impl Register {
     /// The second of sixteen bytes.
     pub(crate) const SECOND: Self = Self(2);
     /// `NFT_REG_VERDICT`.
-    const VERDICT: Self = Self(0);
+    pub(crate) const VERDICT: Self = Self(0);
 
     /// The one that begins so many times four bytes behind the first.
     pub(crate) fn at(words: usize) -> Self {
@@ -54,6 +54,7 @@ pub(crate) struct Ct(pub(crate) u32);
 impl Ct {
     pub(crate) const STATE: Self = Self(0);
     pub(crate) const DIRECTION: Self = Self(1);
+    pub(crate) const STATUS: Self = Self(2);
     pub(crate) const DST_IP: Self = Self(20);
     pub(crate) const DST_IP6: Self = Self(22);
 }
@@ -381,7 +382,13 @@ impl Verdict {
         }
     }
 
-    fn read(verdict: &[u8]) -> Result<Self, DecodeError> {
+    /// The same as of a [`Self::Goto`].
+    pub(super) fn write_goto(out: &mut Writer<'_>, chain: &str) {
+        out.be32(1, Self::GOTO.cast_unsigned());
+        out.name(2, chain);
+    }
+
+    pub(super) fn read(verdict: &[u8]) -> Result<Self, DecodeError> {
         let parts = Parts(verdict);
         let chain = || -> Result<String, DecodeError> {
             let name = parts.bytes(2)?.ok_or("a jump without its chain")?;

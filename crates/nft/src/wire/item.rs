@@ -2,7 +2,9 @@
 
 use netlink_exchange::{DecodeError, Writer, attributes};
 
-use super::{DATA_VALUE, LIST_ELEM};
+use super::expression::Verdict;
+use super::{DATA_VALUE, DATA_VERDICT, LIST_ELEM};
+use crate::Class;
 
 const KEY: u16 = 1;
 const DATA: u16 = 2;
@@ -62,6 +64,38 @@ impl std::fmt::Debug for Key {
     }
 }
 
+/// What a map says of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Data {
+    /// A number, as it stands in a register.
+    Mark([u8; 4]),
+    /// `goto` the chain of a class.
+    Goto(Class),
+}
+
+impl Data {
+    fn write(self, out: &mut Writer<'_>) {
+        match self {
+            Self::Mark(mark) => out.bytes(DATA_VALUE, &mark),
+            Self::Goto(class) => out.nest(DATA_VERDICT, |out| {
+                Verdict::write_goto(out, class.name());
+            }),
+        }
+    }
+
+    /// None for what no map of ours says.
+    fn read(data: &[u8]) -> Result<Option<Self>, DecodeError> {
+        if let Some(verdict) = attributes::find(data, DATA_VERDICT)? {
+            return Ok(match Verdict::read(verdict.value())? {
+                Verdict::Goto(chain) => Class::from_name(&chain).map(Self::Goto),
+                _ => None,
+            });
+        }
+        let plain = plain(data)?.and_then(|data| data.try_into().ok());
+        Ok(plain.map(Self::Mark))
+    }
+}
+
 /// An element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Item {
@@ -71,7 +105,7 @@ pub(crate) struct Item {
     /// The last of an interval, where parts are put together.
     pub(crate) last: Option<Key>,
     /// What a map says of it.
-    pub(crate) data: Option<[u8; 4]>,
+    pub(crate) data: Option<Data>,
 }
 
 impl Item {
@@ -95,8 +129,8 @@ impl Item {
             if let Some(last) = &self.last {
                 out.nest(KEY_END, |out| out.bytes(DATA_VALUE, last.bytes()));
             }
-            if let Some(data) = &self.data {
-                out.nest(DATA, |out| out.bytes(DATA_VALUE, data));
+            if let Some(data) = self.data {
+                out.nest(DATA, |out| data.write(out));
             }
         });
     }
@@ -116,7 +150,7 @@ impl Item {
                     ours &= last.is_some();
                 }
                 DATA => {
-                    data = plain(value)?.and_then(|data| data.try_into().ok());
+                    data = Data::read(value)?;
                     ours &= data.is_some();
                 }
                 FLAGS => {

@@ -22,9 +22,9 @@ mod tests;
 
 pub(crate) use command::{Base, Command, Get, Hooked, Name, Place, Verb, rule};
 pub(crate) use expression::{Compare, Ct, Expression, Layer, Meta, Register, Verdict};
-pub(crate) use item::{Item, Key};
+pub(crate) use item::{Data, Item, Key};
 pub(crate) use listed::{ListedChain, ListedRule, ListedSet, elements, generation, table_flags};
-pub(crate) use sets::{Order, SetSpec};
+pub(crate) use sets::{Order, SetSpec, Values};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub(crate) const SUBSYSTEM: u8 = 10;
@@ -45,6 +45,7 @@ pub(crate) enum Kind {
     DelTable = 2,
     NewChain = 3,
     GetChain = 4,
+    DelChain = 5,
     NewRule = 6,
     GetRule = 7,
     DelRule = 8,

@@ -13,14 +13,36 @@ pub(crate) enum Order {
     Network = 2,
 }
 
+/// The values of a map: nft's number for their type, and how it shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Values {
+    kind: u32,
+    bytes: u32,
+    order: Order,
+}
+
+impl Values {
+    pub(crate) const MARKS: Self = Self {
+        kind: crate::set::MARK,
+        bytes: 4,
+        order: Order::Host,
+    };
+    /// Of `NFT_DATA_VERDICT` the kernel knows the length.
+    pub(crate) const VERDICTS: Self = Self {
+        kind: 0xffff_ff00,
+        bytes: 0,
+        order: Order::None,
+    };
+}
+
 /// A set or map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SetSpec {
     /// Its parts: nft's number for the type, and bytes.
     pub(crate) parts: Vec<(u32, u32)>,
     pub(crate) order: Order,
-    /// Of a map: nft's number for the type of its values, which have four bytes.
-    pub(crate) values: Option<u32>,
+    /// Of a map.
+    pub(crate) values: Option<Values>,
     pub(crate) intervals: bool,
     /// The elements of a set that belongs to a rule.
     pub(crate) constant: Option<Vec<Item>>,
@@ -74,8 +96,8 @@ impl SetSpec {
         out.be32(4, self.key_type());
         out.be32(5, self.key_length());
         if let Some(values) = self.values {
-            out.be32(6, values);
-            out.be32(7, 4);
+            out.be32(6, values.kind);
+            out.be32(7, values.bytes);
         }
         out.be32(10, number);
         self.write_description(out);
@@ -112,8 +134,8 @@ impl SetSpec {
             data
         };
         let mut data = number(0, self.order);
-        if self.values.is_some() {
-            data.extend(number(1, Order::Host));
+        if let Some(values) = self.values {
+            data.extend(number(1, values.order));
         }
         data
     }

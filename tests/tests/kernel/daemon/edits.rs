@@ -30,11 +30,11 @@ fn edits(chance: &mut StdRng) -> Vec<String> {
         format!("ip addr add 10.96.0.{}/32 dev kube-ipvs0", any(100..250)),
         "ip link del kube-ipvs0".to_owned(),
         "nft flush ruleset".to_owned(),
-        "nft delete element ip kube-ipvs service-ports '{ 10.96.0.10 . tcp . 80 }'".to_owned(),
+        "nft delete element ip kube-ipvs served '{ 10.96.0.10 . tcp . 80 }'".to_owned(),
         // A mark that would be masqueraded, and networks that overlap: what we
         // would never write.
         "nft add element ip kube-ipvs inside-marks '{ 10.96.0.10 . tcp . 80 : 0x4000 }'".to_owned(),
-        "nft 'add element ip kube-ipvs restricted { 10.96.0.10 . tcp . 80 }; \
+        "nft 'add element ip kube-ipvs fronts { 10.96.0.10 . tcp . 80 : goto served-restricted }; \
          add element ip kube-ipvs allowed-sources { 10.96.0.10 . tcp . 80 . 10.0.0.0/9 }; \
          add element ip kube-ipvs allowed-sources { 10.96.0.10 . tcp . 79-81 . 10.0.0.0/8 }'"
             .to_owned(),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use kube_ipvs_nft::{
-    Change, Commands, Config, Elements, Family, LocalPods, NftError, Observed, Set, render_change,
-    render_table,
+    Change, Class, Commands, Config, Elements, Family, LocalPods, NftError, Observed, Set,
+    render_change, render_table,
 };
 
 use super::lab::{Fate, Lab, Netns, elements, nft};
@@ -85,10 +85,15 @@ fn full(family: Family) -> Elements {
         (Set::ServiceCidrs, net.into()),
         (Set::ServiceCidrs, format!("{vip}/{}", host_prefix(family))),
     ]);
-    for set in Set::ALL {
-        all.entry(set)
-            .or_insert_with(|| ["tcp", "udp", "sctp"].map(front).into());
+    // As many of each class as there are protocols.
+    for (port, class) in (60..).zip(Class::all().filter(|class| *class != Class::default())) {
+        let texts = ["tcp", "udp", "sctp"].map(|p| format!("{vip} . {p} . {port} : goto {class}"));
+        all.entry(Set::Fronts).or_default().extend(texts);
     }
+    for set in [Set::Served, Set::ServedOffCluster] {
+        all.insert(set, ["tcp", "udp", "sctp"].map(front).into());
+    }
+    assert!(Set::ALL.iter().all(|set| all.contains_key(set)));
     all
 }
 
@@ -171,10 +176,19 @@ fn states() -> Vec<Elements> {
 
 #[test]
 fn changes_lead_where_the_whole_table_would() {
+    // A chain that comes with the first mark brings its own set of networks.
+    let several = configs().into_iter().find(|config| {
+        config.family == Family::Ip && matches!(config.local_pods, LocalPods::Cidrs(_))
+    });
+    for config in [Config::new(Family::Ip), several.expect("pods by networks")] {
+        lead_where_the_whole_table_would(&config);
+    }
+}
+
+fn lead_where_the_whole_table_would(config: &Config) {
     let netns = Netns::new();
-    let config = Config::new(Family::Ip);
     let mut before = Elements::new();
-    apply(&netns, &render_table(&config, &before).expect("valid")).expect("applied");
+    apply(&netns, &render_table(config, &before).expect("valid")).expect("applied");
 
     for after in states() {
         let in_use = |mark: u32| {
@@ -187,14 +201,14 @@ fn changes_lead_where_the_whole_table_would() {
         let change = Change::between(&before, &after);
         apply(
             &netns,
-            &render_change(&config, &change, in_use).expect("valid"),
+            &render_change(config, &change, in_use).expect("valid"),
         )
         .expect("applied");
 
         let observed = read(&netns, Family::Ip).expect("a table");
         assert_eq!(observed.elements, after);
         assert_eq!(
-            observed.is_intact(&config),
+            observed.is_intact(config),
             Ok(true),
             "{:?}",
             observed.strange
@@ -210,7 +224,11 @@ fn a_refused_change_names_the_element_and_changes_nothing() {
     let written = full(Family::Ip);
     apply(&netns, &render_table(&config, &written).expect("valid")).expect("applied");
     let change = |removed, added| {
-        let change = Change { removed, added };
+        let change = Change {
+            removed,
+            added,
+            marking: None,
+        };
         let commands = render_change(&config, &change, |_| false).expect("valid");
         apply(&netns, &commands)
     };
@@ -269,7 +287,12 @@ fn a_foreign_hand_in_the_table_is_seen() {
         "add chain ip kube-ipvs other",
         "add set ip kube-ipvs other { type mark; }",
         "add element ip kube-ipvs mark-values { 5 }",
-        "add element ip kube-ipvs service-ports { 10.96.0.10 . icmp . 3 }",
+        "add element ip kube-ipvs served { 10.96.0.10 . icmp . 3 }",
+        "add element ip kube-ipvs fronts { 10.96.0.10 . tcp . 3 : goto guard }",
+        "add element ip kube-ipvs fronts { 10.96.0.10 . tcp . 3 : drop }",
+        "add set ip kube-ipvs service-ports { type ipv4_addr . inet_proto . inet_service; }",
+        "flush chain ip kube-ipvs before-ipvs",
+        "flush chain ip kube-ipvs served-off-cluster",
         "rename chain ip kube-ipvs refuse refuse2",
     ] {
         let netns = Netns::new();
@@ -302,7 +325,7 @@ fn twenty_thousand_elements_load_and_take_one_more() {
     let front = |n: u32| format!("10.96.{}.{} . tcp . {}", n / 250 % 256, n % 250, 80 + n % 3);
     let fronts: BTreeSet<String> = (0..20_000).map(front).collect();
     assert_eq!(fronts.len(), 20_000);
-    let mut written = Elements::from([(Set::ServicePorts, fronts)]);
+    let mut written = Elements::from([(Set::Served, fronts)]);
     let timed = |what: &str, task: &dyn Fn()| {
         let start = Instant::now();
         task();
@@ -313,7 +336,7 @@ fn twenty_thousand_elements_load_and_take_one_more() {
     timed("render", &|| drop(render_table(&config, &written)));
     timed("load", &|| apply(&netns, &table).expect("applied"));
     let change = Change {
-        added: elements([(Set::ServicePorts, "10.97.0.1 . udp . 53".into())]),
+        added: elements([(Set::Served, "10.97.0.1 . udp . 53".into())]),
         ..Change::default()
     };
     let one = render_change(&config, &change, |_| false).expect("valid");
@@ -321,9 +344,9 @@ fn twenty_thousand_elements_load_and_take_one_more() {
     timed("read", &|| drop(read(&netns, Family::Ip)));
 
     written
-        .entry(Set::ServicePorts)
+        .entry(Set::Served)
         .or_default()
-        .extend(change.added[&Set::ServicePorts].clone());
+        .extend(change.added[&Set::Served].clone());
     assert_eq!(read(&netns, Family::Ip).expect("a table").elements, written);
 }
 
@@ -334,7 +357,7 @@ fn replacing_the_table_leaves_no_moment_without_a_guard() {
     let service = lab.listen(80);
     let content = elements([
         (Set::Vips, lab.vip().to_string()),
-        (Set::ServicePorts, lab.front("tcp", 80)),
+        (Set::Served, lab.front("tcp", 80)),
     ]);
     let tables = [14, 20].map(|masquerade_bit| {
         let config = Config {

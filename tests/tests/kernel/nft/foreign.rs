@@ -2,7 +2,7 @@
 
 use kube_ipvs_nft::{Config, Family, ForeignChain, Hook, Reason, Set};
 
-use super::lab::{Fate, Lab, Netns, elements, nft};
+use super::lab::{Content, Fate, Lab, Netns, Said, nft};
 
 const BIT: u8 = 12;
 
@@ -13,7 +13,7 @@ fn drops(netns: &Netns) -> Vec<ForeignChain> {
 #[test]
 fn chains_that_drop_are_found_and_others_are_not() {
     let lab = Lab::new(Family::Ip);
-    lab.apply(&lab.config(), &elements([]));
+    lab.apply(&lab.config(), &Content::new());
     assert_eq!(drops(&lab.node), []);
     lab.node.nft(
         "table ip filter {
@@ -64,9 +64,9 @@ fn one_rule_opens_service_ports_and_nothing_else() {
             accept_bit: Some(BIT),
             ..lab.config()
         };
-        let content = elements([
-            (Set::Vips, lab.vip().to_string()),
-            (Set::ServicePorts, lab.front("tcp", 80)),
+        let content = Content::from([
+            (Said::In(Set::Vips), lab.vip().to_string()),
+            (Said::Served, lab.front("tcp", 80)),
         ]);
         lab.apply(&config, &content);
         let icmpv6 = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept;";
@@ -162,7 +162,7 @@ fn one_rule_lets_answers_through_a_forward_policy_of_drop() {
             accept_bit: Some(BIT),
             ..lab.config()
         },
-        &elements([]),
+        &Content::new(),
     );
     lab.node.nft("table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; iif veth0 ct state new accept; }; }");
     assert_eq!(lab.peer.tcp(target, 80), Fate::Dropped);

@@ -1,5 +1,6 @@
 //! Namespaces, a node with one neighbour, and words for what happened to a packet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -7,7 +8,9 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
 
-use kube_ipvs_nft::{Commands, Config, Elements, Family, Nft, Set, render_table};
+use kube_ipvs_nft::{
+    Class, Commands, Config, Elements, Family, Masquerading, Nft, Set, render_table,
+};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt,
@@ -135,8 +138,8 @@ impl Lab {
     }
 
     /// Puts the table in place on the node.
-    pub(super) fn apply(&self, config: &Config, elements: &Elements) {
-        let table = render_table(config, elements).expect("valid");
+    pub(super) fn apply(&self, config: &Config, content: &Content) {
+        let table = render_table(config, &said(content)).expect("valid");
         self.apply_commands(&table);
     }
 
@@ -211,6 +214,53 @@ pub(super) fn elements<const N: usize>(pairs: [(Set, String); N]) -> Elements {
     let mut elements = Elements::new();
     for (set, text) in pairs {
         elements.entry(set).or_default().insert(text);
+    }
+    elements
+}
+
+/// What can be said of a front, one thing at a time, or an element as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Said {
+    Served,
+    Outside,
+    Refused,
+    OffCluster,
+    Always,
+    Restricted,
+    In(Set),
+}
+
+/// All that is said.
+pub(super) type Content = BTreeSet<(Said, String)>;
+
+/// The elements that say it.
+pub(super) fn said(content: &Content) -> Elements {
+    let mut elements = Elements::new();
+    let mut classes: BTreeMap<&str, Class> = BTreeMap::new();
+    let mut marked = BTreeSet::new();
+    for (said, text) in content {
+        if let Said::In(set) = said {
+            elements.entry(*set).or_default().insert(text.clone());
+            marked.extend(text.split_once(" : ").map(|(front, _)| front));
+            continue;
+        }
+        let class = classes.entry(text).or_default();
+        match said {
+            Said::Served => class.fate = class.fate.max(kube_ipvs_nft::Fate::Served),
+            Said::Outside => class.fate = class.fate.max(kube_ipvs_nft::Fate::Outside),
+            Said::Refused => class.fate = class.fate.max(kube_ipvs_nft::Fate::Refused),
+            Said::OffCluster => {
+                class.masquerading = class.masquerading.max(Masquerading::OffCluster);
+            }
+            Said::Always => class.masquerading = Masquerading::Always,
+            Said::Restricted => class.restricted = true,
+            Said::In(_) => {}
+        }
+    }
+    for (front, class) in classes {
+        if let Some((set, text)) = class.element(front, marked.contains(front)) {
+            elements.entry(set).or_default().insert(text);
+        }
     }
     elements
 }

@@ -43,25 +43,24 @@ fn v4() -> (Config, Elements) {
     let content = all(&[
         (Set::Vips, &["10.96.0.10", "10.96.7.7", "203.0.113.5"]),
         (
-            Set::ServicePorts,
+            Set::Served,
+            &["10.96.0.10 . sctp . 5000", "10.96.0.10 . tcp . 53"],
+        ),
+        (Set::ServedOffCluster, &["10.96.0.10 . udp . 53"]),
+        (
+            Set::Fronts,
             &[
-                "10.96.0.10 . sctp . 5000",
-                "10.96.0.10 . tcp . 53",
-                "10.96.0.10 . udp . 53",
-                "203.0.113.5 . tcp . 80",
+                "10.96.7.7 . tcp . 80 : goto refused",
+                "192.168.50.1 . tcp . 30080 : goto closed-always",
+                "203.0.113.5 . tcp . 80 : goto outside-restricted",
             ],
         ),
-        (Set::Reject, &["10.96.7.7 . tcp . 80"]),
-        (Set::DropOutside, &["203.0.113.5 . tcp . 80"]),
-        (Set::Masquerade, &["192.168.50.1 . tcp . 30080"]),
-        (Set::MasqueradeOffCluster, &["10.96.0.10 . udp . 53"]),
         (Set::InsideMarks, &["203.0.113.5 . tcp . 80 : 0x00000123"]),
         (
             Set::NodePortMarks,
             &["192.168.50.1 . tcp . 30080 : 0x00004456"],
         ),
         (Set::Hairpin, &["10.244.1.2"]),
-        (Set::Restricted, &["203.0.113.5 . tcp . 80"]),
         (
             Set::AllowedSources,
             &[
@@ -85,7 +84,7 @@ fn v6() -> (Config, Elements) {
     };
     let content = elements([
         (Set::Vips, "fd00:96::a".into()),
-        (Set::ServicePorts, "fd00:96::a . udp . 53".into()),
+        (Set::Fronts, "fd00:96::a . udp . 53 : goto served".into()),
         (
             Set::InsideMarks,
             "fd00:96::a . udp . 53 : 0x0a8c0123".into(),
@@ -105,7 +104,7 @@ fn read(netns: &Netns, family: Family) -> Observed {
     read.expect("a table")
 }
 
-/// The listings are those that nft 1.0.6 made of the table when it had been
+/// The listings are those that nft 1.0.6 makes of the table when it has been
 /// written as text, by nft itself.
 #[test]
 fn nft_shows_the_table_as_if_it_had_written_it() {

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-use kube_ipvs_nft::{Config, Elements, Family, LocalPods, Set};
+use kube_ipvs_nft::{Change, Config, Family, LocalPods, Set, render_change};
 
-use super::lab::{Fate, Lab, ask, elements};
+use super::lab::{Content, Fate, Lab, Said, ask, said};
 
 /// Notes the marks of datagrams: where IPVS would take them, and where they leave.
 /// Of datagrams only: the kernel's own MLD reports carry a mark of chance.
@@ -43,14 +43,12 @@ fn pods(lab: &Lab, known: bool) -> Config {
     }
 }
 
-fn served_as(lab: &Lab, more: &[(Set, String)]) -> Elements {
-    let mut all = elements([
-        (Set::Vips, lab.vip().to_string()),
-        (Set::ServicePorts, lab.front("udp", 53)),
+fn served_as(lab: &Lab, more: &[(Said, String)]) -> Content {
+    let mut all = Content::from([
+        (Said::In(Set::Vips), lab.vip().to_string()),
+        (Said::Served, lab.front("udp", 53)),
     ]);
-    for (set, text) in more {
-        all.entry(*set).or_default().insert(text.clone());
-    }
+    all.extend(more.iter().cloned());
     all
 }
 
@@ -61,10 +59,13 @@ fn each_source_gets_the_mark_of_its_front() {
         lab.echo(53);
         watch(&lab);
         let front = lab.front("udp", 53);
-        let inside = (Set::InsideMarks, format!("{front} : 0x00000123"));
-        let all = (Set::NodePortMarks, format!("{front} : 0x00004456"));
-        let always = (Set::Masquerade, front.clone());
-        let off_cluster = (Set::MasqueradeOffCluster, front);
+        let inside = (Said::In(Set::InsideMarks), format!("{front} : 0x00000123"));
+        let all = (
+            Said::In(Set::NodePortMarks),
+            format!("{front} : 0x00004456"),
+        );
+        let always = (Said::Always, front.clone());
+        let off_cluster = (Said::OffCluster, front);
         for (what, more, peer_is_pod, mark) in [
             ("nothing", vec![], false, 0),
             ("inside mark, pod", vec![inside.clone()], true, 0x123),
@@ -126,6 +127,31 @@ fn each_source_gets_the_mark_of_its_front() {
 }
 
 #[test]
+fn the_first_mark_works_at_once_and_the_last_takes_its_chain_away() {
+    let lab = Lab::new(Family::Ip);
+    lab.echo(53);
+    watch(&lab);
+    let config = pods(&lab, true);
+    let mark = format!("{} : 0x00000123", lab.front("udp", 53));
+    let unmarked = served_as(&lab, &[]);
+    let marked = served_as(&lab, &[(Said::In(Set::InsideMarks), mark)]);
+    lab.apply(&config, &unmarked);
+    for (from, to, mark) in [(&unmarked, &marked, 0x123), (&marked, &unmarked, 0)] {
+        let change = Change::between(&said(from), &said(to));
+        let commands = render_change(&config, &change, |_| false).expect("valid");
+        lab.apply_commands(&commands);
+        seen(&lab, "at-ipvs");
+
+        assert_eq!(lab.peer.udp(lab.vip(), 53), Fate::Passed);
+
+        let marks = seen(&lab, "at-ipvs");
+        assert!(marks.contains(&mark), "{marks:x?}");
+        let chains = lab.node.nft("list chains ip");
+        assert_eq!(chains.contains("before-ipvs"), mark != 0, "{chains}");
+    }
+}
+
+#[test]
 fn the_accept_bit_never_reaches_ipvs() {
     let lab = Lab::new(Family::Ip);
     lab.echo(53);
@@ -135,7 +161,7 @@ fn the_accept_bit_never_reaches_ipvs() {
         ..pods(&lab, true)
     };
     let mark = (
-        Set::InsideMarks,
+        Said::In(Set::InsideMarks),
         format!("{} : 0x00000123", lab.front("udp", 53)),
     );
 
@@ -171,10 +197,10 @@ fn the_hosts_own_traffic_is_masqueraded_when_it_must() {
         watch(&lab);
         let to_peer = format!("{} . udp . 53", lab.peer_address());
         let (vip, node) = (lab.vip(), lab.node_address());
-        let hairpin = (Set::Hairpin, lab.node_address().to_string());
+        let hairpin = (Said::In(Set::Hairpin), lab.node_address().to_string());
         let mark = |value: &str| {
             (
-                Set::InsideMarks,
+                Said::In(Set::InsideMarks),
                 format!("{} : {value}", lab.front("udp", 53)),
             )
         };
@@ -185,14 +211,14 @@ fn the_hosts_own_traffic_is_masqueraded_when_it_must() {
                 "masqueraded front",
                 node,
                 0,
-                vec![(Set::Masquerade, to_peer.clone())],
+                vec![(Said::Always, to_peer.clone())],
                 true,
             ),
             (
                 "off-cluster front",
                 node,
                 0,
-                vec![(Set::MasqueradeOffCluster, to_peer.clone())],
+                vec![(Said::OffCluster, to_peer.clone())],
                 false,
             ),
             (
@@ -245,7 +271,7 @@ fn what_stays_on_the_host_is_not_masqueraded() {
     for family in Family::ALL {
         let lab = Lab::new(family);
         let front = lab.front("udp", 53);
-        lab.apply(&lab.config(), &served_as(&lab, &[(Set::Masquerade, front)]));
+        lab.apply(&lab.config(), &served_as(&lab, &[(Said::Always, front)]));
         let target = SocketAddr::new(lab.vip(), 53);
         let server = lab.node.run(|| UdpSocket::bind(target)).expect("bind");
         let source = SocketAddr::new(lab.node_address(), PORT);
@@ -271,7 +297,10 @@ fn a_pod_that_meets_itself_is_masqueraded() {
     lab.node.nft("table ip far { chain pre { type nat hook prerouting priority -100; ip daddr 10.97.0.1 dnat to 192.168.50.2; }; }");
     lab.peer.ip("route add 10.97.0.0/16 via 192.168.50.1");
     let pod: IpAddr = lab.peer_address();
-    lab.apply(&lab.config(), &elements([(Set::Hairpin, pod.to_string())]));
+    lab.apply(
+        &lab.config(),
+        &Content::from([(Said::In(Set::Hairpin), pod.to_string())]),
+    );
     let listener = lab
         .peer
         .run(|| TcpListener::bind(lab.any(80)))
@@ -287,7 +316,7 @@ fn a_pod_that_meets_itself_is_masqueraded() {
     assert!(from.port() > 32767, "{from}");
     let socket = lab.peer.run(|| UdpSocket::bind(lab.any(0))).expect("bind");
     // Without the element the pod would see itself, and the answer would not come back.
-    lab.apply(&lab.config(), &Elements::new());
+    lab.apply(&lab.config(), &Content::new());
     assert!(
         ask(
             &socket,

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs_nft::{Config, Elements, Family, LocalPods, Set, Unallocated};
+use kube_ipvs_nft::{Config, Family, LocalPods, Set, Unallocated};
 
-use super::lab::{Fate, Lab, Netns, carries, elements};
+use super::lab::{Content, Fate, Lab, Netns, Said, carries};
 
 /// TCP 80 and UDP 53 are Service ports of the VIP; the node listens on 22 and 69 as well.
 fn guarded(family: Family) -> Lab {
@@ -16,20 +16,18 @@ fn guarded(family: Family) -> Lab {
     lab
 }
 
-fn served(lab: &Lab) -> Elements {
-    elements([
-        (Set::Vips, lab.vip().to_string()),
-        (Set::ServicePorts, lab.front("tcp", 80)),
-        (Set::ServicePorts, lab.front("udp", 53)),
+fn served(lab: &Lab) -> Content {
+    Content::from([
+        (Said::In(Set::Vips), lab.vip().to_string()),
+        (Said::Served, lab.front("tcp", 80)),
+        (Said::Served, lab.front("udp", 53)),
     ])
 }
 
 /// The same, and this.
-fn and<const N: usize>(mut elements: Elements, more: [(Set, String); N]) -> Elements {
-    for (set, text) in more {
-        elements.entry(set).or_default().insert(text);
-    }
-    elements
+fn and<const N: usize>(mut content: Content, more: [(Said, String); N]) -> Content {
+    content.extend(more);
+    content
 }
 
 fn both(test: impl Fn(Family)) {
@@ -100,9 +98,9 @@ fn an_established_connection_outlives_its_port() {
         let listener = lab.listen(80);
         let mut client = lab.peer.connect(lab.vip(), 80).expect("open");
         let (mut server, _) = listener.accept().expect("accept");
-        let without = elements([
-            (Set::Vips, lab.vip().to_string()),
-            (Set::Reject, lab.front("tcp", 80)),
+        let without = Content::from([
+            (Said::In(Set::Vips), lab.vip().to_string()),
+            (Said::Refused, lab.front("tcp", 80)),
         ]);
 
         lab.apply(&lab.config(), &without);
@@ -127,7 +125,7 @@ fn a_datagram_flow_does_not_outlive_its_port() {
 
         lab.apply(
             &lab.config(),
-            &elements([(Set::Vips, lab.vip().to_string())]),
+            &Content::from([(Said::In(Set::Vips), lab.vip().to_string())]),
         );
 
         let error = super::lab::ask(&socket, target).expect_err("the host's own port 53");
@@ -148,9 +146,9 @@ fn a_front_without_endpoints_refuses_everybody_at_once() {
         let rejecting = and(
             served(&lab),
             [
-                (Set::Reject, lab.front("tcp", 80)),
-                (Set::Reject, lab.front("udp", 53)),
-                (Set::Reject, node_port),
+                (Said::Refused, lab.front("tcp", 80)),
+                (Said::Refused, lab.front("udp", 53)),
+                (Said::Refused, node_port),
             ],
         );
 
@@ -181,14 +179,14 @@ fn only_allowed_sources_reach_a_restricted_front() {
             and(
                 served(&lab),
                 [
-                    (Set::Restricted, lab.front("tcp", 80)),
-                    (Set::Restricted, lab.front("udp", 53)),
+                    (Said::Restricted, lab.front("tcp", 80)),
+                    (Said::Restricted, lab.front("udp", 53)),
                     (
-                        Set::AllowedSources,
+                        Said::In(Set::AllowedSources),
                         format!("{} . {net}", lab.front("tcp", 80)),
                     ),
                     (
-                        Set::AllowedSources,
+                        Said::In(Set::AllowedSources),
                         format!("{} . {net}", lab.front("udp", 53)),
                     ),
                 ],
@@ -214,7 +212,7 @@ fn drop_for_outside_spares_pods_and_the_host() {
     both(|family| {
         let lab = guarded(family);
         let _listener = lab.listen(80);
-        let local_only = and(served(&lab), [(Set::DropOutside, lab.front("tcp", 80))]);
+        let local_only = and(served(&lab), [(Said::Outside, lab.front("tcp", 80))]);
         let peer: ipnet::IpNet = lab.peer_address().into();
         let other: ipnet::IpNet = lab.vip().into();
         for (local_pods, from_peer) in [
@@ -236,6 +234,29 @@ fn drop_for_outside_spares_pods_and_the_host() {
             assert_eq!(lab.peer.tcp(lab.vip(), 80), from_peer, "{config:?}");
             assert_eq!(lab.node.tcp(lab.vip(), 80), Fate::Passed, "{config:?}");
         }
+    });
+}
+
+/// A front may be at an address that is not this host's: a gateway's, another
+/// node's.
+#[test]
+fn what_this_host_sends_to_a_front_elsewhere_is_from_inside() {
+    both(|family| {
+        let lab = Lab::new(family);
+        let any = lab.any(80);
+        let _far = lab
+            .peer
+            .run(|| std::net::TcpListener::bind(any))
+            .expect("listen");
+        let front = format!("{} . tcp . 80", lab.peer_address());
+
+        lab.apply(&lab.config(), &Content::from([(Said::Outside, front)]));
+
+        assert_eq!(
+            lab.node.tcp(lab.peer_address(), 80),
+            Fate::Passed,
+            "{family}"
+        );
     });
 }
 
@@ -281,7 +302,10 @@ fn a_cluster_address_that_no_service_has_leads_nowhere() {
             Family::Ip => "10.96.0.0/16",
             Family::Ip6 => "fd00:96::/64",
         };
-        let elements = and(served(&lab), [(Set::ServiceCidrs, net.to_owned())]);
+        let elements = and(
+            served(&lab),
+            [(Said::In(Set::ServiceCidrs), net.to_owned())],
+        );
         for (unallocated, fate) in [
             (Unallocated::Forward, Fate::Passed),
             (Unallocated::Reject, Fate::Refused),

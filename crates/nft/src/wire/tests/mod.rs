@@ -10,13 +10,14 @@ use crate::{Config, Elements, Family, LocalPods, Set, Unallocated, render_table}
 
 mod properties;
 
-/// What nft sent for the table when we wrote it as text, and what a kernel told
-/// of it after that.
+/// What nft sent for the table when it was written as text, and what a kernel told
+/// of it after that; and what one told of an earlier version's, that said the same.
 struct Capture {
     config: Config,
     elements: Elements,
     sent: &'static [u8],
     told: &'static [u8],
+    earlier: &'static [u8],
 }
 
 fn texts(pairs: &[(Set, &[&str])]) -> Elements {
@@ -28,8 +29,6 @@ fn texts(pairs: &[(Set, &[&str])]) -> Elements {
 }
 
 fn v4() -> Capture {
-    let dns = ["10.96.0.10 . udp . 53"];
-    let outside = ["203.0.113.5 . tcp . 80"];
     Capture {
         config: Config {
             local_pods: LocalPods::Cidrs(vec!["10.244.1.0/24".parse().expect("a network")]),
@@ -38,25 +37,24 @@ fn v4() -> Capture {
         elements: texts(&[
             (Set::Vips, &["10.96.0.10", "10.96.7.7", "203.0.113.5"]),
             (
-                Set::ServicePorts,
+                Set::Served,
+                &["10.96.0.10 . sctp . 5000", "10.96.0.10 . tcp . 53"],
+            ),
+            (Set::ServedOffCluster, &["10.96.0.10 . udp . 53"]),
+            (
+                Set::Fronts,
                 &[
-                    "10.96.0.10 . sctp . 5000",
-                    "10.96.0.10 . tcp . 53",
-                    dns[0],
-                    outside[0],
+                    "10.96.7.7 . tcp . 80 : goto refused",
+                    "192.168.50.1 . tcp . 30080 : goto closed-always",
+                    "203.0.113.5 . tcp . 80 : goto outside-restricted",
                 ],
             ),
-            (Set::Reject, &["10.96.7.7 . tcp . 80"]),
-            (Set::DropOutside, &outside),
-            (Set::Masquerade, &["192.168.50.1 . tcp . 30080"]),
-            (Set::MasqueradeOffCluster, &dns),
             (Set::InsideMarks, &["203.0.113.5 . tcp . 80 : 0x00000123"]),
             (
                 Set::NodePortMarks,
                 &["192.168.50.1 . tcp . 30080 : 0x00004456"],
             ),
             (Set::Hairpin, &["10.244.1.2"]),
-            (Set::Restricted, &outside),
             (
                 Set::AllowedSources,
                 &[
@@ -68,6 +66,7 @@ fn v4() -> Capture {
         ]),
         sent: include_bytes!("captures/nft-1.0.6-v4.bin"),
         told: include_bytes!("captures/linux-6.18-v4.bin"),
+        earlier: include_bytes!("captures/earlier-v4.bin"),
     }
 }
 
@@ -83,7 +82,7 @@ fn v6() -> Capture {
         },
         elements: texts(&[
             (Set::Vips, &["fd00:96::a"]),
-            (Set::ServicePorts, &["fd00:96::a . udp . 53"]),
+            (Set::Fronts, &["fd00:96::a . udp . 53 : goto served"]),
             (Set::InsideMarks, &["fd00:96::a . udp . 53 : 0x0a8c0123"]),
             (Set::Hairpin, &["fd00:244::2"]),
             (
@@ -94,6 +93,7 @@ fn v6() -> Capture {
         ]),
         sent: include_bytes!("captures/nft-1.0.6-v6.bin"),
         told: include_bytes!("captures/linux-6.18-v6.bin"),
+        earlier: include_bytes!("captures/earlier-v6.bin"),
     }
 }
 
@@ -220,17 +220,17 @@ fn what_nft_sent_is_read_and_written_again_to_the_byte() {
     assert!(same >= 20, "{same}");
 }
 
-fn read(capture: &Capture) -> Observed {
-    let chains = of(Kind::NewChain, capture.told).into_iter();
+fn read(family: Family, told: &[u8]) -> Observed {
+    let chains = of(Kind::NewChain, told).into_iter();
     let chains = chains.map(|content| ListedChain::read(content).expect("a chain"));
     let mut sets: Vec<ReadSet> = Vec::new();
-    for content in of(Kind::NewSet, capture.told) {
+    for content in of(Kind::NewSet, told) {
         let set = ListedSet::read(content).expect("a set");
         if !set.is_anonymous() && sets.iter().all(|(known, _)| known.name != set.name) {
             sets.push((set, Vec::new()));
         }
     }
-    for content in of(Kind::NewSetElem, capture.told) {
+    for content in of(Kind::NewSetElem, told) {
         let name = ListedSet::read(content).map(|set| set.name).ok();
         let set = sets
             .iter_mut()
@@ -239,15 +239,13 @@ fn read(capture: &Capture) -> Observed {
             elements(content, |item| items.push(item)).expect("elements");
         }
     }
-    let table = of(Kind::NewTable, capture.told)
-        .into_iter()
-        .map(table_flags);
+    let table = of(Kind::NewTable, told).into_iter().map(table_flags);
     let flags = table.map(|flags| flags.expect("flags")).next();
     Observed::new(
-        capture.config.family,
+        family,
         flags.unwrap_or_default(),
         chains.collect(),
-        rules(capture.told),
+        rules(told),
         &sets,
     )
 }
@@ -256,7 +254,7 @@ fn read(capture: &Capture) -> Observed {
 #[test]
 fn what_a_kernel_told_of_the_table_is_read() {
     for capture in [v4(), v6()] {
-        let observed = read(&capture);
+        let observed = read(capture.config.family, capture.told);
         assert_eq!(observed.elements, capture.elements);
         assert_eq!(observed.strange, Vec::<String>::new());
         assert!(observed.fingerprint.is_some());
@@ -317,4 +315,16 @@ fn a_comment_is_kept_as_nft_keeps_it() {
     assert_eq!(comment_of(&bytes).as_deref(), Some("kube-ipvs"));
     assert_eq!(comment_of(b"\x01\x01x\x00\x02y\x00").as_deref(), Some("y"));
     assert_eq!(comment_of(b"\x00\x0akube"), None);
+}
+
+/// It had a set for each thing that can be said of a front: that is
+/// read in the words of today, and the table must be replaced.
+#[test]
+fn what_a_kernel_told_of_an_earlier_table_says_the_same_today() {
+    for capture in [v4(), v6()] {
+        let observed = read(capture.config.family, capture.earlier);
+        assert_eq!(observed.elements, capture.elements);
+        assert_eq!(observed.strange, Vec::<String>::new());
+        assert_eq!(observed.is_intact(&capture.config), Ok(false));
+    }
 }

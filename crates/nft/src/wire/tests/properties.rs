@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::packed::read_items;
 use crate::set::Shape;
 use crate::wire::{Key, Kind, decode};
-use crate::{Config, Elements, Family, Set, check};
+use crate::{Class, Config, Elements, Family, Set, check};
 
 use super::{elements, written};
 
@@ -68,15 +68,20 @@ fn network(v6: bool) -> impl Strategy<Value = ipnet::IpNet> {
 fn any_elements(v6: bool) -> impl Strategy<Value = Elements> {
     let addresses = proptest::collection::btree_set(any::<u128>(), 0..5);
     let fronts = proptest::collection::btree_set(front(v6), 0..5);
+    let class = proptest::sample::select(Class::all().collect::<Vec<_>>());
+    let classes = proptest::collection::btree_map(front(v6), class, 0..5);
     let marks = proptest::collection::btree_map(front(v6), 1u32..0x4000, 0..5);
     let sources = proptest::collection::btree_map((front(v6), any::<u16>()), network(v6), 0..5);
     let networks = proptest::collection::vec(network(v6), 0..5);
-    (addresses, fronts, marks, sources, networks).prop_map(move |all| {
-        let (addresses, fronts, marks, sources, networks) = all;
+    (addresses, fronts, classes, marks, sources, networks).prop_map(move |all| {
+        let (addresses, fronts, classes, marks, sources, networks) = all;
         let texts: std::collections::BTreeSet<String> = addresses
             .into_iter()
             .map(|bits| address(v6, bits).to_string())
             .collect();
+        let classes = classes
+            .into_iter()
+            .map(|(front, class)| format!("{front} : goto {class}"));
         let marks = marks
             .into_iter()
             .map(|(front, mark)| format!("{front} : {mark:#010x}"));
@@ -91,7 +96,8 @@ fn any_elements(v6: bool) -> impl Strategy<Value = Elements> {
         let mut all = Elements::from([
             (Set::Vips, texts.clone()),
             (Set::Hairpin, texts),
-            (Set::Reject, fronts),
+            (Set::Served, fronts),
+            (Set::Fronts, classes.collect()),
             (Set::InsideMarks, marks.collect()),
             (Set::AllowedSources, sources.collect()),
             (
@@ -130,7 +136,7 @@ proptest! {
             let mut items = Vec::new();
             for command in commands.iter().filter(|command| matches!(
                 command,
-                crate::wire::Command::Elements { set: name, .. } if name == set.kernel_name()
+                crate::wire::Command::Elements { set: name, .. } if name == set.name()
             )) {
                 let payload = written(command);
                 let content = Content { message_type: command.message_type(), payload: &payload };

@@ -15,7 +15,7 @@ use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
 use kube_ipvs_core::state::{Family, Front, Protocol};
 use kube_ipvs_core::table::{Edit, Moved, Table};
 use kube_ipvs_nft as nft;
-use nft::{Change, Config, Elements, Set, aggregate};
+use nft::{Change, Class, Config, Elements, Fate, Masquerading, Set, aggregate};
 
 /// What has to be remembered of the table of a family so that a change of rows
 /// costs no more than the elements it is.
@@ -25,6 +25,8 @@ pub(super) struct Projection {
     sources: BTreeMap<Place, BTreeMap<u16, Sources>>,
     /// How many fronts carry each mark.
     marks: BTreeMap<u32, usize>,
+    /// How many marks fronts carry in all.
+    marked: usize,
 }
 
 /// Where ports are neighbours.
@@ -78,21 +80,18 @@ impl Projection {
         moved(Set::Hairpin, &edit.hairpin);
         insert_all(&mut removed, networks(&edit.networks.remove, family).iter());
         insert_all(&mut added, networks(&edit.networks.add, family).iter());
-        Change { removed, added }
+        let more: isize = marks_moved(edit, family).values().sum();
+        let marked = self.marked.saturating_add_signed(more) > 0;
+        Change {
+            removed,
+            added,
+            marking: (marked != (self.marked > 0)).then_some(marked),
+        }
     }
 
     /// Whether any front has a mark once a change is made.
     pub(super) fn marks_after(&self, edit: &Edit, family: Family) -> impl Fn(u32) -> bool {
-        let mut more: BTreeMap<u32, isize> = BTreeMap::new();
-        let turns = edit.rows.iter();
-        for (_, turn) in turns.filter(|(front, _)| Family::of(front.address) == family) {
-            for mark in turn.from.iter().flat_map(marks) {
-                *more.entry(mark).or_default() -= 1;
-            }
-            for mark in turn.to.iter().flat_map(marks) {
-                *more.entry(mark).or_default() += 1;
-            }
-        }
+        let more = marks_moved(edit, family);
         move |mark| {
             let now = self.marks.get(&mark).copied().unwrap_or_default();
             let more = more.get(&mark).copied().unwrap_or_default();
@@ -112,7 +111,10 @@ impl Projection {
 
     fn remember(&mut self, front: &Front, row: Option<&Row>) {
         let Some(row) = row else { return };
-        marks(row).for_each(|mark| *self.marks.entry(mark).or_default() += 1);
+        for mark in marks(row) {
+            *self.marks.entry(mark).or_default() += 1;
+            self.marked += 1;
+        }
         if let Some(sources) = &row.sources {
             let at = self.sources.entry(place(front)).or_default();
             at.insert(front.port, sources.clone());
@@ -124,6 +126,7 @@ impl Projection {
         for mark in marks(row) {
             if let Some(count) = self.marks.get_mut(&mark) {
                 *count = count.saturating_sub(1);
+                self.marked = self.marked.saturating_sub(1);
                 if *count == 0 {
                     self.marks.remove(&mark);
                 }
@@ -163,6 +166,21 @@ impl Projection {
         }
         (runs(before), runs(&after))
     }
+}
+
+/// By how many more fronts each mark is carried after a change.
+fn marks_moved(edit: &Edit, family: Family) -> BTreeMap<u32, isize> {
+    let mut more: BTreeMap<u32, isize> = BTreeMap::new();
+    let turns = edit.rows.iter();
+    for (_, turn) in turns.filter(|(front, _)| Family::of(front.address) == family) {
+        for mark in turn.from.iter().flat_map(marks) {
+            *more.entry(mark).or_default() -= 1;
+        }
+        for mark in turn.to.iter().flat_map(marks) {
+            *more.entry(mark).or_default() += 1;
+        }
+    }
+    more
 }
 
 /// The least front at an address.
@@ -281,21 +299,15 @@ impl<'a> Reading<'a> {
                     row.mark = Some(mark);
                 }
             }
-            Set::ServicePorts => {
-                let row = self.row(text)?;
-                row.verdict = row.verdict.max(Verdict::Serve);
+            Set::Served | Set::ServedOffCluster => {
+                let mut usual = Class::USUAL.into_iter();
+                let (class, _) = usual.find(|(_, of)| *of == set)?;
+                put_class(class, self.row(text)?);
             }
-            Set::DropOutside => {
-                let row = self.row(text)?;
-                row.verdict = row.verdict.max(Verdict::DropOutside);
+            Set::Fronts => {
+                let (at, class) = text.split_once(" : goto ")?;
+                put_class(Class::from_name(class)?, self.row(at)?);
             }
-            Set::Reject => self.row(text)?.verdict = Verdict::Refuse,
-            Set::Masquerade => self.row(text)?.masquerade = Masquerade::Always,
-            Set::MasqueradeOffCluster => {
-                let row = self.row(text)?;
-                row.masquerade = row.masquerade.max(Masquerade::OffCluster);
-            }
-            Set::Restricted => self.row(text)?.sources = Some(Arc::new([])),
         }
         Some(())
     }
@@ -350,26 +362,49 @@ fn marks(row: &Row) -> impl Iterator<Item = u32> + use<> {
     row.inside.into_iter().chain(row.mark)
 }
 
+/// What a row says but for its marks and networks.
+fn class(row: &Row) -> Class {
+    Class {
+        fate: match row.verdict {
+            Verdict::Closed => Fate::Closed,
+            Verdict::Serve => Fate::Served,
+            Verdict::DropOutside => Fate::Outside,
+            Verdict::Refuse => Fate::Refused,
+        },
+        masquerading: match row.masquerade {
+            Masquerade::Never => Masquerading::Never,
+            Masquerade::OffCluster => Masquerading::OffCluster,
+            Masquerade::Always => Masquerading::Always,
+        },
+        restricted: row.sources.is_some(),
+    }
+}
+
+/// Takes a class in: the way back.
+fn put_class(class: Class, row: &mut Row) {
+    row.verdict = match class.fate {
+        Fate::Closed => Verdict::Closed,
+        Fate::Served => Verdict::Serve,
+        Fate::Outside => Verdict::DropOutside,
+        Fate::Refused => Verdict::Refuse,
+    };
+    row.masquerade = match class.masquerading {
+        Masquerading::Never => Masquerade::Never,
+        Masquerading::OffCluster => Masquerade::OffCluster,
+        Masquerading::Always => Masquerade::Always,
+    };
+    row.sources = class.restricted.then(|| Arc::new([]) as Sources);
+}
+
 /// All of a row but its networks.
 fn row_elements(front: &Front, row: Option<&Row>) -> BTreeSet<(Set, String)> {
     let Some(row) = row else {
         return BTreeSet::new();
     };
-    let verdict: &[Set] = match row.verdict {
-        Verdict::Closed => &[],
-        Verdict::Serve => &[Set::ServicePorts],
-        Verdict::DropOutside => &[Set::ServicePorts, Set::DropOutside],
-        Verdict::Refuse => &[Set::Reject],
-    };
-    let masquerade = match row.masquerade {
-        Masquerade::Never => None,
-        Masquerade::OffCluster => Some(Set::MasqueradeOffCluster),
-        Masquerade::Always => Some(Set::Masquerade),
-    };
-    let restricted = row.sources.as_ref().map(|_| Set::Restricted);
     let text = front_text(place(front), front.port, front.port);
-    let sets = verdict.iter().copied().chain(masquerade).chain(restricted);
-    let mut elements: BTreeSet<_> = sets.map(|set| (set, text.clone())).collect();
+    let marked = row.inside.or(row.mark).is_some();
+    let class = class(row).element(&text, marked);
+    let mut elements: BTreeSet<_> = class.into_iter().collect();
     let marks = [
         (Set::InsideMarks, row.inside),
         (Set::NodePortMarks, row.mark),

@@ -124,18 +124,14 @@ fn each_part_of_a_row_is_its_elements() {
     assert_eq!(
         text(&elements(&all, V4)),
         "vips  10.96.0.1
-service-ports  10.96.0.1 . tcp . 80
-service-ports  192.0.2.1 . sctp . 30080
-service-ports  203.0.113.5 . tcp . 80
-reject  10.96.0.2 . udp . 53
-drop-outside  203.0.113.5 . tcp . 80
-masquerade  10.96.0.2 . udp . 53
-masquerade-off-cluster  10.96.0.1 . tcp . 80
+served-off-cluster  10.96.0.1 . tcp . 80
+fronts  10.96.0.2 . udp . 53 : goto refused-always
+fronts  10.96.0.3 . tcp . 80 : goto closed-restricted
+fronts  192.0.2.1 . sctp . 30080 : goto served
+fronts  203.0.113.5 . tcp . 80 : goto outside-restricted
 inside-marks  203.0.113.5 . tcp . 80 : 0x00000123
 node-port-marks  192.0.2.1 . sctp . 30080 : 0x00004456
 hairpin  10.244.1.7
-restricted  10.96.0.3 . tcp . 80
-restricted  203.0.113.5 . tcp . 80
 allowed-sources  203.0.113.5 . tcp . 80 . 192.0.2.0/24
 service-cidrs  10.96.0.0/16
 "
@@ -143,7 +139,7 @@ service-cidrs  10.96.0.0/16
     assert_eq!(
         text(&elements(&all, Family::V6)),
         "vips  fd00::1
-service-ports  fd00::1 . tcp . 80
+served  fd00::1 . tcp . 80
 hairpin  fd00:244::7
 service-cidrs  fd00:96::/112
 "
@@ -199,12 +195,12 @@ fn a_change_of_a_row_is_its_own_elements_only() {
     after.rows.insert(front("203.0.113.5:82/TCP"), row());
 
     let projection = Projection::of(&before, V4);
-    let Change { removed, added } = projection.change(&edit(&before, &after), V4);
+    let change = projection.change(&edit(&before, &after), V4);
 
-    assert_eq!(text(&removed), "");
+    assert_eq!(text(&change.removed), "");
     assert_eq!(
-        text(&added),
-        "service-ports  203.0.113.5 . tcp . 82\nrestricted  203.0.113.5 . tcp . 82\n"
+        text(&change.added),
+        "fronts  203.0.113.5 . tcp . 82 : goto served-restricted\n"
     );
 }
 
@@ -219,10 +215,13 @@ fn a_mark_is_in_use_while_a_row_has_it() {
     one.rows.pop_first();
     let mut projection = Projection::of(&both, V4);
     let first = edit(&both, &one);
+    assert_eq!(projection.change(&first, V4).marking, None);
     assert!(projection.marks_after(&first, V4)(7));
     projection.changed(&first, V4);
 
     let last = edit(&one, &Table::default());
+    assert_eq!(projection.change(&last, V4).marking, Some(false));
+    assert_eq!(projection.change(&last, Family::V6).marking, None);
     assert!(!projection.marks_after(&last, V4)(7));
     assert!(
         projection.marks_after(&last, Family::V6)(7),
@@ -230,6 +229,8 @@ fn a_mark_is_in_use_while_a_row_has_it() {
     );
     projection.changed(&last, V4);
     assert!(projection.marks.is_empty() && projection.sources.is_empty());
+    let again = edit(&Table::default(), &one);
+    assert_eq!(projection.change(&again, V4).marking, Some(true));
 }
 
 #[test]
@@ -255,10 +256,13 @@ fn what_no_row_would_be_is_told() {
     assert!(understood(&add(Set::Vips, "10.96.0.9")));
     for (set, text) in [
         (Set::Vips, "10.96.0"),
-        (Set::Reject, "10.96.0.1 . tcp . 80"),
-        (Set::DropOutside, "10.96.0.9 . tcp . 80"),
-        (Set::ServicePorts, "10.96.0.9 . icmp . 80"),
-        (Set::ServicePorts, "10.96.0.9 . tcp . 80-81"),
+        (Set::Served, "10.96.0.1 . tcp . 80"),
+        (Set::Fronts, "10.96.0.1 . tcp . 80 : goto refused"),
+        (Set::Fronts, "10.96.0.9 . tcp . 80 : goto served"),
+        (Set::Fronts, "10.96.0.9 . tcp . 80 : goto guard"),
+        (Set::Fronts, "10.96.0.9 . tcp . 80 : accept"),
+        (Set::Served, "10.96.0.9 . icmp . 80"),
+        (Set::Served, "10.96.0.9 . tcp . 80-81"),
         (Set::InsideMarks, "10.96.0.9 . tcp . 80 : 12"),
         (Set::AllowedSources, "10.96.0.9 . tcp . 80 . 192.0.2.0/24"),
         (
@@ -269,7 +273,7 @@ fn what_no_row_would_be_is_told() {
         assert!(!understood(&add(set, text)), "{} {text}", set.name());
     }
     let without = |set: Set| move |all: &mut Elements| _ = all.remove(&set);
-    assert!(!understood(&without(Set::Restricted)));
+    assert!(!understood(&without(Set::Fronts)));
 }
 
 #[test]
@@ -278,8 +282,7 @@ fn a_front_with_a_mark_that_none_may_have_is_closed() {
         let at = "10.96.0.1 . tcp . 80";
         let mut all = Elements::new();
         all.insert(set, [format!("{at} : {mark:#010x}")].into());
-        all.insert(Set::ServicePorts, [at.to_owned()].into());
-        all.insert(Set::Masquerade, [at.to_owned()].into());
+        all.insert(Set::Fronts, [format!("{at} : goto served-always")].into());
         let mut table = Table::default();
         let understood = read(&all, &config(V4), &mut table);
         let row = table.rows.remove(&front("10.96.0.1:80/TCP")).unwrap();
@@ -302,7 +305,7 @@ fn a_refused_front_stays_so_whatever_mark_it_has() {
     let at = "10.96.0.1 . tcp . 80";
     let mut all = Elements::new();
     all.insert(Set::InsideMarks, [format!("{at} : 0x00004001")].into());
-    all.insert(Set::Reject, [at.to_owned()].into());
+    all.insert(Set::Fronts, [format!("{at} : goto refused")].into());
     let mut seen = Table::default();
     assert!(!read(&all, &config(V4), &mut seen));
     let refused = ("10.96.0.1:80/TCP", Row::of(Verdict::Refuse));
@@ -318,8 +321,8 @@ fn networks_that_overlap_are_joined() {
         format!("{at} . 80 . 172.16.0.0/12"),
     ];
     let mut all = Elements::new();
-    all.insert(Set::Restricted, [format!("{at} . 80")].into());
-    all.insert(Set::ServicePorts, [format!("{at} . 80")].into());
+    let class = format!("{at} . 80 : goto served-restricted");
+    all.insert(Set::Fronts, [class].into());
     all.insert(Set::AllowedSources, sources.into());
     let networks = ["10.96.0.0/16", "10.96.0.0/24", "fd00::/64"];
     all.insert(Set::ServiceCidrs, networks.map(str::to_owned).into());
@@ -356,24 +359,28 @@ fn anything() -> impl Strategy<Value = Elements> {
         Just(0x4001),
         Just(u32::MAX)
     ];
-    let one = (0..Set::ALL.len(), front(), 0u16..3, net, mark);
+    let class = prop::sample::select(Class::all().collect::<Vec<_>>());
+    let one = (0..Set::ALL.len(), front(), 0u16..3, net, mark, class);
     prop::collection::vec(one, 0..40).prop_map(|all| {
         let mut elements = Elements::new();
-        let mut marked = BTreeSet::new();
-        for (set, (at, port), more, net, mark) in all {
+        let mut mapped = BTreeSet::new();
+        for (set, (at, port), more, net, mark, class) in all {
             let set = Set::ALL[set];
             let text = match set {
                 Set::Vips | Set::Hairpin => net.network().to_string(),
                 Set::ServiceCidrs => net.to_string(),
                 Set::AllowedSources if more == 0 => format!("{at} . {port} . {net}"),
                 Set::AllowedSources => format!("{at} . {port}-{} . {net}", port + more),
-                Set::InsideMarks | Set::NodePortMarks => {
-                    if !marked.insert((set, at.clone(), port)) {
+                Set::InsideMarks | Set::NodePortMarks | Set::Fronts => {
+                    if !mapped.insert((set, at.clone(), port)) {
                         continue;
                     }
-                    format!("{at} . {port} : {mark:#010x}")
+                    match set {
+                        Set::Fronts => format!("{at} . {port} : goto {class}"),
+                        _ => format!("{at} . {port} : {mark:#010x}"),
+                    }
                 }
-                _ => format!("{at} . {port}"),
+                Set::Served | Set::ServedOffCluster => format!("{at} . {port}"),
             };
             elements.entry(set).or_default().insert(text);
         }
@@ -466,7 +473,11 @@ proptest! {
             projection.changed(&edit, family);
             let fresh = Projection::of(&to, family);
             prop_assert_eq!(projection.sources, fresh.sources);
+            let marked = |table: &Table| rows_of(table, family).any(|(_, row)| marks(row).count() > 0);
+            let marking = (marked(&from) != marked(&to)).then(|| marked(&to));
+            prop_assert_eq!(change.marking, marking);
             prop_assert_eq!(projection.marks, fresh.marks);
+            prop_assert_eq!(projection.marked, fresh.marked);
         }
     }
 
