@@ -492,9 +492,7 @@ pub fn parts(edit: &Edit) -> Vec<(Change, Edit)> {
     split(&edit.hairpin, &mut parts, Change::Hairpin, |part| {
         &mut part.hairpin
     });
-    split(&edit.networks, &mut parts, Change::Network, |part| {
-        &mut part.networks
-    });
+    parts.extend(networks(&edit.networks));
     parts.extend(edit.rows.iter().map(|(front, turn)| {
         let mut part = Edit::default();
         part.rows.insert(*front, turn.clone());
@@ -516,6 +514,31 @@ fn split<K: Ord + Copy>(
         of.remove.extend(moved.remove.get(&one));
         parts.push((change(one), part));
     }
+}
+
+/// Networks by themselves, but for those that overlap: one that comes where
+/// another goes cannot come alone.
+fn networks(moved: &Moved<IpNet>) -> Vec<(Change, Edit)> {
+    let mut parts: Vec<(Change, Edit)> = Vec::new();
+    let mut widest: Option<IpNet> = None;
+    // One that contains others comes before them.
+    for net in &moved.add | &moved.remove {
+        let is_within = widest.is_some_and(|wide| wide.contains(&net));
+        if !is_within {
+            widest = Some(net);
+            parts.push((Change::Network(net), Edit::default()));
+        }
+        let Some((change, part)) = parts.last_mut() else {
+            continue;
+        };
+        let comes = moved.add.contains(&net);
+        if comes && part.networks.add.is_empty() {
+            *change = Change::Network(net);
+        }
+        part.networks.add.extend(comes.then_some(net));
+        part.networks.remove.extend(moved.remove.get(&net));
+    }
+    parts
 }
 
 /// Several parts in one transaction.

@@ -46,6 +46,13 @@ impl Table {
         }
         edit.guarded.put(&mut self.guarded);
         edit.hairpin.put(&mut self.hairpin);
+        // What overlaps one that comes is not there any more.
+        let come = &edit.networks.add;
+        let overlaps = |net: &IpNet| {
+            come.iter()
+                .any(|new| new.contains(net) || net.contains(new))
+        };
+        self.networks.retain(|net| !overlaps(net));
         edit.networks.put(&mut self.networks);
     }
 }
@@ -136,5 +143,31 @@ impl Edit {
             to: to.clone().said(),
         };
         self.rows.insert(front, turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_put_takes_the_place_of_those_it_overlaps() {
+        let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect();
+        let put = |add: &[&str]| {
+            let mut table = Table {
+                networks: nets(&["10.96.0.0/16", "10.98.0.0/16"]),
+                ..Table::default()
+            };
+            let mut edit = Edit::default();
+            edit.networks.add = nets(add);
+            table.put(&edit);
+            table.networks
+        };
+        assert_eq!(
+            put(&["10.96.1.0/24"]),
+            nets(&["10.96.1.0/24", "10.98.0.0/16"])
+        );
+        assert_eq!(put(&["10.0.0.0/8"]), nets(&["10.0.0.0/8"]));
+        assert_eq!(put(&[]), nets(&["10.96.0.0/16", "10.98.0.0/16"]));
     }
 }

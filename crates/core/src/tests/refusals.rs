@@ -332,3 +332,25 @@ fn a_table_that_takes_no_change_opens_nothing_and_strips_nothing() {
         }
     }
 }
+
+#[test]
+fn networks_that_take_the_place_of_others_are_one_part_with_them() {
+    let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect();
+    let mut edit = Edit::default();
+    edit.networks.remove = nets(&["10.0.0.0/8", "172.16.0.0/16", "172.17.0.0/16", "fd00::/64"]);
+    edit.networks.add = nets(&["10.1.0.0/16", "10.2.0.0/16", "172.16.0.0/12", "fd01::/64"]);
+
+    let parts = crate::refused::parts(&edit);
+
+    let names: Vec<String> = parts.iter().map(|(change, _)| change.to_string()).collect();
+    let named = ["10.1.0.0/16", "172.16.0.0/12", "fd00::/64", "fd01::/64"];
+    assert_eq!(names, named.map(|net| format!("network {net}")));
+    let mut model = Model::default();
+    let mut before = Edit::default();
+    before.networks.add = edit.networks.remove.clone();
+    model.step(&Op::Table(before.into())).unwrap();
+    for (change, part) in parts {
+        assert_eq!(model.step(&Op::Table(part.into())), Ok(()), "{change}");
+    }
+    assert_eq!(model.state().table.networks, edit.networks.add);
+}
