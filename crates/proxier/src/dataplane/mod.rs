@@ -183,6 +183,9 @@ pub struct ApplyReport {
     pub table: Duration,
     /// Clean-ups of connection tracking.
     pub conntrack: Vec<Cleaned>,
+    /// Tables did not hold what they were thought to, and were made anew of what
+    /// is left and the change: more may be missing.
+    pub remade: bool,
 }
 
 /// A clean-up of connection tracking.
@@ -204,6 +207,7 @@ impl ApplyReport {
         self.netlink += later.netlink;
         self.table += later.table;
         self.conntrack.extend(later.conntrack);
+        self.remade |= later.remade;
     }
 }
 

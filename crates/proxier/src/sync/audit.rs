@@ -119,7 +119,9 @@ impl<D: Dataplane> Syncer<D> {
         };
         let mut state = known.into_state();
         let mut found = Found::default();
-        let next = match self.piece {
+        let overtaken = std::mem::take(&mut self.overtaken);
+        let piece = Some(self.piece).filter(|_| !overtaken);
+        let next = match piece.unwrap_or(Piece::Tables) {
             Piece::Tables => {
                 self.ask_for_missing_schedulers();
                 self.look_at_tables(&mut state, &mut found)?;
@@ -142,13 +144,21 @@ impl<D: Dataplane> Syncer<D> {
         };
         let drift = self.drift(&found.known, &part(&state, &found.touched), found.sysctls);
         self.known = Some(Model::new(state));
-        self.piece = next;
+        if !overtaken {
+            self.piece = next;
+        }
         self.walk.drifted |= !drift.is_empty();
-        if found.touched.is_empty() && drift.is_empty() && next != Piece::default() {
+        if found.touched.is_empty() && drift.is_empty() && self.piece != Piece::default() {
             return Ok(None);
         }
         let round = self.carry_out_touched(now, found.touched, Trigger::Audit);
         Ok(Some(Round { drift, ..round }))
+    }
+
+    /// Whether the next step should not wait: somebody else was in our tables,
+    /// and what else he took out is not known.
+    pub fn is_overtaken(&self) -> bool {
+        self.overtaken
     }
 
     /// Steps of a pass.

@@ -87,6 +87,7 @@ impl<D: Dataplane> Syncer<D> {
             }
             rest = self.plan_for(&scope);
         }
+        self.overtaken |= report.remade;
         self.forget_flows(now, &tried, &mut report);
         report.refused.extend(self.flush_record());
         if met.look || self.refusals.refused().tables() {

@@ -49,6 +49,8 @@ pub struct Driver<D> {
     retry: Option<Instant>,
     /// The next step of the rolling audit.
     next_step: Instant,
+    /// When one was put forward last.
+    hurried: Option<Instant>,
     /// Something happened that everything is looked at for.
     next_audit: Option<Instant>,
     /// When everything was last looked at.
@@ -78,6 +80,7 @@ impl<D: Dataplane> Driver<D> {
             retry: None,
             audited: now,
             next_step: now,
+            hurried: None,
             next_audit: None,
             next_host: now,
             started: false,
@@ -329,6 +332,9 @@ impl<D: Dataplane> Driver<D> {
             self.request();
         }
         self.look_at_listeners(false);
+        if self.syncer.is_overtaken() {
+            self.hurry();
+        }
         if round.trigger == Trigger::Change && !round.plan.is_empty() {
             let soon = Instant::now() + COUNT_DELAY;
             self.count.get_or_insert(soon);
@@ -346,6 +352,16 @@ impl<D: Dataplane> Driver<D> {
         if let Some(work) = self.settled.take() {
             work(self.syncer.dataplane());
         }
+    }
+
+    /// Puts the next step of the audit forward. Somebody who empties our tables
+    /// again and again gets no more than a step a period out of us.
+    fn hurry(&mut self) {
+        let now = Instant::now();
+        let after = self.hurried.map(|last| last + self.times.min_sync_period);
+        let then = after.map_or(now, |after| after.max(now));
+        self.hurried = Some(then);
+        self.next_step = self.next_step.min(then);
     }
 
     fn retry_in(&mut self, delay: Duration) {

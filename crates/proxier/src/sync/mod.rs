@@ -55,6 +55,9 @@ pub struct Syncer<D> {
     known: Option<Model>,
     /// What the rolling audit reads next.
     piece: audit::Piece,
+    /// Tables were made anew with less than is known of them: whatever is next,
+    /// they come before.
+    overtaken: bool,
     /// How it goes through the real servers.
     walk: audit::Walk,
     drain: Drain,
@@ -95,6 +98,7 @@ impl<D: Dataplane> Syncer<D> {
             record,
             known: None,
             piece: audit::Piece::default(),
+            overtaken: false,
             walk: audit::Walk::default(),
             drain: Drain::new(timeout),
             slices: slices::Slices::default(),
@@ -275,6 +279,7 @@ impl<D: Dataplane> Syncer<D> {
     /// As [`Self::sync`].
     pub fn audit(&mut self, now: u64, trigger: Trigger) -> anyhow::Result<Round> {
         let (observed, sysctls) = self.observe()?;
+        self.overtaken = false;
         self.look_first(&observed)?;
         self.ask_for_schedulers();
         let drift = match &self.known {

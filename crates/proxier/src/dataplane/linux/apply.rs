@@ -84,6 +84,7 @@ impl Run<'_> {
     /// everything of this plan undone.
     fn remake_tables(&mut self, edit: &Edit, error: &NftError) -> anyhow::Result<()> {
         tracing::warn!(%error, "the tables are made anew");
+        self.report.remade = true;
         for table in &mut self.linux.tables {
             table.remake(&mut self.linux.nft, edit)?;
         }

@@ -327,6 +327,47 @@ fn a_fight_over_a_vip_is_bounded() {
 }
 
 #[test]
+fn what_somebody_flushed_before_a_change_is_back_right_after_it() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        let guarded = stage.fake.state().table.guarded;
+        let mut flushed = false;
+        stage.fake.hook(move |_, op| {
+            let first = matches!(op, Op::Table(_)) && !std::mem::replace(&mut flushed, true);
+            if first { Fate::Flushed } else { Fate::Done }
+        });
+
+        stage.tell(dns(&["10.1.0.2"])).await;
+        sleep(Duration::from_millis(1)).await;
+
+        let table = stage.fake.state().table;
+        assert!(guarded.is_subset(&table.guarded), "{:?}", table.guarded);
+        assert!(table.rows.contains_key(&WEB.parse().unwrap()));
+        assert!(stage.metric("kube_ipvs_drift_total", "add-guard") >= 1.0);
+    });
+}
+
+#[test]
+fn a_fight_over_the_tables_is_bounded() {
+    let host = Host::new();
+    stage(&host, |stage| async move {
+        stage.tell(lists(web(&["10.1.0.1"]))).await;
+        sleep(Duration::from_secs(5)).await;
+        stage.fake.hook(|_, op| match op {
+            Op::Table(_) => Fate::Flushed,
+            _ => Fate::Done,
+        });
+        let asked = stage.fake.kernel().asked;
+        stage.tell(dns(&["10.1.0.2"])).await;
+        sleep(Duration::from_secs(10)).await;
+        let asked = stage.fake.kernel().asked - asked;
+        assert!((8..=20).contains(&asked), "{asked} in ten seconds");
+    });
+}
+
+#[test]
 fn the_link_that_goes_is_looked_for_at_once() {
     let host = Host::new();
     stage(&host, |stage| async move {

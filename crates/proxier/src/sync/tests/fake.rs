@@ -29,6 +29,8 @@ pub(super) enum Fate {
     Refused(Errno),
     /// Nothing comes back from the socket: this one and the rest may be done or not.
     Lost,
+    /// Somebody has emptied the tables: they are made anew with this in them.
+    Flushed,
     /// The program is killed before it.
     Killed,
 }
@@ -194,6 +196,18 @@ impl Kernel {
                 let lost = Refusal::general("netlink", Nature::Unknown, "no answer");
                 report.refused.push(lost);
                 return false;
+            }
+            Fate::Flushed => {
+                let mut state = self.model.state().clone();
+                state.table = Table::default();
+                if let Op::Table(edit) = op {
+                    state.table.put(edit);
+                }
+                self.model = Model::new(state);
+                self.tables_changed = true;
+                report.remade = true;
+                report.done += 1;
+                self.done.push(op.clone());
             }
             Fate::Refused(errno) => report.refused.extend(refused(op, errno)),
             Fate::Done if self.is_without_scheduler(op) => {
