@@ -1,8 +1,8 @@
 //! Every command that README and docs tell to type is taken by its program.
 //!
 //! The blocks marked `sh` and the commands between backticks are run by bash
-//! in a scratch folder, where each program is a stub that notes how it was
-//! called: so loops, pipes and quotes are as the shell reads them. What was
+//! in a scratch folder, where no program is found and each call is noted
+//! instead: so loops, pipes and quotes are as the shell reads them. What was
 //! called is then given to the program itself, as far as it is here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,20 +59,18 @@ const NAMED: [(&str, &[&str]); 3] = [
 /// Programs that are asked themselves.
 const ASKED: [&str; 3] = ["helm", "kube-ipvs", "kubectl"];
 
-/// Notes a call. What documents pipe into `compile` is compiled.
-const STUB: &str = r#"
-{ printf '%s\x1f' "${0##*/}" "$@"; printf '\x1e'; } >>"$CALLS/$$"
-case "${0##*/} $*" in
-  *jsonpath=*) cat "$EXAMPLES/config.conf" ;;
-  "kubectl get "*endpointslices*) cat "$EXAMPLES/objects.yaml" ;;
-  "kube-ipvs compile --manifests "*)
-    said=$("$PROGRAM" "$@" 2>&1) || printf '%s: %s\n' "$*" "$said" >&2 ;;
-esac
-"#;
-
-/// What the shell does not find is a call too, of a program that is not known.
-const UNKNOWN: &str = r#"
-command_not_found_handle() { { printf '%s\x1f' "$@"; printf '\x1e'; } >>"$CALLS/unknown"; }
+/// No program is on the path, so bash asks this for each: it notes the call, and
+/// compiles what documents pipe into `compile`.
+const NOTE: &str = r#"
+command_not_found_handle() {
+  { printf '%s\x1f' "$@"; printf '\x1e'; } >>"$CALLS/$BASHPID"
+  case "$*" in
+    *jsonpath=*) cat "$EXAMPLES/config.conf" ;;
+    "kubectl get "*endpointslices*) cat "$EXAMPLES/objects.yaml" ;;
+    "kube-ipvs compile --manifests "*)
+      said=$("$PROGRAM" "${@:2}" 2>&1) || printf '%s: %s\n' "$*" "$said" >&2 ;;
+  esac
+}
 "#;
 
 const CONFIG: &str = "
@@ -197,8 +195,8 @@ fn filled(script: &str) -> String {
     whole
 }
 
-/// A folder with a stub for each program, and the few that scripts need themselves.
-fn stubs(folder: &Path) -> PathBuf {
+/// A folder with the few programs that scripts need themselves.
+fn tools(folder: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let find = |program: &str| {
         let mut places = std::env::split_paths(&path).map(|place| place.join(program));
@@ -211,25 +209,13 @@ fn stubs(folder: &Path) -> PathBuf {
     for program in ["bash", "cat", "grep", "sed", "xargs"] {
         std::os::unix::fs::symlink(find(program), bin.join(program)).expect("a link");
     }
-    let stub = bin.join("stub");
-    let text = format!("#!{}{STUB}", find("bash").display());
-    std::fs::write(&stub, text).expect("a stub");
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&stub, executable).expect("a program");
-    for program in NAMED
-        .iter()
-        .flat_map(|(_, programs)| *programs)
-        .chain(&ASKED)
-    {
-        std::os::unix::fs::symlink(&stub, bin.join(program)).expect("a link");
-    }
     bin
 }
 
 /// What `script` calls, each as program and arguments.
 fn calls(document: &str, script: &str) -> BTreeSet<Vec<String>> {
     let scratch = tempfile::tempdir().expect("a folder");
-    let bin = stubs(scratch.path());
+    let bin = tools(scratch.path());
     for folder in ["calls", "here"] {
         std::fs::create_dir(scratch.path().join(folder)).expect("a folder");
     }
@@ -240,7 +226,7 @@ fn calls(document: &str, script: &str) -> BTreeSet<Vec<String>> {
     }
     std::fs::remove_file(here.join("config.conf")).expect("the document writes it");
     let output = Command::new(bin.join("bash"))
-        .args(["-c", &format!("{UNKNOWN}{script}")])
+        .args(["-c", &format!("{NOTE}{script}")])
         .current_dir(here)
         .env_clear()
         .env("PATH", &bin)
