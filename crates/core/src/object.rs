@@ -48,6 +48,20 @@ impl Object {
         })
     }
 
+    /// As [`Self::decode`], from the text of the object: what nobody reads of it,
+    /// as `managedFields`, takes no memory. The text of an object that does not
+    /// decode is read once more, as a tree, so that it is told of in the same
+    /// words whatever way it came.
+    pub fn decode_text(kind: Kind, text: &str) -> Result<Self, DecodeError> {
+        let decoded = match kind {
+            Kind::Service => serde_json::from_str(text).map(Self::Service),
+            Kind::EndpointSlice => serde_json::from_str(text).map(Self::EndpointSlice),
+            Kind::ServiceCidr => serde_json::from_str(text).map(Self::ServiceCidr),
+            Kind::Node => serde_json::from_str(text).map(Self::Node),
+        };
+        decoded.or_else(|_| Self::decode(kind, serde_json::from_str(text).unwrap_or_default()))
+    }
+
     /// The kind.
     pub fn kind(&self) -> Kind {
         match self {
@@ -110,5 +124,64 @@ fn name_in(json: &serde_json::Value) -> String {
         (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
         (None, Some(name)) => name.to_owned(),
         (_, None) => "without a name".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn both(kind: Kind, json: &Value) -> [Result<Object, String>; 2] {
+        let told = |decoded: Result<Object, DecodeError>| decoded.map_err(|e| e.to_string());
+        [
+            told(Object::decode_text(kind, &json.to_string())),
+            told(Object::decode(kind, json.clone())),
+        ]
+    }
+
+    #[test]
+    fn text_and_tree_are_the_same_object() {
+        let service = json!({
+            "metadata": {
+                "name": "web", "namespace": "default", "uid": "1", "labels": null,
+                "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"a": "\u{e9}\n"},
+                "managedFields": [{"fieldsV1": {"f:spec": {}}}]
+            },
+            "spec": {"ports": [{"port": 80, "nodePort": null}], "later": {"deep": [1.5]}}
+        });
+        let slice = json!({
+            "metadata": {"name": "web-1"}, "ports": null,
+            "endpoints": [{"addresses": ["10.0.0.1"], "hints": null}]
+        });
+        for (kind, object) in [(Kind::Service, service), (Kind::EndpointSlice, slice)] {
+            let [text, tree] = both(kind, &object);
+            assert_eq!(text, tree);
+            text.unwrap();
+        }
+    }
+
+    #[test]
+    fn what_does_not_decode_is_told_in_the_same_words() {
+        let metadata = json!({"name": "web", "namespace": "default"});
+        let wrong = [
+            json!({"metadata": metadata, "spec": {"ports": [{"port": "http"}]}}),
+            json!({"metadata": metadata, "spec": 7}),
+            json!({"metadata": 7}),
+            json!("web"),
+        ];
+        for object in wrong {
+            let [text, tree] = both(Kind::Service, &object);
+            assert_eq!(text, tree);
+            text.unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_counts_as_it_came_last() {
+        let text = r#"{"metadata": {"name": "one", "name": "two"}}"#;
+        let object = Object::decode_text(Kind::Service, text).unwrap();
+        assert_eq!(object.metadata().name, "two");
     }
 }

@@ -113,6 +113,7 @@ impl Cluster {
         metadata.resource_version = String::new();
         keep(&mut metadata.annotations, is_read);
         keep(&mut metadata.labels, |key| key == SERVICE_PROXY_NAME_LABEL);
+        fit(&mut service);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
             self.schedulers.follow(&name, Some(&service));
@@ -196,6 +197,17 @@ fn keep(map: &mut BTreeMap<String, String>, is_read: impl Fn(&str) -> bool) {
     } else {
         *map = BTreeMap::new();
     }
+}
+
+/// Gives back what decoding has set aside for items that did not come.
+fn fit(service: &mut Service) {
+    let spec = &mut service.spec;
+    spec.cluster_ips.shrink_to_fit();
+    spec.ip_families.shrink_to_fit();
+    spec.external_ips.shrink_to_fit();
+    spec.ports.shrink_to_fit();
+    spec.load_balancer_source_ranges.shrink_to_fit();
+    service.status.load_balancer.ingress.shrink_to_fit();
 }
 
 /// The networks of a ServiceCIDR.

@@ -203,7 +203,7 @@ impl Writer {
         let page = requests.first_page(1, &As::Cached).await?;
         let uid = page
             .into_items()
-            .first()
+            .next()
             .and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
         uid.ok_or_else(|| Failure::Refused {
             code: 404,

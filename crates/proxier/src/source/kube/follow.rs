@@ -7,6 +7,7 @@ use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -14,7 +15,7 @@ use super::Settings;
 use super::backoff::{Backoff, LONGEST};
 use super::failure::Failure;
 use super::lines::Lines;
-use super::requests::{As, Requests};
+use super::requests::{As, Requests, tree};
 use super::seen::Seen;
 use super::signs::{Ear, Signs};
 use super::status::{KindStatus, SourceStatus};
@@ -75,10 +76,11 @@ pub(super) struct Follower {
 
 /// One line of a watch.
 #[derive(Deserialize)]
-struct WatchLine {
+struct WatchLine<'a> {
     #[serde(rename = "type")]
     change: String,
-    object: Value,
+    #[serde(borrow)]
+    object: &'a RawValue,
 }
 
 impl Follower {
@@ -221,8 +223,8 @@ impl Follower {
         loop {
             self.status.heard(self.kind());
             let next = page.next();
-            for object in page.into_items() {
-                self.apply(object, true).await?;
+            for object in page.into_texts() {
+                self.apply(&object, true).await?;
             }
             match next {
                 Some(token) => page = self.requests.further_page(size, &token).await?,
@@ -336,16 +338,31 @@ impl Follower {
             .map_err(|error| Failure::Nonsense(format!("watch event: {error}")))?;
         match line.change.as_str() {
             "ADDED" | "MODIFIED" => self.apply(line.object, listing).await?,
-            "DELETED" => self.remove(&line.object, listing).await?,
-            "BOOKMARK" => return self.bookmark(&line.object, listing).await,
-            "ERROR" => return Err(Failure::from_event(line.object)),
+            "DELETED" => self.remove(&tree(line.object), listing).await?,
+            "BOOKMARK" => return self.bookmark(&tree(line.object), listing).await,
+            "ERROR" => return Err(Failure::from_event(tree(line.object))),
             other => tracing::debug!(kind = %self.kind(), "unknown watch event {other:?}"),
         }
         Ok(listing)
     }
 
-    async fn apply(&mut self, object: Value, listing: bool) -> Result<(), Failure> {
-        let (namespace, name, version) = identity(&object);
+    async fn apply(&mut self, text: &RawValue, listing: bool) -> Result<(), Failure> {
+        let decoded = Object::decode_text(self.kind(), text.get());
+        let whole = match &decoded {
+            Ok(_) => Value::Null,
+            Err(_) => tree(text),
+        };
+        let (namespace, name, version) = match &decoded {
+            Ok(object) => {
+                let metadata = object.metadata();
+                (
+                    &*metadata.namespace,
+                    &*metadata.name,
+                    &*metadata.resource_version,
+                )
+            }
+            Err(_) => identity(&whole),
+        };
         let at = number(version);
         let news = if listing {
             self.listed += 1;
@@ -357,14 +374,14 @@ impl Follower {
         if !self.counts(news, at, listing) {
             return Ok(());
         }
-        let reference = self.reference(namespace, name);
-        let event = match Object::decode(self.kind(), object) {
-            Ok(object) => Event::Upsert(object),
+        let event = match decoded {
             Err(error) => {
                 tracing::warn!(%error, "object skipped: what it was before, if anything, stays");
                 self.update(|status| status.undecodable += 1);
-                Event::Unreadable(reference)
+                let (namespace, name, _) = identity(&whole);
+                Event::Unreadable(self.reference(namespace, name))
             }
+            Ok(object) => Event::Upsert(object),
         };
         self.send(event).await?;
         if self.kind() == Kind::Node {

@@ -9,6 +9,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::connect::OnFreshConnection;
@@ -23,8 +24,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
     metadata: PageMeta,
-    /// The objects; `null` is none.
-    items: Option<Vec<Value>>,
+    /// The objects, as they were sent; `null` is none.
+    items: Option<Vec<Box<RawValue>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,9 +50,20 @@ impl Page {
             .filter(|token| !token.is_empty())
     }
 
-    pub(crate) fn into_items(self) -> Vec<Value> {
-        self.items.unwrap_or_default()
+    /// The text of each object.
+    pub(super) fn into_texts(self) -> impl Iterator<Item = Box<RawValue>> {
+        self.items.unwrap_or_default().into_iter()
     }
+
+    /// Each object as a tree.
+    pub(crate) fn into_items(self) -> impl Iterator<Item = Value> {
+        self.into_texts().map(|text| tree(&text))
+    }
+}
+
+/// The whole of what was sent.
+pub(super) fn tree(text: &RawValue) -> Value {
+    serde_json::from_str(text.get()).unwrap_or_default()
 }
 
 /// How a list is to be answered.
