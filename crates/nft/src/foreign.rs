@@ -49,6 +49,8 @@ pub struct ForeignChain {
     pub reason: Reason,
     /// Our accept rule stands in it.
     pub accepted: bool,
+    /// No rule in it could let anything pass: whatever comes is dropped.
+    pub drops_all: bool,
 }
 
 impl ForeignChain {
@@ -160,6 +162,7 @@ fn base_chain(chain: &ListedChain) -> Option<ForeignChain> {
             Reason::LastRule
         },
         accepted: false,
+        drops_all: false,
     })
 }
 
@@ -167,7 +170,12 @@ fn base_chain(chain: &ListedChain) -> Option<ForeignChain> {
 pub(crate) fn judge(chain: ForeignChain, rules: &[ListedRule]) -> Option<ForeignChain> {
     let drops = chain.reason == Reason::Policy || rules.last().is_some_and(drops_everything);
     let accepted = !our_rules(rules).is_empty();
-    drops.then_some(ForeignChain { accepted, ..chain })
+    let drops_all = rules.iter().all(drops_everything);
+    drops.then_some(ForeignChain {
+        accepted,
+        drops_all,
+        ..chain
+    })
 }
 
 /// A rule without a match that drops or refuses.

@@ -94,6 +94,7 @@ mod tests {
             priority: 0,
             reason: Reason::Policy,
             accepted: false,
+            drops_all: false,
         }
     }
 

@@ -1,130 +1,259 @@
-//! What is asked about: a front, or all fronts of a Service.
+//! What is asked about: a front, all fronts of an address, a port or a Service,
+//! or a pod.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use kube_ipvs_core::state::{Front, Protocol, VirtualServerKey};
 
-use super::verdict::Seen;
+use super::seen::Seen;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+const ALLOWED: &str = "allowed: [NAMESPACE/]NAME[:PORT], NAME.NAMESPACE.svc[.DOMAIN][:PORT], \
+                       ADDRESS, ADDRESS:PORT[/PROTOCOL], nodeport:PORT[/PROTOCOL]";
 
-/// A front or a Service.
+/// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// An address and port, of one protocol or of those that are there.
     Front(SocketAddr, Option<Protocol>),
-    /// `namespace/name`, or `namespace/name:port`.
-    Service(String),
+    /// All fronts at an address, or a pod's.
+    Address(IpAddr),
+    /// All fronts with this port at this host's own addresses.
+    NodePort(u16, Option<Protocol>),
+    /// A Service, or one port of it.
+    Service(Wanted),
+}
+
+/// A Service as somebody named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// None is `default`, or where there is one with that name.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Name or number of a port.
+    pub port: Option<String>,
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (socket, protocol) = match text.rsplit_once('/') {
-            Some((socket, protocol)) => (socket, Some(protocol)),
+        let (place, protocol) = match text.rsplit_once('/') {
+            Some((place, protocol)) => (place, Some(protocol)),
             None => (text, None),
         };
-        if let Ok(socket) = socket.parse() {
-            let protocol = protocol.map(Protocol::from_str).transpose();
-            return protocol
-                .map(|protocol| Self::Front(socket, protocol))
-                .map_err(|error| error.to_string());
+        let protocol = || {
+            let parsed = protocol.map(Protocol::from_str).transpose();
+            parsed.map_err(|error| error.to_string())
+        };
+        if let Ok(socket) = place.parse() {
+            return Ok(Self::Front(socket, protocol()?));
         }
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-./:".contains(c);
-        let name = text.split(':').next().unwrap_or_default();
-        let is_address = text.parse::<std::net::IpAddr>().is_ok();
-        if is_address || name.is_empty() || !text.chars().all(fits) || name.matches('/').count() > 1
-        {
-            return Err("allowed: ADDRESS:PORT[/PROTOCOL], [NAMESPACE/]NAME[:PORT]".to_owned());
+        if let Ok(address) = text.trim_matches(['[', ']']).parse() {
+            return Ok(Self::Address(address));
         }
-        Ok(Self::Service(match name.contains('/') {
-            true => text.to_owned(),
-            false => format!("default/{text}"),
-        }))
+        if let Some(port) = place.strip_prefix("nodeport:") {
+            let port = port
+                .parse()
+                .map_err(|_| format!("{port} is no port; {ALLOWED}"))?;
+            return Ok(Self::NodePort(port, protocol()?));
+        }
+        Wanted::read(text)
+            .map(Self::Service)
+            .ok_or_else(|| ALLOWED.to_owned())
+    }
+}
+
+impl Wanted {
+    fn read(text: &str) -> Option<Self> {
+        let is_label = |label: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !label.is_empty() && label.chars().all(fits)
+        };
+        let (object, port) = match text.split_once(':') {
+            Some((object, port)) => (object, Some(port)),
+            None => (text, None),
+        };
+        let (namespace, name) = match object.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => by_dns(object)?,
+        };
+        let named = is_label(name) && namespace.is_none_or(is_label) && port.is_none_or(is_label);
+        named.then(|| Self {
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+            port: port.map(str::to_owned),
+        })
+    }
+
+    /// Whether this is a Service that is meant, given as `namespace/name:port`.
+    fn is(&self, service: &str) -> bool {
+        let (namespace, name) = split(service);
+        self.name == name && self.namespace.as_deref().is_none_or(|own| own == namespace)
+    }
+}
+
+/// `web`, `web.shop.svc`, `web.shop.svc.cluster.local`.
+fn by_dns(name: &str) -> Option<(Option<&str>, &str)> {
+    let mut labels = name.splitn(4, '.');
+    let name = labels.next()?;
+    match (labels.next(), labels.next()) {
+        (None, _) => Some((None, name)),
+        (Some(namespace), Some("svc")) => Some((Some(namespace), name)),
+        _ => None,
+    }
+}
+
+/// Namespace and name of `namespace/name:port`.
+pub(super) fn split(service: &str) -> (&str, &str) {
+    let object = service.split(':').next().unwrap_or_default();
+    object.split_once('/').unwrap_or_default()
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}",
+            self.namespace.as_deref().unwrap_or("default"),
+            self.name
+        )?;
+        match &self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = |f: &mut fmt::Formatter<'_>, protocol: &Option<Protocol>| match protocol {
+            Some(protocol) => write!(f, "/{protocol}"),
+            None => Ok(()),
+        };
         match self {
-            Self::Front(socket, Some(protocol)) => write!(f, "{socket}/{protocol}"),
-            Self::Front(socket, None) => socket.fmt(f),
-            Self::Service(name) => f.write_str(name),
+            Self::Front(socket, of) => {
+                socket.fmt(f)?;
+                protocol(f, of)
+            }
+            Self::Address(address) => address.fmt(f),
+            Self::NodePort(port, of) => {
+                write!(f, "nodeport:{port}")?;
+                protocol(f, of)
+            }
+            Self::Service(wanted) => wanted.fmt(f),
         }
     }
 }
 
 impl Target {
-    /// The fronts that are meant. Of an address and port there is always one.
+    /// The fronts that are meant, as far as a layer knows them. Of an address
+    /// and port there is always one.
     pub(super) fn fronts(&self, seen: &Seen) -> BTreeSet<Front> {
         match self {
-            Self::Front(socket, protocol) => {
-                let front = |protocol| Front {
-                    address: socket.ip(),
-                    port: socket.port(),
-                    protocol,
-                };
-                let named = protocol.map(front).into_iter();
-                let there = PROTOCOLS.map(front).into_iter();
-                let there = there.filter(|x| protocol.is_none() && seen.holds(x));
-                let fronts: BTreeSet<Front> = named.chain(there).collect();
-                match fronts.is_empty() {
-                    true => [front(Protocol::Tcp)].into(),
-                    false => fronts,
-                }
+            Self::Front(socket, protocol) => at(*socket, *protocol, seen),
+            Self::Address(address) => {
+                let all = seen.fronts().into_iter();
+                all.filter(|front| front.address == *address).collect()
             }
-            Self::Service(name) => of_service(name, seen),
+            Self::NodePort(port, protocol) => {
+                let all = seen.fronts().into_iter();
+                let meant = |front: &Front| {
+                    front.port == *port
+                        && protocol.is_none_or(|protocol| protocol == front.protocol)
+                        && !seen.is_vip(front.address)
+                };
+                all.filter(meant).collect()
+            }
+            Self::Service(wanted) => of_service(wanted, seen),
         }
     }
 }
 
-/// Those of the virtual servers recorded for a Service, by mark too.
-fn of_service(name: &str, seen: &Seen) -> BTreeSet<Front> {
-    let is_its = |service: &String| {
-        let rest = service.strip_prefix(name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+fn at(socket: SocketAddr, protocol: Option<Protocol>, seen: &Seen) -> BTreeSet<Front> {
+    let front = |protocol| Front {
+        address: socket.ip(),
+        port: socket.port(),
+        protocol,
     };
-    let keys = seen.recorded.iter().filter(|(_, service)| is_its(service));
-    let mut fronts = BTreeSet::new();
-    for (key, _) in keys {
-        match key {
-            VirtualServerKey::Front(front) => _ = fronts.insert(*front),
-            VirtualServerKey::Mark { .. } => fronts.extend(seen.led_to(key)),
-        }
+    if let Some(protocol) = protocol {
+        return [front(protocol)].into();
     }
-    fronts
+    let there = PROTOCOLS.map(front).into_iter();
+    let there: BTreeSet<Front> = there.filter(|front| seen.holds(front)).collect();
+    if there.is_empty() {
+        return [front(Protocol::Tcp)].into();
+    }
+    there
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fronts_and_services_are_told_apart() {
-        let parsed = |text: &str| text.parse::<Target>().map(|target| target.to_string());
-
-        for (text, is) in [
-            ("10.96.0.10:80", "10.96.0.10:80"),
-            ("[fd00::a]:53/udp", "[fd00::a]:53/UDP"),
-            ("web", "default/web"),
-            ("web:http", "default/web:http"),
-            ("kube-system/kube-dns", "kube-system/kube-dns"),
-        ] {
-            assert_eq!(parsed(text).as_deref(), Ok(is));
-        }
-        for text in [
-            "",
-            "10.96.0.10",
-            "fd00::a",
-            "10.96.0.10:80/icmp",
-            "a/b/c",
-            "a b",
-        ] {
-            assert!(parsed(text).is_err(), "{text}: {:?}", parsed(text));
+/// Those of the virtual servers recorded for a Service, by mark too. Where no
+/// namespace was named, `default` goes before the others.
+fn of_service(wanted: &Wanted, seen: &Seen) -> BTreeSet<Front> {
+    let recorded = seen.recorded.iter();
+    let meant: Vec<_> = recorded.filter(|(_, service)| wanted.is(service)).collect();
+    let first = |(_, service): &&(&VirtualServerKey, &String)| split(service).0 == "default";
+    let in_default = wanted.namespace.is_none() && meant.iter().any(|each| first(&each));
+    let keys = meant.iter().filter(|each| !in_default || first(each));
+    let mut fronts = BTreeSet::new();
+    for (key, service) in keys {
+        match key {
+            VirtualServerKey::Front(front) => _ = fronts.insert((*front, *service)),
+            VirtualServerKey::Mark { .. } => {
+                fronts.extend(seen.led_to(key).map(|front| (front, *service)));
+            }
         }
     }
+    only_port(wanted.port.as_deref(), fronts)
+}
+
+/// Those of one port, by its name or by the number that one of its fronts has.
+fn only_port(port: Option<&str>, fronts: BTreeSet<(Front, &String)>) -> BTreeSet<Front> {
+    let name = |service: &str| service.split_once(':').map(|(_, port)| port.to_owned());
+    let Some(port) = port else {
+        return fronts.into_iter().map(|(front, _)| front).collect();
+    };
+    let number: Option<u16> = port.parse().ok();
+    let named = |(front, service): &&(Front, &String)| {
+        name(service).as_deref() == Some(port) || number == Some(front.port)
+    };
+    let services: BTreeSet<&String> = fronts.iter().filter(named).map(|(_, of)| *of).collect();
+    let meant = fronts
+        .iter()
+        .filter(|(_, service)| services.contains(service));
+    meant.map(|(front, _)| *front).collect()
+}
+
+/// Names of recorded Services that are near to what was asked, and those of
+/// that name elsewhere, as `namespace/name`.
+pub(super) fn near(wanted: &Wanted, services: impl Iterator<Item = String>) -> Vec<String> {
+    const MOST: usize = 5;
+    let all: BTreeSet<String> = services.collect();
+    let mut near: Vec<(usize, String)> = all
+        .into_iter()
+        .map(|service| (distance(&wanted.name, split(&service).1), service))
+        .filter(|(distance, _)| *distance <= 2)
+        .collect();
+    near.sort();
+    near.truncate(MOST);
+    near.into_iter().map(|(_, service)| service).collect()
+}
+
+/// How many letters are to be put in, taken out or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }

@@ -1,47 +1,35 @@
-//! The way of a packet through the layers, as they stand.
-//!
-//! In the order of the table: fronts without endpoints, source ranges, traffic
-//! from outside, the guard of the VIPs; then IPVS, by mark or by address.
+//! A front with its verdicts, and below them what each layer holds for it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use kube_ipvs_core::drain::Key;
 use kube_ipvs_core::escape::Escaped;
 use kube_ipvs_core::row::{Masquerade, Row, Verdict};
-use kube_ipvs_core::state::{Front, KernelState, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::state::{Front, VirtualServerKey};
 use serde::Serialize;
 
-use crate::dataplane::Connections;
-
-/// What the layers hold.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// IPVS, VIPs that are addresses, rows.
-    pub state: KernelState,
-    /// Those that are not zero.
-    pub connections: BTreeMap<Key, Connections>,
-    /// VIPs that are routes.
-    pub routed: BTreeSet<IpAddr>,
-    /// Addresses of this host without those on our link.
-    pub host: BTreeSet<IpAddr>,
-    /// The ownership record, with the Services' names.
-    pub recorded: BTreeMap<VirtualServerKey, String>,
-}
+use super::judge::Question;
+use super::reason::{Asker, Nobody, Said, key, names, plural};
+use super::seen::Seen;
 
 /// Who answers at a front, and why.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// What was asked about.
     pub front: VirtualServerKey,
+    /// Other addresses of this host at which everything is the same.
+    pub also_at: Vec<IpAddr>,
     /// `namespace/name:port`, as recorded.
     pub service: Option<String>,
     /// What happens to a connection from another machine.
-    pub outside: String,
-    /// What happens to one from this host or a local pod.
-    pub inside: String,
+    pub outside: Said,
+    /// To one from a pod of this node.
+    pub pods: Said,
+    /// To one from a program of this host.
+    pub host: Said,
+    /// What to do, for each thing that is wrong.
+    pub remedies: Vec<String>,
     /// What the address is here.
     pub address: &'static str,
     /// By address, and by the marks of its traffic.
@@ -49,12 +37,12 @@ pub struct Explanation {
     /// Whether ports of the address that no row opens are refused.
     pub guarded: bool,
     /// What our table says of the front.
-    pub row: Option<Said>,
+    pub row: Option<Told>,
 }
 
 /// A row, as in `compile -o json`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Said {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
     /// `serve`, `drop-outside`, `refuse`; `closed` for a moment.
     pub verdict: Verdict,
     /// `never`, `off-cluster`, `always`.
@@ -67,7 +55,7 @@ pub struct Said {
     pub mark: Option<u32>,
 }
 
-impl From<&Row> for Said {
+impl From<&Row> for Told {
     fn from(row: &Row) -> Self {
         Self {
             verdict: row.verdict,
@@ -79,20 +67,20 @@ impl From<&Row> for Said {
     }
 }
 
-impl From<&Said> for Row {
-    fn from(said: &Said) -> Self {
+impl From<&Told> for Row {
+    fn from(told: &Told) -> Self {
         Self {
-            verdict: said.verdict,
-            masquerade: said.masquerade,
-            sources: said.sources.as_deref().map(Into::into),
-            inside: said.inside_mark,
-            mark: said.mark,
+            verdict: told.verdict,
+            masquerade: told.masquerade,
+            sources: told.sources.as_deref().map(Into::into),
+            inside: told.inside_mark,
+            mark: told.mark,
         }
     }
 }
 
 /// A virtual server as IPVS has it.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Server {
     /// Address or mark.
     pub key: VirtualServerKey,
@@ -105,7 +93,7 @@ pub struct Server {
 }
 
 /// A real server.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Real {
     /// Address and port.
     pub at: String,
@@ -117,155 +105,159 @@ pub struct Real {
     pub inactive: u32,
 }
 
-/// Follows a packet to this front.
-pub fn explain(front: &Front, seen: &Seen) -> Explanation {
-    let by_address = VirtualServerKey::Front(*front);
+/// Follows a packet to this front, of this client if one is named. `nobody` is
+/// why nobody answers there, where that is known.
+pub fn explain(front: &Front, client: Option<IpAddr>, nobody: &Nobody, seen: &Seen) -> Explanation {
+    let by_address = key(front);
     let row = seen.state.row(front);
     let inside = row.and_then(|row| row.inside_server(front));
     let everybody = row.and_then(|row| row.marked_server(front));
     let keys = [Some(by_address), everybody, inside];
-    let outside = everybody.unwrap_or(by_address);
-    let service = keys.iter().flatten().find_map(|key| seen.recorded.get(key));
-    let servers = keys.iter().flatten();
+    let said = Asker::ALL.map(|asker| {
+        let question = Question {
+            front,
+            asker,
+            client,
+            seen,
+            nobody: nobody.clone(),
+        };
+        question.judge()
+    });
+    let mut remedies: Vec<String> = Vec::new();
+    for remedy in said.iter().filter_map(|said| said.reason.remedy(seen.runs)) {
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    let [outside, pods, host] = said;
     Explanation {
         front: by_address,
-        service: service.filter(|name| !name.is_empty()).cloned(),
-        outside: seen.way(front, outside, true),
-        inside: seen.way(front, inside.unwrap_or(outside), false),
-        address: seen.place(front.address),
-        virtual_servers: servers.filter_map(|key| seen.server(key)).collect(),
+        also_at: Vec::new(),
+        service: seen.service_of(front).cloned(),
+        outside,
+        pods,
+        host,
+        remedies,
+        address: place(seen, front.address),
+        virtual_servers: keys
+            .iter()
+            .flatten()
+            .filter_map(|key| server(seen, key))
+            .collect(),
         guarded: seen.state.table.guarded.contains(&front.address),
-        row: row.map(Said::from),
+        row: row.map(Told::from),
     }
 }
 
-impl Seen {
-    /// Whether any layer knows the front.
-    pub(super) fn holds(&self, front: &Front) -> bool {
-        let key = VirtualServerKey::Front(*front);
-        self.state.virtual_servers.contains_key(&key) || self.state.row(front).is_some()
-    }
-
-    /// The fronts whose traffic is led to a virtual server by a mark.
-    pub(super) fn led_to(&self, key: &VirtualServerKey) -> impl Iterator<Item = Front> {
-        let rows = self.state.table.rows.iter();
-        let led = rows.filter(|(front, row)| row.by_marks(front).any(|of| of == *key));
-        led.map(|(front, _)| *front)
-    }
-
-    /// What becomes of a connection, in the order of the table's rules.
-    fn way(&self, front: &Front, key: VirtualServerKey, outside: bool) -> String {
-        let vip = self.is_vip(front.address);
-        if !vip && !self.host.contains(&front.address) {
-            return "not taken by this node: the address is not here".to_owned();
-        }
-        let verdict = self.state.row(front).map(|row| row.verdict);
-        let verdict = verdict.unwrap_or_default();
-        if verdict == Verdict::Refuse {
-            return "refused: the Service has no endpoints".to_owned();
-        }
-        if outside && verdict == Verdict::DropOutside {
-            return "dropped: externalTrafficPolicy is Local, and no endpoint is on this node"
-                .to_owned();
-        }
-        let guarded = self.state.table.guarded.contains(&front.address);
-        if guarded && !verdict.is_open() {
-            return "refused: the address is a VIP, and no Service has this port".to_owned();
-        }
-        let Some(server) = self.state.virtual_servers.get(&key) else {
-            return "no virtual server: left to the host's own programs".to_owned();
-        };
-        self.answered(front, &key, server)
-    }
-
-    fn answered(&self, front: &Front, key: &VirtualServerKey, server: &VirtualServer) -> String {
-        let all = server.real_servers.len();
-        let open = server
-            .real_servers
-            .values()
-            .filter(|x| x.weight > 0)
-            .count();
-        if open == 0 {
-            return format!("refused by IPVS: {key} has no real server that takes connections");
-        }
-        let drains = match all - open {
-            0 => String::new(),
-            n => format!(", {n} more at weight 0"),
-        };
-        let by = match key {
-            VirtualServerKey::Front(_) => String::new(),
-            VirtualServerKey::Mark { .. } => format!(" of {key}"),
-        };
-        let masquerade = self.state.row(front).map(|row| row.masquerade);
-        let source = match (masquerade.unwrap_or_default(), key) {
-            (Masquerade::Always, _) => ", with this node as source",
-            (Masquerade::OffCluster, VirtualServerKey::Front(_)) => {
-                ", with this node as source unless a local pod asks"
-            }
-            _ => "",
-        };
-        let noun = if open == 1 {
-            "real server"
-        } else {
-            "real servers"
-        };
-        format!("answered by {open} {noun}{by}{drains}{source}")
-    }
-
-    fn is_vip(&self, address: IpAddr) -> bool {
-        self.state.vips.contains(&address) || self.routed.contains(&address)
-    }
-
-    fn place(&self, address: IpAddr) -> &'static str {
-        match (
-            self.state.vips.contains(&address),
-            self.routed.contains(&address),
-            self.host.contains(&address),
-        ) {
-            (true, ..) => "VIP, bound as an address",
-            (_, true, _) => "VIP, bound by a route",
-            (_, _, true) => "this host's own",
-            _ => "not here",
+/// Makes one of those that differ in nothing but which of this host's addresses
+/// they are at: a NodePort is at all of them.
+pub(super) fn joined(all: Vec<Explanation>) -> Vec<Explanation> {
+    let mut joined: Vec<Explanation> = Vec::new();
+    for each in all {
+        let twin = joined.iter_mut().find(|first| is_twin(first, &each));
+        match (twin, each.front) {
+            (Some(first), VirtualServerKey::Front(front)) => first.also_at.push(front.address),
+            _ => joined.push(each),
         }
     }
+    joined
+}
 
-    fn server(&self, key: &VirtualServerKey) -> Option<Server> {
-        let server = self.state.virtual_servers.get(key)?;
-        let reals = server.real_servers.iter().map(|(real, state)| {
-            let counts = self.connections.get(&(*key, *real));
-            let counts = counts.copied().unwrap_or_default();
-            Real {
-                at: real.to_string(),
-                weight: (state.weight != u32::MAX).then_some(state.weight),
-                active: counts.active,
-                inactive: counts.inactive,
-            }
-        });
-        Some(Server {
-            key: *key,
-            ours: self.recorded.contains_key(key),
-            scheduler: server.scheduler.clone(),
-            real_servers: reals.collect(),
-        })
+/// Both by mark, so that no layer names the address.
+fn is_twin(first: &Explanation, other: &Explanation) -> bool {
+    let (VirtualServerKey::Front(a), VirtualServerKey::Front(b)) = (first.front, other.front)
+    else {
+        return false;
+    };
+    let same = Explanation {
+        front: first.front,
+        also_at: first.also_at.clone(),
+        ..other.clone()
+    };
+    let host = first.address == HOST && a.address.is_ipv4() == b.address.is_ipv4();
+    host && (a.port, a.protocol) == (b.port, b.protocol) && *first == same
+}
+
+const HOST: &str = "this host's own";
+
+fn place(seen: &Seen, address: IpAddr) -> &'static str {
+    match (
+        seen.state.vips.contains(&address),
+        seen.routed.contains(&address),
+        seen.host.contains(&address),
+    ) {
+        (true, ..) => "VIP, bound as an address",
+        (_, true, _) => "VIP, bound by a route",
+        (_, _, true) => HOST,
+        _ if address.is_loopback() => "loopback",
+        _ => "not here",
     }
+}
+
+fn server(seen: &Seen, key: &VirtualServerKey) -> Option<Server> {
+    let server = seen.state.virtual_servers.get(key)?;
+    let reals = server.real_servers.iter().map(|(real, state)| {
+        let counts = seen.connections.get(&(*key, *real));
+        let counts = counts.copied().unwrap_or_default();
+        Real {
+            at: real.to_string(),
+            weight: (state.weight != u32::MAX).then_some(state.weight),
+            active: counts.active,
+            inactive: counts.inactive,
+        }
+    });
+    Some(Server {
+        key: *key,
+        ours: seen.recorded.contains_key(key),
+        scheduler: server.scheduler.clone(),
+        real_servers: reals.collect(),
+    })
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let service = self.service.as_deref().unwrap_or("of no Service on record");
-        writeln!(f, "{}  {}", self.front, Escaped(service))?;
-        writeln!(f, "  from outside  {}", self.outside)?;
-        writeln!(f, "  from inside   {}", self.inside)?;
+        write!(f, "{}", self.front)?;
+        match self.also_at.len() {
+            0 => {}
+            n => write!(f, " and at {n} more {} of this host", addresses(n))?,
+        }
+        writeln!(f, "  {}", Escaped(service))?;
+        let Self {
+            outside,
+            pods,
+            host,
+            ..
+        } = self;
+        writeln!(f, "  from outside  {}", Escaped(&outside.to_string()))?;
+        writeln!(f, "  from pods     {}", Escaped(&pods.to_string()))?;
+        writeln!(f, "  from host     {}", Escaped(&host.to_string()))?;
+        for remedy in &self.remedies {
+            writeln!(f, "  to do         {remedy}")?;
+        }
         if let Some(sources) = self.row.as_ref().and_then(|row| row.sources.as_ref()) {
             writeln!(f, "  open to       {}", names(sources))?;
         }
         writeln!(f, "  address       {}", self.address)?;
+        self.layers(f)
+    }
+}
+
+impl Explanation {
+    /// Whether traffic from inside goes another way.
+    pub(super) fn has_inside(&self) -> bool {
+        self.row
+            .as_ref()
+            .is_some_and(|row| row.inside_mark.is_some())
+    }
+
+    fn layers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let guarded = if self.guarded { ", guarded" } else { "" };
         match &self.row {
-            Some(said) => {
+            Some(told) => {
                 let row = Row {
                     sources: None,
-                    ..said.into()
+                    ..told.into()
                 };
                 writeln!(f, "  row           {row}{guarded}")?;
             }
@@ -284,12 +276,8 @@ impl fmt::Display for Explanation {
     }
 }
 
-fn names(sources: &[IpNet]) -> String {
-    if sources.is_empty() {
-        return "nobody".to_owned();
-    }
-    let names: Vec<_> = sources.iter().map(IpNet::to_string).collect();
-    names.join(", ")
+fn addresses(n: usize) -> &'static str {
+    if n == 1 { "address" } else { "addresses" }
 }
 
 impl fmt::Display for Real {
@@ -308,167 +296,74 @@ impl fmt::Display for Real {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use kube_ipvs_core::state::RealServer;
+/// An address that is an endpoint: which Services lead to it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// The pod's address.
+    pub endpoint: IpAddr,
+    /// Virtual servers with a real server there.
+    pub behind: Vec<Behind>,
+}
 
-    use super::*;
+/// A virtual server with a real server at an address.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Behind {
+    /// Address or mark.
+    pub key: VirtualServerKey,
+    /// `namespace/name:port`, as recorded.
+    pub service: Option<String>,
+    /// Weight 0: it keeps the connections that it has and gets no new ones.
+    pub drains: bool,
+    /// There.
+    pub real: Real,
+}
 
-    const WEB: &str = "203.0.113.5:80/TCP";
-
-    fn front() -> Front {
-        WEB.parse().expect("a front")
-    }
-
-    fn server(reals: &[(&str, u32)]) -> VirtualServer {
-        let real = |(at, weight): &(&str, u32)| {
-            let state = RealServer {
-                weight: *weight,
-                upper_threshold: 0,
-                lower_threshold: 0,
-            };
-            (at.parse().expect("a real server"), state)
-        };
-        VirtualServer {
-            scheduler: "rr".into(),
-            flags: Default::default(),
-            persistence: None,
-            real_servers: reals.iter().map(real).collect(),
+/// Which Services lead to an address; none when no virtual server does.
+pub(super) fn endpoint(address: IpAddr, seen: &Seen) -> Option<Endpoint> {
+    let mut behind = Vec::new();
+    for (key, at) in &seen.state.virtual_servers {
+        let here = at
+            .real_servers
+            .keys()
+            .filter(|real| real.address == address);
+        for here in here.map(ToString::to_string) {
+            let reals = server(seen, key)
+                .into_iter()
+                .flat_map(|server| server.real_servers);
+            behind.extend(reals.filter(|real| real.at == here).map(|real| Behind {
+                key: *key,
+                service: seen.recorded.get(key).cloned(),
+                drains: real.weight == Some(0),
+                real,
+            }));
         }
     }
+    (!behind.is_empty()).then_some(Endpoint {
+        endpoint: address,
+        behind,
+    })
+}
 
-    /// A load balancer's address with two endpoints, one of them leaving.
-    fn seen(row: Row) -> Seen {
-        let mut seen = Seen::default();
-        let key = VirtualServerKey::Front(front());
-        let web = server(&[("10.244.1.2:8080", 1), ("10.244.1.3:8080", 0)]);
-        seen.state.virtual_servers.insert(key, web.into());
-        seen.state.vips.insert(front().address);
-        seen.state.table.guarded.insert(front().address);
-        let row = row.said().map(|row| (front(), row));
-        seen.state.table.rows.extend(row);
-        seen.recorded.insert(key, "default/web:http".into());
-        seen
-    }
-
-    fn ways(seen: &Seen) -> [String; 2] {
-        let Explanation {
-            outside, inside, ..
-        } = explain(&front(), seen);
-        [outside, inside]
-    }
-
-    #[test]
-    fn a_front_is_told_with_all_its_layers() {
-        let net = "192.0.2.0/24".parse().expect("a network");
-        let mut seen = seen(Row {
-            masquerade: Masquerade::Always,
-            sources: Some([net].into()),
-            ..Row::of(Verdict::Serve)
-        });
-        let leaving = (
-            VirtualServerKey::Front(front()),
-            "10.244.1.3:8080".parse().expect("a real server"),
-        );
-        let counts = Connections {
-            active: 3,
-            inactive: 1,
-        };
-        seen.connections.insert(leaving, counts);
-
-        let text = explain(&front(), &seen).to_string();
-
-        assert_eq!(
-            text,
-            "203.0.113.5:80/TCP  default/web:http
-  from outside  answered by 1 real server, 1 more at weight 0, with this node as source
-  from inside   answered by 1 real server, 1 more at weight 0, with this node as source
-  open to       192.0.2.0/24
-  address       VIP, bound as an address
-  row           serve masquerade always, guarded
-  IPVS          203.0.113.5:80/TCP rr, ours
-                  -> 10.244.1.2:8080 weight 1, 0 active, 0 inactive
-                  -> 10.244.1.3:8080 weight 0, 3 active, 1 inactive
-"
-        );
-    }
-
-    #[test]
-    fn outside_and_inside_of_a_local_service_differ() {
-        let mut seen = seen(Row {
-            inside: Some(291),
-            ..Row::of(Verdict::DropOutside)
-        });
-        let mark = VirtualServerKey::Mark {
-            mark: 291,
-            family: kube_ipvs_core::state::Family::V4,
-        };
-        let by_mark = server(&[("10.244.1.2:8080", 1), ("10.244.2.9:8080", 1)]);
-        seen.state.virtual_servers.insert(mark, by_mark.into());
-
-        assert_eq!(
-            ways(&seen),
-            [
-                "dropped: externalTrafficPolicy is Local, and no endpoint is on this node",
-                "answered by 2 real servers of FWM 291"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_node_port_by_mark_is_answered_by_its_marks_virtual_server() {
-        let mut seen = seen(Row {
-            masquerade: Masquerade::Always,
-            mark: Some(0x456),
-            ..Row::of(Verdict::Serve)
-        });
-        seen.state.vips.clear();
-        seen.state.table.guarded.clear();
-        seen.host = [front().address].into();
-        let mark = VirtualServerKey::Mark {
-            mark: 0x456,
-            family: kube_ipvs_core::state::Family::V4,
-        };
-        let by_mark = server(&[("10.244.2.9:8080", 1)]);
-        seen.state.virtual_servers.insert(mark, by_mark.into());
-
-        assert_eq!(
-            ways(&seen),
-            ["answered by 1 real server of FWM 1110, with this node as source"; 2]
-        );
-    }
-
-    #[test]
-    fn each_refusal_has_its_reason() {
-        let refused = seen(Row::of(Verdict::Refuse));
-        assert_eq!(ways(&refused), ["refused: the Service has no endpoints"; 2]);
-        let guarded = seen(Row::default());
-        assert_eq!(
-            ways(&guarded),
-            ["refused: the address is a VIP, and no Service has this port"; 2]
-        );
-        let mut empty = seen(Row::of(Verdict::Serve));
-        let key = VirtualServerKey::Front(front());
-        empty.state.virtual_servers.insert(key, server(&[]).into());
-        assert_eq!(
-            ways(&empty),
-            ["refused by IPVS: 203.0.113.5:80/TCP has no real server that takes connections"; 2]
-        );
-    }
-
-    #[test]
-    fn what_is_not_a_service_is_left_to_others() {
-        assert_eq!(
-            ways(&Seen::default()),
-            ["not taken by this node: the address is not here"; 2]
-        );
-        let host = Seen {
-            host: [front().address].into(),
-            ..Seen::default()
-        };
-        assert_eq!(
-            ways(&host),
-            ["no virtual server: left to the host's own programs"; 2]
-        );
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.behind.len();
+        writeln!(
+            f,
+            "{}  endpoint behind {n} {}",
+            self.endpoint,
+            plural(n, "virtual server")
+        )?;
+        for Behind {
+            key,
+            service,
+            drains,
+            real,
+        } in &self.behind
+        {
+            let service = Escaped(service.as_deref().unwrap_or("of no Service on record"));
+            let drains = if *drains { ": drains" } else { "" };
+            writeln!(f, "  {key}  {service}  -> {real}{drains}")?;
+        }
+        Ok(())
     }
 }

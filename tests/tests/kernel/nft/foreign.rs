@@ -76,6 +76,7 @@ fn one_rule_opens_service_ports_and_nothing_else() {
         assert_eq!(lab.peer.tcp(lab.vip(), 80), Fate::Dropped, "{family}");
         let chain = drops(&lab.node).remove(0);
         assert!(!chain.accepted);
+        assert!(!chain.drops_all, "{family}: it accepts some");
 
         let accept = || {
             lab.node

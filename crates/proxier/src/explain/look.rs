@@ -1,0 +1,91 @@
+//! Reads what `explain` judges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use anyhow::Context;
+use kube_ipvs_nft::{ForeignChain, Nft};
+use kube_ipvs_vip::{Binder, Binding};
+
+use super::ExplainArgs;
+use super::seen::Seen;
+use crate::dataplane::Dataplane;
+use crate::dataplane::linux::{Linux, Setup};
+use crate::dataplane::lock::StateLock;
+use crate::dataplane::record::RecordFile;
+use crate::dataplane::sysctl::{Options, Sysctls};
+
+/// What the layers hold now.
+pub(super) fn look(args: &ExplainArgs) -> anyhow::Result<Seen> {
+    let families = [kube_ipvs_nft::Family::Ip, kube_ipvs_nft::Family::Ip6];
+    let mut linux = Linux::open(Setup {
+        link: args.link.clone(),
+        binding: Binding::Address,
+        tables: families.map(kube_ipvs_nft::Config::new).to_vec(),
+        sysctls: Vec::new(),
+        sysctl_root: "/proc/sys".into(),
+        timeouts: ipvs_netlink::Timeouts::default(),
+    })?;
+    let observed = linux.observe()?;
+    let host = linux.host_addresses()?.into_iter();
+    let record = RecordFile::open(&args.state_dir)?;
+    let mut unjudged = legacy();
+    let chains = chains().unwrap_or_else(|error| {
+        unjudged.push(format!("chains of others: {error:#}"));
+        Vec::new()
+    });
+    Ok(Seen {
+        state: observed.state,
+        connections: observed.connections,
+        routed: routed(&args.link)?,
+        host: host.map(|address| address.address).collect(),
+        recorded: record.record().virtual_servers.clone(),
+        chains,
+        sysctls: sysctls(),
+        runs: StateLock::is_held(&args.state_dir)?,
+        unjudged,
+    })
+}
+
+/// VIPs that are bound by a route.
+fn routed(link: &str) -> anyhow::Result<BTreeSet<IpAddr>> {
+    let by_route = Binding::Route {
+        source_v4: None,
+        source_v6: None,
+    };
+    let mut binder = Binder::new(link, by_route).context("open the VIP binder")?;
+    binder.bound_in(by_route).context("read routes to VIPs")
+}
+
+/// Chains of others that drop what they do not know.
+fn chains() -> anyhow::Result<Vec<ForeignChain>> {
+    Ok(Nft::open()?.foreign_drops()?)
+}
+
+/// Those that we would set, as they are.
+fn sysctls() -> BTreeMap<&'static str, String> {
+    let wanted = Sysctls::wanted(Options {
+        ipv6: true,
+        strict_arp: false,
+    });
+    let value = |path: &str| std::fs::read_to_string(format!("/proc/sys/{path}")).ok();
+    let read = wanted.iter().filter_map(|wanted| {
+        let value = value(wanted.path)?;
+        Some((wanted.path, value.trim().to_owned()))
+    });
+    read.collect()
+}
+
+/// Filter tables of iptables-legacy: nobody can look into them by nf_tables.
+fn legacy() -> Vec<String> {
+    let families = [
+        ("ip_tables_names", "iptables"),
+        ("ip6_tables_names", "ip6tables"),
+    ];
+    let used = families.iter().filter(|(file, _)| {
+        let tables = std::fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+        tables.lines().any(|table| table == "filter")
+    });
+    used.map(|(_, program)| format!("the filter table of {program}-legacy: {program}-legacy -S"))
+        .collect()
+}
