@@ -21,6 +21,7 @@
 )]
 
 pub mod adopt;
+pub mod answers;
 pub mod check;
 pub mod cleanup;
 pub mod cli;

@@ -45,10 +45,7 @@ fn a_virtual_server_is_told_with_all_its_layers() {
 
     let client = Client::within(&lab.small.outside.namespace);
     for (front, reason) in [
-        (
-            "10.96.0.11:80",
-            "refused: no endpoint that this node may use is ready",
-        ),
+        ("10.96.0.11:80", "refused: the port has no endpoints"),
         (
             "10.96.0.10:81",
             "refused: the address is a VIP, and no Service has this port",
@@ -60,7 +57,7 @@ fn a_virtual_server_is_told_with_all_its_layers() {
     }
     let pod = explain(&lab.small.pods[0].v4.to_string());
     assert!(
-        pod.contains("  endpoint behind 3 virtual servers\n"),
+        pod.contains("  endpoint behind 6 virtual servers\n"),
         "{pod}"
     );
     assert!(

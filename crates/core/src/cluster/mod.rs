@@ -1,5 +1,6 @@
 //! The cluster as the sources told it, and what it compiles to.
 
+mod account;
 mod claims;
 mod ground;
 mod health_ports;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use self::account::{Account, FrontAccount, PortAccount, Unserved};
 use self::claims::Claims;
 use self::ground::{Change, Ground};
 use self::health_ports::{HealthPorts, moved};

@@ -227,6 +227,9 @@ impl RecordFile {
         for path in [self.journal(), self.path.clone()] {
             remove(&path).with_context(|| format!("remove ownership record {}", path.display()))?;
         }
+        // Left over: who takes the record away holds the lock, so nobody listens.
+        let socket = self.path.with_file_name(crate::answers::FILE_NAME);
+        remove(&socket).with_context(|| format!("remove {}", socket.display()))?;
         // Not empty means that it is not only ours.
         let _ = self.path.parent().map(std::fs::remove_dir);
         Ok(())

@@ -1,7 +1,9 @@
 //! `kube-ipvs explain`: who answers at a front, why, and what each layer holds
-//! for it. Read from the kernel and the ownership record; it needs no API
-//! server and no daemon, and changes nothing.
+//! for it. Read from the kernel and the ownership record, and where a daemon
+//! runs it is asked what it knows of the Service. Needs no API server, works
+//! without a daemon, and changes nothing.
 
+mod account;
 mod judge;
 mod look;
 mod reason;
@@ -18,7 +20,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::answers::{self, Ask, Told};
 use crate::streams;
+pub use account::{Known, Service};
 pub use reason::{Nobody, Outcome, Reason, Said};
 pub use seen::Seen;
 use target::{Target, Wanted};
@@ -67,6 +71,8 @@ struct Answer {
     daemon: bool,
     /// What holds for everything here.
     notes: Vec<String>,
+    /// As the daemon knows it; null where none answers.
+    service: Option<Service>,
     fronts: Vec<Explanation>,
     /// The target is the address of an endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,13 +84,15 @@ struct Answer {
 /// # Errors
 /// The kernel or the record cannot be read.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let seen = look::look(args)?;
-    let answer = answer(args, &seen)?;
+    let mut seen = look::look(args)?;
+    let told = asked(args, &mut seen);
+    let answer = answer(args, &seen, told.as_ref())?;
     match args.output {
         Output::Text => {
             for note in &answer.notes {
                 streams::print(format_args!("note: {note}\n"))?;
             }
+            answer.service.iter().try_for_each(streams::print)?;
             answer.fronts.iter().try_for_each(streams::print)?;
             answer.endpoint.iter().try_for_each(streams::print)?;
         }
@@ -93,8 +101,45 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn answer(args: &ExplainArgs, seen: &Seen) -> anyhow::Result<Answer> {
-    let fronts = args.target.fronts(seen);
+/// What the daemon says. That one runs and gives no answer is told, not an error.
+fn asked(args: &ExplainArgs, seen: &mut Seen) -> Option<Told> {
+    let ask = match &args.target {
+        Target::Service(Wanted {
+            namespace, name, ..
+        }) => Ask::Service {
+            namespace: namespace.clone(),
+            name: name.clone(),
+        },
+        target => Ask::Front(reason::key(target.fronts(seen).first()?)),
+    };
+    let why = match answers::ask(&args.state_dir, &ask) {
+        Ok(Some(told)) => {
+            if !told.awaited.is_empty() {
+                let awaited = told.awaited.join(", ");
+                seen.unjudged.push(format!(
+                    "the cluster: kube-ipvs still waits for its first full list of {awaited}"
+                ));
+            }
+            return Some(told);
+        }
+        Ok(None) if !seen.runs => return None,
+        Ok(None) => "it does not listen for questions".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    let what = "what the kube-ipvs that runs here knows of the Service";
+    seen.unjudged.push(format!("{what}: {why}"));
+    None
+}
+
+fn answer(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> anyhow::Result<Answer> {
+    let service = told.and_then(Service::of);
+    let mut fronts = args.target.fronts(seen);
+    if let (Target::Service(wanted), Some(service)) = (&args.target, &service) {
+        if let Some(why) = service.no_such_port(wanted) {
+            anyhow::bail!(why);
+        }
+        fronts = service.fronts(wanted);
+    }
     let endpoint = match args.target {
         Target::Address(address) => verdict::endpoint(address, seen),
         Target::Front(socket, _) if !fronts.iter().any(|front| seen.holds(front)) => {
@@ -102,14 +147,17 @@ fn answer(args: &ExplainArgs, seen: &Seen) -> anyhow::Result<Answer> {
         }
         _ => None,
     };
-    if fronts.is_empty() && endpoint.is_none() {
-        anyhow::bail!(nothing(args, seen));
+    if fronts.is_empty() && endpoint.is_none() && service.is_none() {
+        anyhow::bail!(nothing(args, seen, told));
     }
     // A pod that is no front of anything: which Services lead there says it all.
     let fronts = fronts
         .iter()
         .filter(|front| endpoint.is_none() || seen.holds(front));
-    let all = fronts.map(|front| explain(front, args.from, &Nobody::Unknown, seen));
+    let all = fronts.map(|front| {
+        let known = service.as_ref().map(|service| service.known(front, seen));
+        explain(front, args.from, &known.unwrap_or_default(), seen)
+    });
     let fronts = verdict::joined(all.collect());
     let mut notes = seen.notes();
     notes.extend(
@@ -122,13 +170,14 @@ fn answer(args: &ExplainArgs, seen: &Seen) -> anyhow::Result<Answer> {
         version: 1,
         daemon: seen.runs,
         notes,
+        service,
         fronts,
         endpoint,
     })
 }
 
 /// Why there is nothing to explain, claiming no more than is known.
-fn nothing(args: &ExplainArgs, seen: &Seen) -> String {
+fn nothing(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> String {
     let record = args.state_dir.display();
     let Target::Service(wanted) = &args.target else {
         return format!(
@@ -136,26 +185,33 @@ fn nothing(args: &ExplainArgs, seen: &Seen) -> String {
             args.target
         );
     };
-    let mut text = format!("{wanted}: no virtual server of it is recorded in {record}");
-    text += match seen.runs {
-        true => {
-            "; it is headless, has nobody who could answer, or does not exist, which the record does not tell"
-        }
-        false => "; no kube-ipvs runs here that could tell more: start it",
-    };
-    text += &others(wanted, seen);
-    text
-}
-
-/// Names that may have been meant.
-fn others(wanted: &Wanted, seen: &Seen) -> String {
-    let services = seen.recorded.values().map(|service| {
-        let object = service.split(':').next();
-        object.unwrap_or_default().to_owned()
-    });
-    let near = target::near(wanted, services);
-    if near.is_empty() {
-        return String::new();
+    let mut named = Wanted {
+        port: None,
+        ..wanted.clone()
     }
-    format!("; there are {}", near.join(", "))
+    .to_string();
+    let near = match told {
+        Some(told) => {
+            named = match told.awaited.is_empty() {
+                true => format!("there is no Service {named}"),
+                false => {
+                    format!("Service {named} is not known yet: the first full list is awaited")
+                }
+            };
+            told.elsewhere.iter().chain(&told.near).cloned().collect()
+        }
+        None => {
+            named += &format!(
+                ": no virtual server of it is recorded in {record}; whether there is such a \
+                 Service, only a running kube-ipvs could tell"
+            );
+            let services = seen.recorded.values();
+            let objects = services.filter_map(|service| service.split(':').next());
+            answers::near(&wanted.name, objects.map(str::to_owned))
+        }
+    };
+    match near.is_empty() {
+        true => named,
+        false => format!("{named}; there is {}", near.join(", ")),
+    }
 }

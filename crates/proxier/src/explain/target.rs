@@ -9,6 +9,7 @@ use std::str::FromStr;
 use kube_ipvs_core::state::{Front, Protocol, VirtualServerKey};
 
 use super::seen::Seen;
+use crate::answers::split;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 const ALLOWED: &str = "allowed: [NAMESPACE/]NAME[:PORT], NAME.NAMESPACE.svc[.DOMAIN][:PORT], \
@@ -106,12 +107,6 @@ fn by_dns(name: &str) -> Option<(Option<&str>, &str)> {
         (Some(namespace), Some("svc")) => Some((Some(namespace), name)),
         _ => None,
     }
-}
-
-/// Namespace and name of `namespace/name:port`.
-pub(super) fn split(service: &str) -> (&str, &str) {
-    let object = service.split(':').next().unwrap_or_default();
-    object.split_once('/').unwrap_or_default()
 }
 
 impl fmt::Display for Wanted {
@@ -226,34 +221,4 @@ fn only_port(port: Option<&str>, fronts: BTreeSet<(Front, &String)>) -> BTreeSet
         .iter()
         .filter(|(_, service)| services.contains(service));
     meant.map(|(front, _)| *front).collect()
-}
-
-/// Names of recorded Services that are near to what was asked, and those of
-/// that name elsewhere, as `namespace/name`.
-pub(super) fn near(wanted: &Wanted, services: impl Iterator<Item = String>) -> Vec<String> {
-    const MOST: usize = 5;
-    let all: BTreeSet<String> = services.collect();
-    let mut near: Vec<(usize, String)> = all
-        .into_iter()
-        .map(|service| (distance(&wanted.name, split(&service).1), service))
-        .filter(|(distance, _)| *distance <= 2)
-        .collect();
-    near.sort();
-    near.truncate(MOST);
-    near.into_iter().map(|(_, service)| service).collect()
-}
-
-/// How many letters are to be put in, taken out or changed (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -9,8 +9,9 @@ use kube_ipvs_core::row::{Masquerade, Row, Verdict};
 use kube_ipvs_core::state::{Front, VirtualServerKey};
 use serde::Serialize;
 
+use super::account::Known;
 use super::judge::Question;
-use super::reason::{Asker, Nobody, Said, key, names, plural};
+use super::reason::{Asker, Said, key, names, plural};
 use super::seen::Seen;
 
 /// Who answers at a front, and why.
@@ -105,9 +106,9 @@ pub struct Real {
     pub inactive: u32,
 }
 
-/// Follows a packet to this front, of this client if one is named. `nobody` is
-/// why nobody answers there, where that is known.
-pub fn explain(front: &Front, client: Option<IpAddr>, nobody: &Nobody, seen: &Seen) -> Explanation {
+/// Follows a packet to this front, of this client if one is named, with what is
+/// known of it besides.
+pub fn explain(front: &Front, client: Option<IpAddr>, known: &Known, seen: &Seen) -> Explanation {
     let by_address = key(front);
     let row = seen.state.row(front);
     let inside = row.and_then(|row| row.inside_server(front));
@@ -119,7 +120,7 @@ pub fn explain(front: &Front, client: Option<IpAddr>, nobody: &Nobody, seen: &Se
             asker,
             client,
             seen,
-            nobody: nobody.clone(),
+            nobody: known.nobody.clone(),
         };
         question.judge()
     });
@@ -133,7 +134,11 @@ pub fn explain(front: &Front, client: Option<IpAddr>, nobody: &Nobody, seen: &Se
     Explanation {
         front: by_address,
         also_at: Vec::new(),
-        service: seen.service_of(front).cloned(),
+        service: known
+            .service
+            .as_ref()
+            .or_else(|| seen.service_of(front))
+            .cloned(),
         outside,
         pods,
         host,

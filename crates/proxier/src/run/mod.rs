@@ -12,7 +12,7 @@ mod watch_file;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use anyhow::Context;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Options};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Conntrack, Settings};
@@ -38,8 +38,8 @@ use crate::source::manifests::Manifests;
 use crate::sync::driver::{Driver, Times};
 use crate::sync::reporter::Reporter;
 use crate::sync::{Round, Syncer, Trigger};
-use crate::tasks::{Endings, Tasks};
-use crate::{adopt, check, initialise, streams};
+use crate::tasks::{Endings, Task, Tasks};
+use crate::{adopt, answers, check, initialise, streams};
 
 pub use logging::start_logging;
 pub use node::own_node;
@@ -161,6 +161,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (tasks, endings) = Tasks::new(runtime.handle().clone());
     let connections = Connections::new(tasks.clone());
     let _servers = servers::start(&tasks, &connections, &program, &health);
+    let (_answers, questions) = listen(&tasks, &program.state_dir, runtime.handle());
     let (events, received) = mpsc::channel(EVENT_QUEUE);
     let mut sources = sources::start(&runtime, &tasks, &program, events, &health, &metrics)?;
     let ports = HealthCheckPorts::new(connections, health.clone());
@@ -184,8 +185,12 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         // They may have begun without being told.
         _ = checks.try_send(());
     };
+    let heard = Heard {
+        events: received,
+        questions,
+    };
     let kernel = Tasks::thread("kernel", move || {
-        keep(syncer, times, reporter, received, &link, settled, stopped)
+        keep(syncer, times, reporter, heard, &link, settled, stopped)
     })?;
     let file = program.config_file.as_deref().map(watch_file::replaced);
     let finished = runtime.block_on(until_signal(&kernel, file, endings, asked));
@@ -221,13 +226,42 @@ fn raise_descriptors() {
     }
 }
 
+/// What comes to the loop from outside of it.
+struct Heard {
+    events: mpsc::Receiver<Event>,
+    questions: Option<answers::Questions>,
+}
+
+/// Takes questions of tools on this node. Serving does not depend on it: that it
+/// cannot be is told.
+fn listen(
+    tasks: &Tasks,
+    state_dir: &Path,
+    runtime: &Handle,
+) -> (Option<Task>, Option<answers::Questions>) {
+    let _guard = runtime.enter();
+    match answers::serve(state_dir) {
+        Ok((serving, questions)) => {
+            let task = tasks.spawn("answers", serving);
+            (Some(task), Some(questions))
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "`kube-ipvs explain` will know only what is in the kernel"
+            );
+            (None, None)
+        }
+    }
+}
+
 /// The loop, on a thread and in a runtime of its own: it waits for the kernel
 /// without a thought for others.
 fn keep(
     syncer: Syncer<Linux>,
     times: Times,
     reporter: Reporter,
-    events: mpsc::Receiver<Event>,
+    heard: Heard,
     link: &str,
     settled: impl FnOnce(&mut Linux) + 'static,
     stopped: watch::Receiver<bool>,
@@ -238,10 +272,11 @@ fn keep(
         .context("start the loop")?;
     runtime.block_on(async {
         let changes = kube_ipvs_vip::watch(link).context("watch the host's addresses")?;
-        Driver::new(syncer, times, reporter)
-            .once_settled(settled)
-            .run(events, changes, stopped.clone())
-            .await;
+        let mut driver = Driver::new(syncer, times, reporter).once_settled(settled);
+        if let Some(questions) = heard.questions {
+            driver = driver.answering(questions);
+        }
+        driver.run(heard.events, changes, stopped.clone()).await;
         anyhow::ensure!(
             *stopped.borrow(),
             "every source has ended, so nothing would change any more"

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::reporter::Reporter;
 use super::{Backoff, Syncer, Trigger};
+use crate::answers::{Question, Questions};
 use crate::dataplane::Dataplane;
 
 /// After a change, table sizes are counted anew: late enough to cost nothing.
@@ -62,6 +63,8 @@ pub struct Driver<D> {
     count: Option<Instant>,
     /// Waits for the first good round.
     settled: Option<Settled<D>>,
+    /// What tools of this node ask.
+    questions: Option<Questions>,
     /// The zero of the syncer's clock.
     born: Instant,
 }
@@ -86,6 +89,7 @@ impl<D: Dataplane> Driver<D> {
             started: false,
             count: None,
             settled: None,
+            questions: None,
             born: now,
         }
     }
@@ -93,6 +97,12 @@ impl<D: Dataplane> Driver<D> {
     /// Does this once the kernel is as it should be for the first time.
     pub fn once_settled(mut self, work: impl FnOnce(&mut D) + 'static) -> Self {
         self.settled = Some(Box::new(work));
+        self
+    }
+
+    /// Answers questions too, when nothing else is due.
+    pub fn answering(mut self, questions: Questions) -> Self {
+        self.questions = Some(questions);
         self
     }
 
@@ -104,6 +114,7 @@ impl<D: Dataplane> Driver<D> {
         mut stop: watch::Receiver<bool>,
     ) {
         self.look_at_host();
+        let mut questions = self.questions.take();
         loop {
             let change = self.pending.then_some(self.not_before);
             let round = change
@@ -133,6 +144,10 @@ impl<D: Dataplane> Driver<D> {
                 () = sleep_until(self.next_step), if !self.pending => self.steps(),
                 () = at(drain) => self.drain(),
                 () = at(self.count) => self.count(),
+                Some(Question { ask, reply }) = asked(&mut questions) => {
+                    // Who gave up waiting hears nothing.
+                    _ = reply.send(self.syncer.told(&ask));
+                }
             }
         }
     }
@@ -386,6 +401,14 @@ impl<D: Dataplane> Driver<D> {
 async fn at(then: Option<Instant>) {
     match then {
         Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next question; waits for ever where nobody can ask.
+async fn asked(questions: &mut Option<Questions>) -> Option<Question> {
+    match questions {
+        Some(questions) => questions.recv().await,
         None => std::future::pending().await,
     }
 }

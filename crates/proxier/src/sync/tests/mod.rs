@@ -1,5 +1,6 @@
 //! The loop over a kernel of maps in which everything can fail.
 
+mod answers;
 mod audit;
 mod clock;
 mod fake;

@@ -1,0 +1,265 @@
+//! What is known of a Service, for those who ask why it is served so, or not at
+//! all. Costs as much as that one Service is big.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Cluster;
+use super::objects::Entry;
+use crate::compile::{port_number, protocol};
+use crate::k8s::{SERVICE_PROXY_NAME_LABEL, Service};
+use crate::names::ServiceName;
+use crate::slices::Endpoint;
+use crate::state::{Protocol, VirtualServerKey};
+
+/// What is known of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// `namespace/name`.
+    pub service: String,
+    /// `spec.type`; `ClusterIP` when it has none.
+    pub kind: String,
+    /// Why nothing of it is served, if so.
+    pub unserved: Option<Unserved>,
+    /// Its ports, without those that make no sense: the warnings name these.
+    pub ports: Vec<PortAccount>,
+    /// The fronts and marks that it asks for, held or lost.
+    pub fronts: Vec<FrontAccount>,
+    /// What is wrong with it and its slices.
+    pub warnings: Vec<String>,
+}
+
+/// Why nothing of a Service is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "why", content = "of")]
+pub enum Unserved {
+    /// It is a name for another name.
+    ExternalName,
+    /// Its label `service.kubernetes.io/service-proxy-name` is another
+    /// proxier's; empty when it has none and this proxier serves labelled ones.
+    OtherProxy(String),
+    /// `clusterIP: None`.
+    Headless,
+    /// It has no address at which this node could serve it.
+    NoAddress,
+}
+
+/// A port with the endpoints that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortAccount {
+    /// Name; empty when it has none.
+    pub name: String,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port of the Service.
+    pub port: u16,
+    /// Port on the nodes.
+    pub node_port: Option<u16>,
+    /// Endpoints of both families, each address once.
+    pub endpoints: usize,
+    /// Those that take new connections.
+    pub ready: usize,
+    /// Those of the ready ones that are on this node.
+    pub ready_here: usize,
+    /// Those that are terminating and still serve.
+    pub leaving: usize,
+}
+
+/// A front or mark that a Service asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontAccount {
+    /// Address, port and protocol; or the mark.
+    pub key: VirtualServerKey,
+    /// Name of the Service port, where it holds the front.
+    pub port: Option<String>,
+    /// `ClusterIP`, `LoadBalancer`, ...; where it holds the front.
+    pub kind: Option<String>,
+    /// The Service that goes before and has it.
+    pub lost_to: Option<String>,
+}
+
+impl Cluster {
+    /// What is known of a Service, as of the last [`Self::compile`]; none when
+    /// there is no such Service.
+    pub fn account(&self, name: &ServiceName) -> Option<Account> {
+        let entry = self.entries.get(name)?;
+        let service = entry.service.as_ref()?;
+        let claims = entry.footprint.claims.iter();
+        let kind = service.spec.type_.as_deref().unwrap_or("ClusterIP");
+        Some(Account {
+            service: name.to_string(),
+            kind: kind.to_owned(),
+            unserved: self.unserved(service, entry),
+            ports: ports(service, entry),
+            fronts: claims.map(|key| self.front_account(name, key)).collect(),
+            warnings: entry
+                .footprint
+                .warnings
+                .iter()
+                .map(|warning| warning.to_string())
+                .collect(),
+        })
+    }
+
+    fn unserved(&self, service: &Service, entry: &Entry) -> Option<Unserved> {
+        let label = service.metadata.labels.get(SERVICE_PROXY_NAME_LABEL);
+        let spec = &service.spec;
+        if spec.type_.as_deref() == Some("ExternalName") {
+            return Some(Unserved::ExternalName);
+        }
+        if label != self.options.service_proxy_name.as_ref() {
+            let label = label.cloned().unwrap_or_default();
+            return Some(Unserved::OtherProxy(label));
+        }
+        if !entry.footprint.claims.is_empty() {
+            return None;
+        }
+        let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip);
+        let mut none = addresses.filter(|address| *address == "None");
+        Some(match none.next() {
+            Some(_) => Unserved::Headless,
+            None => Unserved::NoAddress,
+        })
+    }
+
+    fn front_account(&self, name: &ServiceName, key: &VirtualServerKey) -> FrontAccount {
+        let served = self.placement.served(key);
+        let held = served.filter(|served| served.service == *name);
+        let owner = self.claims.owner(key).filter(|owner| *owner != name);
+        FrontAccount {
+            key: *key,
+            port: held.map(|served| served.port.to_string()),
+            kind: held.map(|served| served.kind.to_string()),
+            lost_to: owner.map(ToString::to_string),
+        }
+    }
+}
+
+fn ports(service: &Service, entry: &Entry) -> Vec<PortAccount> {
+    let ports = service.spec.ports.iter();
+    let read = ports.filter_map(|port| {
+        let protocol = protocol(port.protocol.as_deref()).ok()?;
+        let empty = PortAccount {
+            name: port.name.clone(),
+            protocol,
+            port: port_number(port.port)?,
+            node_port: port.node_port.and_then(port_number),
+            endpoints: 0,
+            ready: 0,
+            ready_here: 0,
+            leaving: 0,
+        };
+        Some(counted(empty, entry))
+    });
+    read.collect()
+}
+
+/// The liveliest of each address, as when it is compiled.
+fn counted(port: PortAccount, entry: &Entry) -> PortAccount {
+    let mut found: BTreeMap<IpAddr, &Endpoint> = BTreeMap::new();
+    let has =
+        |slice: &&crate::slices::Slice| slice.numbers(&port.name, port.protocol).next().is_some();
+    for endpoint in entry
+        .slices
+        .values()
+        .filter(has)
+        .flat_map(|slice| &slice.endpoints)
+    {
+        let known = found.entry(endpoint.address).or_insert(endpoint);
+        if (endpoint.ready, endpoint.serving) > (known.ready, known.serving) {
+            *known = endpoint;
+        }
+    }
+    let count = |is: fn(&&&Endpoint) -> bool| found.values().filter(is).count();
+    PortAccount {
+        endpoints: found.len(),
+        ready: count(|e| e.ready),
+        ready_here: count(|e| e.ready && e.local),
+        leaving: count(|e| !e.ready && e.serving && e.terminating),
+        ..port
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::*;
+
+    fn account(cluster: &mut Cluster, name: &str) -> Account {
+        cluster.compile();
+        let name = ServiceName::new("default", name);
+        cluster.account(&name).expect("a Service")
+    }
+
+    #[test]
+    fn a_service_is_told_with_its_endpoints_and_fronts() {
+        let mut cluster = cluster();
+        cluster.add(web()).endpoints(
+            &web(),
+            [
+                ep("10.244.1.7").here(),
+                ep("10.244.1.8"),
+                ep("10.244.1.9").not_ready(),
+                ep("10.244.1.10").terminating(),
+            ],
+        );
+
+        let told = account(&mut cluster, "web");
+
+        let [port] = &told.ports[..] else {
+            panic!("one port: {told:?}")
+        };
+        let counts = (port.endpoints, port.ready, port.ready_here, port.leaving);
+        assert_eq!(counts, (4, 2, 1, 1));
+        let [front] = &told.fronts[..] else {
+            panic!("one front: {told:?}")
+        };
+        assert_eq!(front.key.to_string(), "10.96.0.1:80/TCP");
+        assert_eq!(front.kind.as_deref(), Some("ClusterIP"));
+        assert_eq!((&told.unserved, &front.lost_to), (&None, &None));
+        assert_eq!(cluster.account(&ServiceName::new("default", "wed")), None);
+    }
+
+    #[test]
+    fn what_is_not_served_is_told_why() {
+        let mut cluster = cluster();
+        let named = |name: &str, ip: &str| service(name, ip);
+        cluster.add(named("alias", "10.96.0.2").with(|service| {
+            service.spec.type_ = Some("ExternalName".into());
+        }));
+        cluster.add(named("theirs", "10.96.0.3").with(|service| {
+            let label = SERVICE_PROXY_NAME_LABEL.to_owned();
+            service.metadata.labels.insert(label, "cilium".into());
+        }));
+        cluster.add(bare("headless", &["None"]));
+        cluster.add(bare("fresh", &[]));
+
+        let mut why = |name: &str| account(&mut cluster, name).unserved;
+
+        assert_eq!(why("alias"), Some(Unserved::ExternalName));
+        assert_eq!(why("theirs"), Some(Unserved::OtherProxy("cilium".into())));
+        assert_eq!(why("headless"), Some(Unserved::Headless));
+        assert_eq!(why("fresh"), Some(Unserved::NoAddress));
+    }
+
+    #[test]
+    fn a_front_lost_to_another_names_it() {
+        let mut cluster = cluster();
+        let first = service("first", "10.96.0.2").load_balancer("203.0.113.9");
+        let then = service("then", "10.96.0.3").load_balancer("203.0.113.9");
+        cluster.add(first.created("2026-01-01T00:00:00Z"));
+        cluster.add(then.created("2026-02-01T00:00:00Z"));
+
+        let told = account(&mut cluster, "then");
+
+        let lost: Vec<_> = told
+            .fronts
+            .iter()
+            .filter_map(|front| front.lost_to.as_deref())
+            .collect();
+        assert_eq!(lost, ["default/first"]);
+        assert_eq!(told.unserved, None);
+    }
+}

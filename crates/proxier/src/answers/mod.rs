@@ -1,0 +1,114 @@
+//! What the running daemon knows, for the tools of the same node: a question
+//! and its answer over a unix socket in the state directory.
+//!
+//! One JSON object a connection each way. Who may search the directory may ask:
+//! that is root. Questions change nothing, are answered one at a time between
+//! two rounds of the loop, and cost as much as the Service asked about is big.
+
+mod client;
+mod server;
+
+use std::collections::BTreeSet;
+
+use kube_ipvs_core::Account;
+use kube_ipvs_core::state::VirtualServerKey;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+pub use client::ask;
+pub use server::{Questions, serve};
+
+/// File name below the state directory.
+pub const FILE_NAME: &str = "answers.sock";
+/// Of the form of [`Told`].
+pub const VERSION: u32 = 1;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// A Service; without a namespace that in `default`, or the only one.
+    Service {
+        /// Its namespace.
+        namespace: Option<String>,
+        /// Its name.
+        name: String,
+    },
+    /// The Service that has a front or mark.
+    Front(VirtualServerKey),
+}
+
+/// What the daemon knows of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// See [`VERSION`].
+    pub version: u32,
+    /// Kinds whose first full list is still missing: until then there may be more.
+    pub awaited: Vec<String>,
+    /// The Service, if there is one.
+    pub account: Option<Account>,
+    /// Services with the same name in other namespaces.
+    pub elsewhere: Vec<String>,
+    /// If there is none: Services with names that are nearly the same.
+    pub near: Vec<String>,
+    /// What the kernel refuses of it.
+    pub refused: Vec<Refused>,
+}
+
+/// Something that the kernel refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The virtual server that it belongs to.
+    pub key: VirtualServerKey,
+    /// The whole story: operation, object, errno, remedy.
+    pub error: String,
+}
+
+/// A question on its way to the loop.
+#[derive(Debug)]
+pub struct Question {
+    /// What is asked.
+    pub ask: Ask,
+    /// Where the answer goes. Who gave up waiting has dropped its other end.
+    pub reply: oneshot::Sender<Told>,
+}
+
+/// Namespace and name of `namespace/name:port`.
+pub fn split(service: &str) -> (&str, &str) {
+    let object = service.split(':').next().unwrap_or_default();
+    object.split_once('/').unwrap_or_default()
+}
+
+/// Those of some Services, as `namespace/name`, that have nearly this name: the
+/// nearest first, and few.
+pub fn near(name: &str, services: impl Iterator<Item = String>) -> Vec<String> {
+    const MOST: usize = 5;
+    let all: BTreeSet<String> = services.collect();
+    let mut near: Vec<(usize, String)> = all
+        .into_iter()
+        .filter(|service| split(service).1.len().abs_diff(name.len()) <= 2)
+        .map(|service| (distance(name, split(&service).1), service))
+        .filter(|(distance, _)| *distance <= 2)
+        .collect();
+    near.sort();
+    near.truncate(MOST);
+    near.into_iter().map(|(_, service)| service).collect()
+}
+
+/// How many letters are to be put in, taken out or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests;

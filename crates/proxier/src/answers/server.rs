@@ -1,0 +1,84 @@
+//! The side that is asked: one connection at a time, bounded in size and time.
+
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::{Ask, FILE_NAME, Question, Told};
+
+/// Bytes of a question.
+const LONGEST: u64 = 4096;
+/// For a client to say its question, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For the loop to come to it: less than a client waits.
+const LOOP: Duration = Duration::from_secs(8);
+/// After a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Questions for the loop.
+pub type Questions = mpsc::Receiver<Question>;
+
+/// Listens in a state directory. The future serves, and never ends; the loop
+/// takes the questions. To be called by who holds the lock of the directory:
+/// a socket that is there is left over.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn serve(directory: &Path) -> anyhow::Result<(impl Future<Output = ()> + use<>, Questions)> {
+    let path = directory.join(FILE_NAME);
+    let operation = || format!("listen for questions at {}", path.display());
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(operation);
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).with_context(operation)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o660)).with_context(operation)?;
+    let (ask, questions) = mpsc::channel(1);
+    let serving = async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => answer(stream, &ask).await,
+                Err(error) => {
+                    tracing::debug!(%error, "a question could not be taken");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    Ok((serving, questions))
+}
+
+/// Who asks wrongly, or is too slow, gets no answer.
+async fn answer(mut stream: UnixStream, questions: &mpsc::Sender<Question>) {
+    let Ok(Some(ask)) = timeout(PATIENCE, read(&mut stream)).await else {
+        return;
+    };
+    let Ok(Some(told)) = timeout(LOOP, put(ask, questions)).await else {
+        return;
+    };
+    let text = serde_json::to_vec(&told).unwrap_or_default();
+    // A client that went away needs nothing more.
+    _ = timeout(PATIENCE, stream.write_all(&text)).await;
+}
+
+async fn read(stream: &mut UnixStream) -> Option<Ask> {
+    let mut text = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut text).await.ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+async fn put(ask: Ask, questions: &mpsc::Sender<Question>) -> Option<Told> {
+    let (reply, told) = oneshot::channel();
+    questions.send(Question { ask, reply }).await.ok()?;
+    told.await.ok()
+}

@@ -1,0 +1,113 @@
+//! What the loop answers to tools of its node.
+
+use kube_ipvs_core::Unserved;
+use nix::errno::Errno;
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::stage_with;
+use super::fake::Fate;
+use super::objects::{service, service_in};
+use super::{Host, WEB, dns, key, lists, tell, web};
+use crate::answers::{Ask, Question, Told};
+use kube_ipvs_core::plan::Op;
+
+fn named(namespace: Option<&str>, name: &str) -> Ask {
+    Ask::Service {
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+    }
+}
+
+fn service_of(told: &Told) -> Option<&str> {
+    Some(&told.account.as_ref()?.service)
+}
+
+#[test]
+fn a_service_is_found_by_name_by_its_only_namespace_and_by_front() {
+    let host = Host::new();
+    let more = [
+        service_in("shop", "web", "10.96.0.8", "TCP"),
+        service_in("shop", "cart", "10.96.0.9", "TCP"),
+    ];
+    let syncer = host.started(web(&["10.1.0.1"]).into_iter().chain(more));
+    let told = |ask: &Ask| syncer.told(ask);
+
+    let web = told(&named(None, "web"));
+    assert_eq!(service_of(&web), Some("default/web"));
+    assert_eq!(web.elsewhere, ["shop/web"]);
+    assert_eq!(
+        service_of(&told(&named(Some("shop"), "web"))),
+        Some("shop/web")
+    );
+    assert_eq!(service_of(&told(&named(None, "cart"))), Some("shop/cart"));
+    assert_eq!(
+        service_of(&told(&Ask::Front(key(WEB)))),
+        Some("default/web")
+    );
+    let wrong = told(&named(None, "wed"));
+    assert_eq!(
+        (service_of(&wrong), &wrong.near[..]),
+        (None, &["default/web".to_owned(), "shop/web".to_owned()][..])
+    );
+    let elsewhere = told(&named(Some("default"), "cart"));
+    assert_eq!(service_of(&elsewhere), None);
+    assert_eq!(elsewhere.elsewhere, ["shop/cart"]);
+}
+
+#[test]
+fn what_is_not_known_yet_is_no_no() {
+    let host = Host::new();
+    let mut syncer = host.start();
+
+    assert_eq!(
+        syncer.told(&named(None, "web")).awaited,
+        ["Service", "EndpointSlice"]
+    );
+    tell(&mut syncer, lists([service("alone", "None", "TCP")]));
+
+    let told = syncer.told(&named(None, "alone"));
+    assert_eq!(told.awaited, Vec::<String>::new());
+    let account = told.account.expect("a Service");
+    assert_eq!(account.unserved, Some(Unserved::Headless));
+}
+
+#[test]
+fn what_the_kernel_refuses_of_a_service_is_told_of_that_one() {
+    let host = Host::new();
+    host.fake.hook(|_, op| match op {
+        Op::AddVirtualServer(of, _) if *of == key(WEB) => Fate::Refused(Errno::ENOENT),
+        _ => Fate::Done,
+    });
+    let mut syncer = host.start();
+    tell(
+        &mut syncer,
+        lists(web(&["10.1.0.1"]).into_iter().chain(dns(&["10.1.0.3"]))),
+    );
+
+    let refused = syncer.told(&named(None, "web")).refused;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].key, key(WEB));
+    assert!(syncer.told(&named(None, "dns")).refused.is_empty());
+}
+
+#[test]
+fn the_loop_answers_while_it_runs() {
+    let host = Host::new();
+    let (ask, questions) = mpsc::channel(1);
+    stage_with(
+        &host,
+        |reporter, _| reporter,
+        |driver| driver.answering(questions),
+        |stage| async move {
+            stage.tell(lists(web(&["10.1.0.1"]))).await;
+            let (reply, told) = oneshot::channel();
+            let question = Question {
+                ask: named(None, "web"),
+                reply,
+            };
+            ask.send(question).await.unwrap();
+            let told = told.await.unwrap();
+            assert_eq!(service_of(&told), Some("default/web"));
+        },
+    );
+}
