@@ -253,3 +253,67 @@ fn files_named_in_the_documents_exist() {
     }
     assert!(seen >= 15, "{seen}");
 }
+
+/// Names of the functions that are tests.
+fn tests_in(code: &str) -> BTreeSet<&str> {
+    let mut is_test = false;
+    let mut names = BTreeSet::new();
+    for line in code.lines().map(str::trim_start) {
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        if let Some(name) = line.strip_prefix("fn ") {
+            if std::mem::take(&mut is_test) {
+                names.extend(name.split('(').next());
+            }
+        } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        }
+    }
+    names
+}
+
+/// What is said to be shown has its tests and nothing missing, and what is not
+/// says what is; the figures are those of the rows.
+#[test]
+fn known_defects_name_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("docs/known-defects.md")).expect("a page");
+    let mut code = String::new();
+    for folder in ["crates", "tests"] {
+        sources(&root().join(folder), &mut code);
+    }
+    let tests = tests_in(&code);
+
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let mut words: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows.skip(2) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [_, word, _, ours, missing] = cells[..] else {
+            panic!("five cells: {row}");
+        };
+        let named = code_names(ours);
+        for name in &named {
+            assert!(tests.contains(name), "no test {name}: {row}");
+        }
+        assert_eq!(word == "shown", missing == "–", "{row}");
+        assert!(word != "shown" || !named.is_empty(), "{row}");
+        *words.entry(word).or_default() += 1;
+    }
+    let count = |word| words.get(word).copied().unwrap_or_default();
+    let all: usize = words.values().sum();
+    let prose = text.replace(['*', '\n'], " ");
+    let prose = prose.split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        format!("Of {all} rows {} are shown", count("shown")),
+        format!("{} are in part", count("in part")),
+        format!("{} are built and have no test", count("no test")),
+        format!("{} are not there", count("not there")),
+        format!("{} are so by design", count("by design")),
+    ] {
+        assert!(prose.contains(&said), "{said:?}");
+    }
+    assert_eq!(words.len(), 5, "{words:?}");
+}
+
+/// What stands in `backticks` of one line.
+fn code_names(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
