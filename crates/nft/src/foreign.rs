@@ -124,7 +124,7 @@ pub(crate) fn family_name(number: u8) -> Option<&'static str> {
     families.find_map(|(known, name)| (known == number).then_some(name))
 }
 
-fn family_number(name: &str) -> u8 {
+pub(crate) fn family_number(name: &str) -> u8 {
     let mut families = FAMILIES.into_iter();
     let found = families.find_map(|(number, known)| (known == name).then_some(number));
     found.unwrap_or(0)

@@ -80,6 +80,7 @@ mod nft;
 mod observe;
 mod packed;
 mod phrase;
+mod remains;
 mod render;
 mod set;
 mod told;
@@ -95,6 +96,7 @@ pub use error::NftError;
 pub use foreign::{ForeignChain, Hook, Reason, render_foreign_accept};
 pub use nft::{NamedChain, Nft};
 pub use observe::Observed;
+pub use remains::Remains;
 pub use render::{Change, render_change, render_delete, render_table};
 pub use set::{Elements, Set};
 

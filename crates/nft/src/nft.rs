@@ -16,7 +16,7 @@ use crate::wire::{
 use crate::{Family, Observed, TABLE, render_delete, render_foreign_accept};
 
 /// How often something is tried while others change nftables.
-const TRIES: u32 = 10;
+pub(crate) const TRIES: u32 = 10;
 
 /// A chain, ours or somebody else's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,11 @@ impl Nft {
         )
     }
 
-    fn carry_out(&mut self, operation: &str, commands: &Commands) -> Result<(), NftError> {
+    pub(crate) fn carry_out(
+        &mut self,
+        operation: &str,
+        commands: &Commands,
+    ) -> Result<(), NftError> {
         for left in (0..TRIES).rev() {
             let generation = match self.known.tables {
                 // Others never pause: for whatever generation it is, then.
@@ -82,28 +86,41 @@ impl Nft {
                 Some(known) => Some(known),
                 None => Some(self.generation()?),
             };
-            let done = self
-                .connection
-                .transaction(SUBSYSTEM, generation, commands.iter());
-            match done {
-                Ok(Transaction::Committed) => {
-                    generation.into_iter().for_each(|at| self.known.ours(at));
-                    return Ok(());
-                }
-                Ok(Transaction::Refused(refusals)) => {
-                    return Err(refused(operation, commands, refusals));
-                }
-                Err(Exchange::Outdated { .. }) => self.known.tables = None,
-                Err(error) => {
-                    self.known.tables = None;
-                    return Err(NftError::exchange(operation)(error));
-                }
+            if self.carry_out_at(generation, operation, commands)? {
+                return Ok(());
             }
         }
         Err(NftError::Unsteady {
             operation: operation.to_owned(),
             tries: TRIES,
         })
+    }
+
+    /// False, and nothing done, if nftables is at another generation; at
+    /// whichever it is, without one.
+    pub(crate) fn carry_out_at(
+        &mut self,
+        generation: Option<u32>,
+        operation: &str,
+        commands: &Commands,
+    ) -> Result<bool, NftError> {
+        let done = self
+            .connection
+            .transaction(SUBSYSTEM, generation, commands.iter());
+        match done {
+            Ok(Transaction::Committed) => {
+                generation.into_iter().for_each(|at| self.known.ours(at));
+                Ok(true)
+            }
+            Ok(Transaction::Refused(refusals)) => Err(refused(operation, commands, refusals)),
+            Err(error) => {
+                self.known.tables = None;
+                match error {
+                    Exchange::Outdated { .. } => Ok(false),
+                    error => Err(NftError::exchange(operation)(error)),
+                }
+            }
+        }
     }
 
     /// Reads our table. None when there is none. Equivalent to
@@ -320,7 +337,7 @@ impl Nft {
         Ok(all)
     }
 
-    fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         get: Get<'_>,
         read: impl Fn(Content<'_>) -> Result<T, DecodeError>,
@@ -329,7 +346,7 @@ impl Nft {
             .list(get, TRIES, |content| read(content).map(Some))
     }
 
-    fn generation(&mut self) -> Result<u32, NftError> {
+    pub(crate) fn generation(&mut self) -> Result<u32, NftError> {
         let failed = NftError::exchange("ask for the generation of nftables");
         let mut generation = None;
         let get = Get {

@@ -2,7 +2,7 @@
 //!
 //! Loads are sized for a machine that is emulated: a tenth of what a node takes.
 
-mod alone;
+pub(crate) mod alone;
 mod api;
 mod closed;
 mod edits;

@@ -6,6 +6,7 @@
 //! missing and removes virtual servers that it does not know.
 
 mod kube_proxy;
+mod remains;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

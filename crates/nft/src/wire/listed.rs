@@ -24,6 +24,8 @@ pub(crate) struct ListedChain {
     pub(crate) at: Option<Hooked>,
     /// `NF_DROP` 0 or `NF_ACCEPT` 1.
     pub(crate) policy: Option<u32>,
+    /// Its rules, and all that leads to it: rules, and elements of verdict maps.
+    pub(crate) uses: u32,
 }
 
 impl ListedChain {
@@ -39,6 +41,7 @@ impl ListedChain {
                 3 => chain.name = attributes::name(value),
                 4 => chain.at = Some(hooked(value)?),
                 5 => chain.policy = Some(attributes::be32(value, "policy")?),
+                6 => chain.uses = attributes::be32(value, "uses")?,
                 _ => {}
             }
             Ok(())

@@ -1,38 +1,12 @@
-//! Which iptables chains are kube-proxy's, and the text that removes them.
+//! Which chains of legacy iptables are kube-proxy's, and the text that removes
+//! them.
 //!
-//! Pure: the output of `iptables-save` in, the input of
-//! `iptables-restore --noflush` out.
+//! Pure: the output of `iptables-legacy-save` in, the input of
+//! `iptables-legacy-restore --noflush` out.
 
 use std::collections::BTreeSet;
 
-/// Chains of kube-proxy: those of its ipvs mode and of its iptables mode. The
-/// kubelet's (`KUBE-FIREWALL`, `KUBE-KUBELET-CANARY`, `KUBE-IPTABLES-HINT`) are
-/// not among them.
-const NAMES: [&str; 14] = [
-    "KUBE-SERVICES",
-    "KUBE-POSTROUTING",
-    "KUBE-NODE-PORT",
-    "KUBE-LOAD-BALANCER",
-    "KUBE-MARK-MASQ",
-    "KUBE-FORWARD",
-    "KUBE-PROXY-FIREWALL",
-    "KUBE-SOURCE-RANGES-FIREWALL",
-    "KUBE-IPVS-FILTER",
-    "KUBE-IPVS-OUT-FILTER",
-    "KUBE-NODEPORTS",
-    "KUBE-EXTERNAL-SERVICES",
-    "KUBE-PROXY-CANARY",
-    "KUBE-MARK-DROP",
-];
-/// One chain a Service or endpoint, in iptables mode.
-const PREFIXES: [&str; 6] = [
-    "KUBE-SVC-",
-    "KUBE-SEP-",
-    "KUBE-EXT-",
-    "KUBE-SVL-",
-    "KUBE-XLB-",
-    "KUBE-FW-",
-];
+use super::names::is_chain;
 
 /// What is to be removed from one program's tables.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,21 +17,15 @@ pub(super) struct Removal {
     pub(super) removed: Vec<String>,
     /// Chains that stay, since rules of others lead to them.
     pub(super) kept: Vec<String>,
-    /// Tables that the program cannot read.
-    pub(super) unreadable: Vec<String>,
 }
 
 /// Finds kube-proxy's chains in the output of `iptables-save`.
 pub(super) fn removal(saved: &str) -> Removal {
     let mut removal = Removal::default();
-    for table in tables(saved, &mut removal.unreadable) {
+    for table in tables(saved) {
         table.remove(&mut removal);
     }
     removal
-}
-
-fn is_kube_proxys(chain: &str) -> bool {
-    NAMES.contains(&chain) || PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +46,7 @@ struct Rule<'a> {
     target: Option<String>,
 }
 
-fn tables<'a>(saved: &'a str, unreadable: &mut Vec<String>) -> Vec<Table<'a>> {
+fn tables(saved: &str) -> Vec<Table<'_>> {
     let mut tables = Vec::new();
     let mut table = Table::default();
     for line in saved.lines() {
@@ -93,8 +61,6 @@ fn tables<'a>(saved: &'a str, unreadable: &mut Vec<String>) -> Vec<Table<'a>> {
             table.rules.extend(Rule::parse(rule));
         } else if line == "COMMIT" {
             tables.push(std::mem::take(&mut table));
-        } else if line.contains("is incompatible") {
-            unreadable.push(line.trim_start_matches('#').trim().to_owned());
         }
     }
     tables
@@ -109,7 +75,7 @@ impl<'a> Table<'a> {
         };
         if policy != "-" {
             self.built_in.insert(name);
-        } else if is_kube_proxys(name) {
+        } else if is_chain(name) {
             self.ours.push(name);
         }
     }
@@ -287,15 +253,5 @@ COMMIT
         assert_eq!(removal(""), Removal::default());
         assert_eq!(removal("*nat\n:INPUT ACCEPT [0:0]\nCOMMIT\n").text, "");
         assert_eq!(removal("-A\n:\n*\nCOMMIT\n-A x").text, "");
-    }
-
-    #[test]
-    fn a_table_that_cannot_be_read_is_said() {
-        let saved = "# Table `filter' is incompatible, use 'nft' tool.\n";
-
-        assert_eq!(
-            removal(saved).unreadable,
-            ["Table `filter' is incompatible, use 'nft' tool."]
-        );
     }
 }

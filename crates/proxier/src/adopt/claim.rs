@@ -8,7 +8,8 @@ use anyhow::Context;
 use ipnet::IpNet;
 use kube_ipvs_core::state::{Front, KernelState, Protocol, VirtualServer, VirtualServerKey};
 
-use super::{programs, sets};
+use super::ipset::Ipsets;
+use super::sets;
 use crate::dataplane::Dataplane;
 use crate::dataplane::linux::Linux;
 use crate::dataplane::record::RecordFile;
@@ -33,13 +34,18 @@ pub enum NodePorts {
 }
 
 impl NodePorts {
-    /// Read off kube-proxy's sets, where they and `ipset` are there.
+    const RANGE: RangeInclusive<u16> = 30000..=32767;
+
+    /// Read off kube-proxy's sets, where they are.
     fn of_this_node() -> Self {
-        match programs::save_sets() {
-            Ok(Some(saved)) => sets::node_ports(&saved).map_or_else(Self::default, Self::Listed),
-            Ok(None) => Self::default(),
+        match Ipsets::open().and_then(|mut sets| sets::node_ports(&mut sets)) {
+            Ok(ports) => ports.map_or_else(Self::default, Self::Listed),
             Err(error) => {
-                tracing::warn!("the NodePorts of kube-proxy are not known: {error:#}");
+                tracing::warn!(
+                    "the NodePorts of kube-proxy are not known: list ipsets: {error}; \
+                     those of {:?} are taken for its",
+                    Self::RANGE
+                );
                 Self::default()
             }
         }
@@ -55,7 +61,7 @@ impl NodePorts {
 
 impl Default for NodePorts {
     fn default() -> Self {
-        Self::Within(30000..=32767)
+        Self::Within(Self::RANGE)
     }
 }
 

@@ -1,22 +1,26 @@
-//! Removes the chains and sets that kube-proxy left.
+//! Removes the chains, tables and sets that kube-proxy left.
 
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::Context;
+use netlink_exchange::Error;
 
+use super::ipset::{Destroyed, Ipsets};
 use super::programs::Iptables;
-use super::{BY_HAND, chains, programs, sets};
+use super::{BY_HAND, chains, nft, programs, sets};
 
 /// The kernel lets go of a set a moment after the rule that named it is gone.
-const TRIES: usize = 30;
+const TRIES: usize = 50;
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// What became of kube-proxy's chains and sets.
+/// What became of kube-proxy's chains, tables and sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Chains that are gone, as `iptables-nft nat KUBE-SERVICES`.
+    /// Chains that are gone, as `nft ip nat KUBE-SERVICES` or
+    /// `iptables-legacy nat KUBE-SERVICES`.
     pub chains: Vec<String>,
+    /// Tables of its nftables mode that are gone, as `ip kube-proxy`.
+    pub tables: Vec<String>,
     /// Sets that are gone.
     pub sets: Vec<String>,
     /// Chains that stay, since rules of others lead to them.
@@ -27,21 +31,18 @@ pub struct Leftovers {
     pub unseen: Vec<String>,
 }
 
-/// Removes them with the node's own iptables and ipset programs, in the network
-/// namespace of this thread. Only when our table stands: its rules do the same
-/// from then on.
+/// Removes them, in the network namespace of this thread. Only when our table
+/// stands: its rules do the same from then on.
 pub fn remove_leftovers() -> Leftovers {
     let mut report = Leftovers::default();
+    nft::remove(&mut report);
     let found = programs::find();
     report.unseen = found.unseen;
     for program in &found.programs {
         remove_chains(program, &mut report);
     }
-    if found.programs.is_empty() {
-        report.look_at_nft();
-    }
     if let Err(error) = remove_sets(&mut report) {
-        report.failed.push(format!("{error:#}"));
+        report.failed.push(format!("list ipsets: {error}"));
     }
     report
 }
@@ -54,9 +55,6 @@ fn remove_chains(program: &Iptables, report: &mut Leftovers) {
     };
     let full = |chain: String| format!("{name} {chain}");
     report.kept.extend(removal.kept.into_iter().map(full));
-    report
-        .unseen
-        .extend(removal.unreadable.into_iter().map(full));
     if removal.text.is_empty() {
         return;
     }
@@ -66,58 +64,45 @@ fn remove_chains(program: &Iptables, report: &mut Leftovers) {
     }
 }
 
-fn remove_sets(report: &mut Leftovers) -> anyhow::Result<()> {
-    let Some(listing) = programs::list_sets()? else {
-        report.note_missing_ipset();
-        return Ok(());
-    };
-    for set in sets::of_kube_proxy(&listing) {
-        let result = destroy(&set).with_context(|| format!("destroy ipset {set}"));
-        match result {
-            Ok(()) => report.sets.push(set),
-            Err(error) => report.failed.push(format!("{error:#}")),
+fn remove_sets(report: &mut Leftovers) -> Result<(), Error> {
+    let mut ipsets = Ipsets::open()?;
+    let mut left = sets::of_kube_proxy(ipsets.names()?);
+    for round in 0..TRIES {
+        if round > 0 {
+            sleep(BETWEEN);
+        }
+        left.retain(|set| match ipsets.destroy(set) {
+            Ok(Destroyed::Busy) => true,
+            Ok(Destroyed::Gone) => {
+                report.sets.push(set.clone());
+                false
+            }
+            Err(error) => {
+                report.failed.push(format!("destroy ipset {set}: {error}"));
+                false
+            }
+        });
+        if left.is_empty() {
+            break;
         }
     }
+    let busy = left.iter();
+    let busy = busy.map(|set| format!("destroy ipset {set}: a rule that stays names it"));
+    report.failed.extend(busy);
     Ok(())
 }
 
-fn destroy(set: &str) -> anyhow::Result<()> {
-    let mut result = programs::destroy_set(set);
-    for _ in 1..TRIES {
-        if result.is_ok() {
-            break;
-        }
-        sleep(BETWEEN);
-        result = programs::destroy_set(set);
-    }
-    result
-}
-
 impl Leftovers {
-    /// Without iptables, `nft` still shows the chains that one of its kind made.
-    fn look_at_nft(&mut self) {
-        let tables = crate::check::tables_of_kube_proxy();
-        if !tables.is_empty() {
-            self.unseen.push(format!(
-                "chains of kube-proxy are in nft {}, and there is no iptables here",
-                tables.join(", ")
-            ));
-        }
-    }
-
-    /// Only worth a word where there are chains that nobody can remove here.
-    fn note_missing_ipset(&mut self) {
-        if !self.unseen.is_empty() {
-            self.unseen.push("there is no ipset here".to_owned());
-        }
-    }
-
     /// Says it in the log: what is gone at INFO, what is not at WARN, with what
     /// to run on the node.
     pub fn log(&self) {
-        if !self.chains.is_empty() || !self.sets.is_empty() {
+        if [&self.chains, &self.tables, &self.sets]
+            .into_iter()
+            .any(|x| !x.is_empty())
+        {
             tracing::info!(
                 chains = self.chains.len(),
+                tables = self.tables.len(),
                 sets = self.sets.len(),
                 "chains and sets of kube-proxy removed"
             );

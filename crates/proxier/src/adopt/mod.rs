@@ -4,17 +4,20 @@
 //!    left are put in the ownership record. The first difference then changes
 //!    them in place, so that live connections go on, and removes what no
 //!    Service wants. Its link and VIPs need no claim: what hangs on the link is
-//!    ours. Which NodePorts were kube-proxy's stands in its ipsets, where the
-//!    node has an `ipset` to read them.
+//!    ours. Which NodePorts were kube-proxy's stands in its ipsets.
 //! 2. [`settle`], after the first clean round, when our table stands: its
-//!    iptables chains and ipsets are removed. These are the two places where
-//!    `iptables-save`, `iptables-restore` and `ipset` run: to read, and to delete.
+//!    chains, its nftables table and its ipsets are removed, all by netlink.
+//!    Where the kernel holds tables of legacy iptables, the programs
+//!    `iptables-legacy-save` and `-restore` are run, and nowhere else is one.
 //!
 //! Both do nothing where nothing was left, so that the flag may stay.
 
 mod chains;
 mod claim;
+mod ipset;
 mod leftovers;
+mod names;
+mod nft;
 mod programs;
 mod sets;
 

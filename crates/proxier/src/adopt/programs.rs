@@ -1,6 +1,7 @@
-//! The node's own iptables and ipset programs, of both kinds.
+//! The node's own programs of legacy iptables, whose tables only they can read
+//! and change: the kernel's old interface is none of netlink.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::Context;
@@ -8,16 +9,7 @@ use anyhow::Context;
 /// How long to wait for the lock that iptables programs share, in seconds.
 const LOCK: &str = "10";
 
-/// Where iptables programs keep their rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// The old interface.
-    Legacy,
-    /// nftables.
-    Nft,
-}
-
-/// `iptables` or `ip6tables`, of one kind.
+/// `iptables` or `ip6tables`, of the legacy kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Iptables(String);
 
@@ -29,54 +21,43 @@ pub(super) struct Found {
     pub(super) unseen: Vec<String>,
 }
 
-/// Looks for the programs. Those of the legacy kind are only wanted where the
-/// kernel holds legacy tables: asking them makes tables.
+/// Looks for the programs where the kernel holds legacy tables. Where it holds
+/// none, none is started: asking them makes tables.
 pub(super) fn find() -> Found {
     let mut found = Found::default();
     for (family, names) in [
         ("iptables", "/proc/thread-self/net/ip_tables_names"),
         ("ip6tables", "/proc/thread-self/net/ip6_tables_names"),
     ] {
-        let legacy = std::fs::read_to_string(names).unwrap_or_default();
-        let legacy: Vec<&str> = legacy.split_whitespace().collect();
-        let mut kinds = vec![Kind::Nft];
-        if !legacy.is_empty() {
-            kinds.push(Kind::Legacy);
+        let tables = std::fs::read_to_string(names).unwrap_or_default();
+        let tables: Vec<&str> = tables.split_whitespace().collect();
+        if tables.is_empty() {
+            continue;
         }
-        for kind in kinds {
-            match (program(family, kind), kind) {
-                (Some(program), _) => found.programs.push(program),
-                (None, Kind::Legacy) => found.unseen.push(format!(
-                    "the kernel holds legacy {family} tables ({}), and there is no legacy {family} here",
-                    legacy.join(", ")
-                )),
-                (None, Kind::Nft) => {}
-            }
+        match program(family) {
+            Some(program) => found.programs.push(program),
+            None => found.unseen.push(format!(
+                "the kernel holds legacy {family} tables ({}), and there is no {family}-legacy here",
+                tables.join(", ")
+            )),
         }
     }
     found
 }
 
-fn program(family: &str, kind: Kind) -> Option<Iptables> {
-    let suffix = match kind {
-        Kind::Legacy => "legacy",
-        Kind::Nft => "nft",
-    };
-    let named = format!("{family}-{suffix}");
-    [named.as_str(), family]
+fn program(family: &str) -> Option<Iptables> {
+    [format!("{family}-legacy"), family.to_owned()]
         .into_iter()
-        .find(|name| kind_of(name) == Some(kind))
-        .map(|name| Iptables(name.to_owned()))
+        .find(|name| is_legacy(name))
+        .map(Iptables)
 }
 
-/// `iptables v1.8.9 (nf_tables)`; before 1.8 there was only the old interface.
-fn kind_of(program: &str) -> Option<Kind> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    let version = String::from_utf8_lossy(&output.stdout);
-    output.status.success().then_some(())?;
-    Some(match version.contains("nf_tables") {
-        true => Kind::Nft,
-        false => Kind::Legacy,
+/// `iptables v1.8.9 (nf_tables)` is not; before 1.8 there was only the old interface.
+fn is_legacy(program: &str) -> bool {
+    let output = Command::new(program).arg("--version").output();
+    output.is_ok_and(|output| {
+        let version = String::from_utf8_lossy(&output.stdout);
+        output.status.success() && !version.contains("nf_tables")
     })
 }
 
@@ -97,32 +78,6 @@ impl Iptables {
         command.args(["--noflush", "--wait", LOCK]);
         run(command, text).map(drop)
     }
-}
-
-/// Names of all ipsets; none when there is no `ipset`.
-pub(super) fn list_sets() -> anyhow::Result<Option<String>> {
-    ipset(&["list", "-n"])
-}
-
-/// All ipsets with what is in them, a line each; none when there is no `ipset`.
-pub(super) fn save_sets() -> anyhow::Result<Option<String>> {
-    ipset(&["save"])
-}
-
-fn ipset(arguments: &[&str]) -> anyhow::Result<Option<String>> {
-    let mut command = Command::new("ipset");
-    command.args(arguments);
-    match command.output() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        output => judge(&command, output.context("run ipset")?).map(Some),
-    }
-}
-
-/// Destroys an ipset.
-pub(super) fn destroy_set(name: &str) -> anyhow::Result<()> {
-    let mut command = Command::new("ipset");
-    command.args(["destroy", name]);
-    run(command, "").map(drop)
 }
 
 fn run(mut command: Command, input: &str) -> anyhow::Result<String> {

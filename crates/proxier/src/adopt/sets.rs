@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 
 use kube_ipvs_core::state::Protocol;
+use netlink_exchange::Error;
+
+use super::ipset::Ipsets;
 
 /// Longest name of a set.
 const LONGEST: usize = 31;
@@ -27,38 +30,33 @@ const NAMES: [&str; 17] = [
     "IPVS-IPS",
 ];
 
-/// The names in a listing (`ipset list -n`) that kube-proxy gives its sets.
-pub(super) fn of_kube_proxy(listing: &str) -> Vec<String> {
+/// Those of these names that kube-proxy gives its sets.
+pub(super) fn of_kube_proxy(names: Vec<String>) -> Vec<String> {
     let known: Vec<String> = ["KUBE-", "KUBE-6-"]
         .iter()
         .flat_map(|prefix| NAMES.map(|name| format!("{prefix}{name}")))
         .map(|name| name[..name.len().min(LONGEST)].to_owned())
         .collect();
-    let names = listing.lines().map(|line| line.trim().to_owned());
+    let names = names.into_iter();
     names.filter(|name| known.contains(name)).collect()
 }
 
-/// The NodePorts in `ipset save`; none when there is no set for them.
-pub(super) fn node_ports(saved: &str) -> Option<BTreeSet<(Protocol, u16)>> {
+/// The NodePorts in kube-proxy's sets; none when there is no set for them.
+///
+/// # Errors
+/// The kernel cannot be heard, or a set vanished meanwhile.
+pub(super) fn node_ports(sets: &mut Ipsets) -> Result<Option<BTreeSet<(Protocol, u16)>>, Error> {
     let mut ports = BTreeSet::new();
-    let mut sets = 0;
-    for line in saved.lines() {
-        let mut words = line.split(' ');
-        let (verb, set) = (words.next(), words.next());
-        let Some(protocol) = set.and_then(protocol_of) else {
+    let mut found = false;
+    for set in sets.names()? {
+        let Some(protocol) = protocol_of(&set) else {
             continue;
         };
-        match (verb, words.next()) {
-            (Some("create"), _) => sets += 1,
-            // `30080`, or `192.0.2.1,sctp:30080`.
-            (Some("add"), Some(entry)) => {
-                let port = entry.rsplit(':').next().and_then(|x| x.parse().ok());
-                ports.extend(port.map(|port| (protocol, port)));
-            }
-            _ => {}
-        }
+        found = true;
+        let of_set = sets.ports(&set)?.into_iter();
+        ports.extend(of_set.map(|port| (protocol, port)));
     }
-    (sets > 0).then_some(ports)
+    Ok(found.then_some(ports))
 }
 
 /// The protocol of a set of NodePorts.
@@ -78,33 +76,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn node_ports_are_read_off_the_sets_of_both_families() {
-        let saved = "create KUBE-NODE-PORT-TCP bitmap:port range 0-65535\n\
-                     add KUBE-NODE-PORT-TCP 31999\n\
-                     add KUBE-NODE-PORT-TCP 8443\n\
-                     create KUBE-NODE-PORT-LOCAL-TCP bitmap:port range 0-65535\n\
-                     add KUBE-NODE-PORT-LOCAL-TCP 31998\n\
-                     create KUBE-6-NODE-PORT-SCTP-HASH hash:ip,port family inet6\n\
-                     add KUBE-6-NODE-PORT-SCTP-HASH 2001:db8::1,sctp:30132\n\
-                     create stranger hash:ip\nadd stranger 192.0.2.1\n";
-
-        let ports = node_ports(saved).expect("there are sets");
-
-        let expected = [
-            (Protocol::Tcp, 8443),
-            (Protocol::Tcp, 31999),
-            (Protocol::Sctp, 30132),
-        ];
-        assert_eq!(ports, expected.into());
-        assert_eq!(node_ports("create stranger hash:ip\n"), None);
+    fn sets_of_node_ports_are_known_in_both_families() {
+        let protocols = [
+            "KUBE-NODE-PORT-TCP",
+            "KUBE-6-NODE-PORT-UDP",
+            "KUBE-6-NODE-PORT-SCTP-HASH",
+        ]
+        .map(protocol_of);
+        assert_eq!(
+            protocols.map(|protocol| protocol.expect("a set of NodePorts")),
+            [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        );
+        for other in ["KUBE-NODE-PORT-LOCAL-TCP", "KUBE-CLUSTER-IP", "stranger"] {
+            assert_eq!(protocol_of(other), None, "{other}");
+        }
     }
 
     #[test]
     fn both_families_are_known_and_others_are_left() {
-        let listing = "KUBE-CLUSTER-IP\nKUBE-6-LOAD-BALANCER-SOURCE-CID\ncali40s\nKUBE-MINE\n";
+        let names = [
+            "KUBE-CLUSTER-IP",
+            "KUBE-6-LOAD-BALANCER-SOURCE-CID",
+            "cali40s",
+            "KUBE-MINE",
+        ];
 
         assert_eq!(
-            of_kube_proxy(listing),
+            of_kube_proxy(names.map(str::to_owned).into()),
             ["KUBE-CLUSTER-IP", "KUBE-6-LOAD-BALANCER-SOURCE-CID"]
         );
     }

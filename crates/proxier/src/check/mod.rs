@@ -28,7 +28,6 @@ use crate::streams;
 pub use finding::{Finding, Verdict};
 use finding::{json, table};
 use host::Host;
-pub(crate) use proxies::tables_of_kube_proxy;
 
 /// Flags of `kube-ipvs check`.
 #[derive(Debug, Clone, Args)]

@@ -127,7 +127,7 @@ fn addresses_on_link() -> usize {
 }
 
 /// What iptables-legacy holds is none of nf_tables, and not seen.
-pub(crate) fn tables_of_kube_proxy() -> Vec<String> {
+fn tables_of_kube_proxy() -> Vec<String> {
     let chains = Nft::open().and_then(|mut nft| nft.chains());
     kube_proxys(&chains.unwrap_or_default())
 }

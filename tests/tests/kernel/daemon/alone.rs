@@ -35,7 +35,7 @@ const PROGRAMS: [&str; 20] = [
 ];
 
 /// Programs that say in the file `started` that somebody ran them.
-fn traps(folder: &Path) {
+pub(crate) fn traps(folder: &Path) {
     let text = format!("#!/bin/sh\necho $0 $* >>{}/started\n", folder.display());
     for name in PROGRAMS {
         let program = folder.join(name);
@@ -47,7 +47,7 @@ fn traps(folder: &Path) {
 /// What a process knows of children that ended: page faults and processor time
 /// (`cminflt`, `cmajflt`, `cutime`, `cstime` of proc_pid_stat(5)). Nobody runs
 /// without a page fault.
-fn ended_children(pid: nix::unistd::Pid) -> [u64; 4] {
+pub(crate) fn ended_children(pid: nix::unistd::Pid) -> [u64; 4] {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, after) = stat.rsplit_once(')').expect("a name in parentheses");
     let fields: Vec<&str> = after.split_whitespace().collect();
@@ -56,7 +56,7 @@ fn ended_children(pid: nix::unistd::Pid) -> [u64; 4] {
 }
 
 /// Children that did not end, or that nobody asked about.
-fn children(pid: nix::unistd::Pid) -> String {
+pub(crate) fn children(pid: nix::unistd::Pid) -> String {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     let of = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children"));
     // A thread may end meanwhile.

@@ -163,6 +163,12 @@ impl KubeProxy {
         kube_ipvs_tests::run("ip", arguments)
     }
 
+    /// The same with chains of the old interface.
+    pub(crate) fn legacy(self) -> Self {
+        let script = self.script.replace("tables-nft", "tables-legacy");
+        Self { script, ..self }
+    }
+
     /// One sync.
     pub(crate) fn sync(&self) {
         self.sh(&self.script);

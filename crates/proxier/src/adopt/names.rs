@@ -1,0 +1,41 @@
+//! What kube-proxy calls what it makes.
+
+/// Chains of kube-proxy: those of its ipvs mode and of its iptables mode. The
+/// kubelet's (`KUBE-FIREWALL`, `KUBE-KUBELET-CANARY`, `KUBE-IPTABLES-HINT`) are
+/// not among them.
+const CHAINS: [&str; 14] = [
+    "KUBE-SERVICES",
+    "KUBE-POSTROUTING",
+    "KUBE-NODE-PORT",
+    "KUBE-LOAD-BALANCER",
+    "KUBE-MARK-MASQ",
+    "KUBE-FORWARD",
+    "KUBE-PROXY-FIREWALL",
+    "KUBE-SOURCE-RANGES-FIREWALL",
+    "KUBE-IPVS-FILTER",
+    "KUBE-IPVS-OUT-FILTER",
+    "KUBE-NODEPORTS",
+    "KUBE-EXTERNAL-SERVICES",
+    "KUBE-PROXY-CANARY",
+    "KUBE-MARK-DROP",
+];
+/// One chain a Service or endpoint, in iptables mode.
+const CHAIN_PREFIXES: [&str; 6] = [
+    "KUBE-SVC-",
+    "KUBE-SEP-",
+    "KUBE-EXT-",
+    "KUBE-SVL-",
+    "KUBE-XLB-",
+    "KUBE-FW-",
+];
+/// Families and tables of nf_tables in which iptables-nft keeps its chains.
+pub(super) const FAMILIES: [&str; 2] = ["ip", "ip6"];
+pub(super) const TABLES: [&str; 3] = ["mangle", "nat", "filter"];
+/// The table of its nftables mode, in both families, all of it its own.
+pub(super) const TABLE: &str = "kube-proxy";
+
+/// A chain that kube-proxy made, in a table of iptables.
+pub(super) fn is_chain(name: &str) -> bool {
+    let by_prefix = |prefix| name.starts_with(prefix);
+    CHAINS.contains(&name) || CHAIN_PREFIXES.into_iter().any(by_prefix)
+}
