@@ -35,9 +35,12 @@ const PODS: &str = "\"from pods\" is said of pods in the networks that kube-ipvs
 /// Flags of `kube-ipvs explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
-    /// [NAMESPACE/]NAME[:PORT] or NAME.NAMESPACE.svc of a Service; ADDRESS or ADDRESS:PORT[/PROTOCOL]
-    /// of a VIP, a node or a pod; nodeport:PORT
-    #[arg(value_name = "TARGET")]
+    /// `[NAMESPACE/]NAME[:PORT]` or `NAME.NAMESPACE.svc` of a Service; ADDRESS or
+    /// `ADDRESS:PORT[/PROTOCOL]` of a VIP, a node or a pod; `nodeport:PORT`
+    #[arg(
+        value_name = "TARGET",
+        help = "[NAMESPACE/]NAME[:PORT] or NAME.NAMESPACE.svc of a Service; ADDRESS or ADDRESS:PORT[/PROTOCOL] of a VIP, a node or a pod; nodeport:PORT"
+    )]
     pub target: Target,
     /// Judge for this client: whether source ranges let it in
     #[arg(long, value_name = "ADDRESS")]
