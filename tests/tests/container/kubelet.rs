@@ -218,6 +218,34 @@ impl Running {
         self.process.wait(PATIENCE)
     }
 
+    /// A field of the program's `/proc/PID/status`, such as `Seccomp`.
+    #[track_caller]
+    pub(crate) fn status(&self, field: &str) -> String {
+        let file = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+        let found = lines.find(|(name, _)| *name == field);
+        found.expect("a field of status").1.trim().to_owned()
+    }
+
+    /// A file of the container's cgroup, such as `memory.max`.
+    #[track_caller]
+    pub(crate) fn limit(&self, file: &str) -> String {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", self.pid())).expect("a cgroup");
+        let (_, group) = groups
+            .trim()
+            .split_once("::")
+            .expect("the one of version 2");
+        let file = format!("/sys/fs/cgroup{group}/{file}");
+        let limit = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        limit.trim().to_owned()
+    }
+
+    fn pid(&self) -> String {
+        let format = ["inspect", "--format", "{{.State.Pid}}", &self.name];
+        run("podman", format).trim().to_owned()
+    }
+
     /// SIGTERM, and how it ended; a kubelet waits no longer than the pod says.
     pub(crate) fn stop(mut self) -> ExitStatus {
         run(

@@ -58,3 +58,17 @@ fn a_user_namespace_is_named() {
 
     assert!(said.contains("hostUsers"), "{said}");
 }
+
+#[test]
+fn without_its_configuration_the_file_is_named() {
+    let lab = Lab::new();
+    let mut pod = Pod::base();
+    pod.containers[0]
+        .mounts
+        .retain(|(_, at, _)| at != "/var/lib/kube-proxy");
+
+    let (status, said) = lab.kubelet.once(&pod);
+
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("/var/lib/kube-proxy/config.conf"), "{said}");
+}
