@@ -17,8 +17,9 @@ use kube_ipvs::config;
 const BLOCKS: [&str; 4] = ["sh", "text", "json", "yaml"];
 
 /// What stands in the documents for a word of the reader's.
-const PLACEHOLDERS: [(&str, &str); 11] = [
+const PLACEHOLDERS: [(&str, &str); 12] = [
     ("ADDRESS", "10.96.0.10"),
+    ("CLIENT", "192.0.2.7"),
     ("PORT", "53"),
     ("NODEPORT", "30080"),
     ("NAMESPACE", "kube-system"),
