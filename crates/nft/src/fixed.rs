@@ -47,6 +47,7 @@ impl Fixed {
             // It clears that bit, too.
             chains.extend(marking.take());
         }
+        chains.extend(hooks::destinations_kept(&words));
         let mut fixed = Self {
             chains,
             marking,

@@ -263,6 +263,18 @@ impl Phrases {
         vec![self.address(side, Register::FIRST), found]
     }
 
+    /// `dnat to ip daddr`: stays where it goes, whatever the nat chains after
+    /// this one say. The kernel asks no more of them once a flow has a
+    /// translation.
+    pub(crate) fn keep_destination(self) -> Phrase {
+        let address = Register::FIRST;
+        let family = u32::from(self.0.number());
+        vec![
+            self.address(Side::Destination, address),
+            Expression::DestinationNat { family, address },
+        ]
+    }
+
     /// `ip saddr . ip daddr @SET`
     pub(crate) fn addresses_in(self, set: Set) -> Phrase {
         vec![

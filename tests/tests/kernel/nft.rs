@@ -3,6 +3,7 @@
 
 mod content;
 mod foreign;
+mod host_ports;
 mod lab;
 mod listing;
 mod marks;

@@ -5,12 +5,14 @@ pub(crate) mod web;
 
 mod balance;
 mod dns;
+mod host_ports;
 mod hosts;
 mod kinds;
 mod mtu;
 mod node_ports;
 mod ports;
 mod refusals;
+mod wiped;
 
 use kube_ipvs_tests::{Client, Protocol, Verdict, run, run_with_input};
 

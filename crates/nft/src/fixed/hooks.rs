@@ -11,6 +11,7 @@ use crate::wire::{Base, Hooked};
 use crate::{Class, Config, Family, Set, Unallocated};
 
 // enum nf_inet_hooks of linux/netfilter.h.
+const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
@@ -228,6 +229,24 @@ fn postrouting(config: &Config, words: &Words) -> Chain {
         base: Some(base),
         rules,
     }
+}
+
+/// Of the first packet of a flow to a VIP: no other nat chain sends it elsewhere.
+/// A VIP is a local address, and a pod's `hostPort` (CNI portmap) is that port of
+/// every local address. Those chains are at -100, and IPVS at -99 of `output`.
+pub(super) fn destinations_kept(words: &Words) -> [Chain; 2] {
+    let ip = words.ip;
+    let to_vip = ip.address_in(Side::Destination, Set::Vips);
+    let rule = all([to_vip, ip.keep_destination()]);
+    let priority = -101;
+    [("prerouting", PREROUTING), ("output-nat", OUTPUT)].map(|(name, hook)| Chain {
+        name,
+        base: Some(Base {
+            kind: "nat",
+            at: Hooked { hook, priority },
+        }),
+        rules: vec![rule.clone()],
+    })
 }
 
 fn masquerade_now(config: &Config) -> Chain {

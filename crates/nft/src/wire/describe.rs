@@ -185,6 +185,9 @@ impl fmt::Display for Expression {
                     .iter()
                     .try_for_each(|(first, last)| write!(f, " ports {first} to {last}"))
             }
+            Self::DestinationNat { family, address } => {
+                write!(f, "nat dnat family {family} addr {address}")
+            }
             Self::Other { name, extension } => {
                 write!(f, "{name}")?;
                 extension.iter().try_for_each(|name| write!(f, " {name}"))

@@ -149,6 +149,12 @@ pub(crate) enum Expression {
         flags: u32,
         ports: Option<(Register, Register)>,
     },
+    /// A destination for all packets of the flow, of this family
+    /// (`NFPROTO_*`), with the port it has.
+    DestinationNat {
+        family: u32,
+        address: Register,
+    },
     /// One of others. Those of x_tables (`match`, `target`) have a name of
     /// their own.
     Other {
@@ -156,6 +162,9 @@ pub(crate) enum Expression {
         extension: Option<String>,
     },
 }
+
+/// `NFT_NAT_DNAT`.
+const DNAT: u32 = 1;
 
 /// Name of a set that belongs to a rule; the kernel puts a number in.
 pub(super) const ANONYMOUS: &str = "__set%d";
@@ -183,6 +192,7 @@ impl Expression {
             Self::Load { .. } | Self::Decide(_) => "immediate",
             Self::Reject { .. } => "reject",
             Self::Masquerade { .. } => "masq",
+            Self::DestinationNat { .. } => "nat",
             Self::Other { name, .. } => name,
         }
     }
@@ -267,6 +277,9 @@ impl Expression {
                     numbers(out, [(2, first.0), (3, last.0)]);
                 }
             }
+            Self::DestinationNat { family, address } => {
+                numbers(out, [(1, DNAT), (2, *family), (3, address.0)]);
+            }
             Self::Other { .. } => {}
         }
     }
@@ -316,6 +329,10 @@ impl Expression {
                     .unwrap_or(0),
             },
             "masq" => parts.masquerade()?,
+            "nat" if parts.is_destination_only()? => Self::DestinationNat {
+                family: parts.number(2)?,
+                address: parts.register(3)?,
+            },
             "match" | "target" => Self::Other {
                 extension: parts.bytes(1)?.map(attributes::name),
                 name,
@@ -483,6 +500,19 @@ impl<'a> Parts<'a> {
                 data: self.value(2)?,
             },
         })
+    }
+
+    /// Whether a translation gives a destination address and nothing else. The
+    /// kernel tells the one address as a range (`NF_NAT_RANGE_MAP_IPS`).
+    fn is_destination_only(self) -> Result<bool, DecodeError> {
+        const MAP_IPS: u32 = 1;
+        let one = match self.bytes(4)? {
+            Some(_) => self.number(4)? == self.number(3)?,
+            None => self.bytes(3)?.is_some(),
+        };
+        let flags = self.number(7)?;
+        let no_port = self.bytes(5)?.is_none() && self.bytes(6)?.is_none();
+        Ok(one && no_port && flags & !MAP_IPS == 0 && self.number(1)? == DNAT)
     }
 
     fn masquerade(self) -> Result<Expression, DecodeError> {
