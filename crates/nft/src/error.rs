@@ -107,7 +107,7 @@ fn hint(source: &Exchange, is_element: bool) -> &'static str {
             "; the table is not as expected, or networks overlap"
         }
         Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOENT) => {
-            "; needs Linux 5.6 or newer with nf_tables, nft_fib, nft_masq, nft_reject and conntrack"
+            "; needs Linux 5.6 or newer with nf_tables, nft_fib, nft_masq, nft_nat, nft_reject and conntrack"
         }
         _ => "",
     }

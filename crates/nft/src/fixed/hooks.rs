@@ -234,10 +234,12 @@ fn postrouting(config: &Config, words: &Words) -> Chain {
 /// Of the first packet of a flow to a VIP: no other nat chain sends it elsewhere.
 /// A VIP is a local address, and a pod's `hostPort` (CNI portmap) is that port of
 /// every local address. Those chains are at -100, and IPVS at -99 of `output`.
+/// A VIP that is not bound here is left to them: another proxy may serve it.
 pub(super) fn destinations_kept(words: &Words) -> [Chain; 2] {
     let ip = words.ip;
     let to_vip = ip.address_in(Side::Destination, Set::Vips);
-    let rule = all([to_vip, ip.keep_destination()]);
+    let local = ip.local(Side::Destination, Equal);
+    let rule = all([to_vip, local, ip.keep_destination()]);
     let priority = -101;
     [("prerouting", PREROUTING), ("output-nat", OUTPUT)].map(|(name, hook)| Chain {
         name,

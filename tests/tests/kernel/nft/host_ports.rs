@@ -64,3 +64,36 @@ fn a_nat_chain_of_others_moves_nothing_that_is_for_a_vip() {
         }
     }
 }
+
+/// A proxy that serves by nat alone binds no VIP; while it and our table are both
+/// there (it came, and ours was not cleaned up) it has the say.
+#[test]
+fn a_vip_that_is_not_bound_here_is_left_to_another_proxy() {
+    for family in Family::ALL {
+        let lab = Lab::new(family);
+        let listeners = [lab.listen(POD)];
+        listeners[0].set_nonblocking(true).expect("set");
+        let [served, _] = HOST_PORTS;
+        let to = SocketAddr::new(lab.node_address(), POD);
+        let vip = lab.vip();
+        lab.node.nft(&format!(
+            "table {family} other-proxy {{ chain prerouting {{ type nat hook prerouting priority -100;
+             {family} daddr {vip} tcp dport {served} dnat to {to} }}; }}"
+        ));
+        let content = Content::from([
+            (Said::In(Set::Vips), vip.to_string()),
+            (Said::Served, lab.front("tcp", served)),
+        ]);
+        lab.apply(&lab.config(), &content);
+        let reached = || reached(&lab.peer, vip, served, &listeners);
+        assert_eq!(reached(), None, "{family}: bound, and nobody listens");
+
+        let length = match family {
+            Family::Ip => 32,
+            Family::Ip6 => 128,
+        };
+        lab.node.ip(&format!("addr del {vip}/{length} dev lo"));
+
+        assert_eq!(reached(), Some(POD), "{family}");
+    }
+}
