@@ -204,6 +204,7 @@ impl Writer {
         let uid = page
             .into_items()
             .next()
+            .transpose()?
             .and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
         uid.ok_or_else(|| Failure::Refused {
             code: 404,

@@ -283,7 +283,9 @@ async fn all(requests: &Requests) -> Result<Vec<Value>, Failure> {
     let mut page = requests.first_page(PAGE, &As::Cached).await?;
     loop {
         let next = page.next();
-        objects.extend(page.into_items());
+        for object in page.into_items() {
+            objects.push(object?);
+        }
         match next {
             Some(token) => page = requests.further_page(PAGE, &token).await?,
             None => return Ok(objects),

@@ -15,7 +15,7 @@ use super::Settings;
 use super::backoff::{Backoff, LONGEST};
 use super::failure::Failure;
 use super::lines::Lines;
-use super::requests::{As, Requests, tree};
+use super::requests::{As, Identity, Requests, tree};
 use super::seen::Seen;
 use super::signs::{Ear, Signs};
 use super::status::{KindStatus, SourceStatus};
@@ -338,9 +338,9 @@ impl Follower {
             .map_err(|error| Failure::Nonsense(format!("watch event: {error}")))?;
         match line.change.as_str() {
             "ADDED" | "MODIFIED" => self.apply(line.object, listing).await?,
-            "DELETED" => self.remove(&tree(line.object), listing).await?,
-            "BOOKMARK" => return self.bookmark(&tree(line.object), listing).await,
-            "ERROR" => return Err(Failure::from_event(tree(line.object))),
+            "DELETED" => self.remove(&Identity::of(line.object)?, listing).await?,
+            "BOOKMARK" => return self.bookmark(&tree(line.object)?, listing).await,
+            "ERROR" => return Err(Failure::from_event(tree(line.object)?)),
             other => tracing::debug!(kind = %self.kind(), "unknown watch event {other:?}"),
         }
         Ok(listing)
@@ -348,9 +348,9 @@ impl Follower {
 
     async fn apply(&mut self, text: &RawValue, listing: bool) -> Result<(), Failure> {
         let decoded = Object::decode_text(self.kind(), text.get());
-        let whole = match &decoded {
-            Ok(_) => Value::Null,
-            Err(_) => tree(text),
+        let identity = match &decoded {
+            Ok(_) => Identity::default(),
+            Err(_) => Identity::of(text)?,
         };
         let (namespace, name, version) = match &decoded {
             Ok(object) => {
@@ -361,7 +361,11 @@ impl Follower {
                     &*metadata.resource_version,
                 )
             }
-            Err(_) => identity(&whole),
+            Err(_) => (
+                &*identity.namespace,
+                &*identity.name,
+                &*identity.resource_version,
+            ),
         };
         let at = number(version);
         let news = if listing {
@@ -378,8 +382,7 @@ impl Follower {
             Err(error) => {
                 tracing::warn!(%error, "object skipped: what it was before, if anything, stays");
                 self.update(|status| status.undecodable += 1);
-                let (namespace, name, _) = identity(&whole);
-                Event::Unreadable(self.reference(namespace, name))
+                Event::Unreadable(self.reference(&identity.namespace, &identity.name))
             }
             Ok(object) => Event::Upsert(object),
         };
@@ -390,8 +393,12 @@ impl Follower {
         Ok(())
     }
 
-    async fn remove(&mut self, object: &Value, listing: bool) -> Result<(), Failure> {
-        let (namespace, name, version) = identity(object);
+    async fn remove(&mut self, object: &Identity, listing: bool) -> Result<(), Failure> {
+        let Identity {
+            namespace,
+            name,
+            resource_version: version,
+        } = object;
         let at = number(version);
         let news = self.seen.removed(namespace, name, at);
         if !self.counts(news, at, listing) {

@@ -56,14 +56,52 @@ impl Page {
     }
 
     /// Each object as a tree.
-    pub(crate) fn into_items(self) -> impl Iterator<Item = Value> {
+    pub(crate) fn into_items(self) -> impl Iterator<Item = Result<Value, Failure>> {
         self.into_texts().map(|text| tree(&text))
     }
 }
 
 /// The whole of what was sent.
-pub(super) fn tree(text: &RawValue) -> Value {
-    serde_json::from_str(text.get()).unwrap_or_default()
+///
+/// # Errors
+/// It makes no tree: nested too deep, say.
+pub(super) fn tree(text: &RawValue) -> Result<Value, Failure> {
+    serde_json::from_str(text.get()).map_err(|error| Failure::Nonsense(format!("object: {error}")))
+}
+
+/// What an object is called, whatever else it holds and however deep that is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) resource_version: String,
+}
+
+impl Identity {
+    /// Of an object's text.
+    ///
+    /// # Errors
+    /// It has none.
+    pub(super) fn of(text: &RawValue) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Named {
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Metadata {
+            namespace: Option<String>,
+            name: String,
+            resource_version: Option<String>,
+        }
+        let named: Named = serde_json::from_str(text.get())
+            .map_err(|error| Failure::Nonsense(format!("metadata of an object: {error}")))?;
+        Ok(Self {
+            namespace: named.metadata.namespace.unwrap_or_default(),
+            name: named.metadata.name,
+            resource_version: named.metadata.resource_version.unwrap_or_default(),
+        })
+    }
 }
 
 /// How a list is to be answered.
@@ -213,4 +251,24 @@ async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     timeout(ANSWER_TIMEOUT, work)
         .await
         .map_err(|_| Failure::Silent(ANSWER_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_called_the_same_however_deep_it_is() {
+        let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
+        let text = format!(
+            r#"{{"x": {deep}, "y": 1e999, "metadata": {{"name": "w\u0065b", "namespace": "a", "resourceVersion": "7"}}}}"#
+        );
+        let text = RawValue::from_string(text).expect("JSON");
+        assert!(tree(&text).is_err(), "no tree is made of it");
+        let named = Identity::of(&text).expect("it has a name");
+        let whole = (&*named.namespace, &*named.name, &*named.resource_version);
+        assert_eq!(whole, ("a", "web", "7"));
+        let nameless = RawValue::from_string("{}".to_owned()).expect("JSON");
+        assert!(Identity::of(&nameless).is_err());
+    }
 }
