@@ -10,7 +10,7 @@ use super::programs::Iptables;
 use super::{BY_HAND, chains, nft, programs, sets};
 
 /// The kernel lets go of a set a moment after the rule that named it is gone.
-const TRIES: usize = 50;
+const TRIES: usize = 10;
 const BETWEEN: Duration = Duration::from_millis(100);
 
 /// What became of kube-proxy's chains, tables and sets.
