@@ -45,7 +45,7 @@ pub(crate) fn run(settings: &Settings, strict: bool) -> anyhow::Result<(Output, 
     }
     let output = Output::of(&cluster);
     if output.fronts.is_empty() {
-        warnings.push("nothing is served: no Service has an address of its own".to_owned());
+        warnings.push("nothing is served: no Service has an address and a port here".to_owned());
     }
     for warning in &warnings {
         tracing::warn!("{warning}");

@@ -1,5 +1,5 @@
 //! What is known of a Service, for those who ask why it is served so, or not at
-//! all. Costs as much as that one Service is big.
+//! all. Costs as much as that one Service is big, up to a bound.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,6 +29,12 @@ pub struct Account {
     pub fronts: Vec<FrontAccount>,
     /// What is wrong with it and its slices.
     pub warnings: Vec<String>,
+    /// `internalTrafficPolicy` is `Local`: that of ClusterIPs.
+    #[serde(default)]
+    pub internal_local: bool,
+    /// `externalTrafficPolicy` is `Local`: that of all other fronts.
+    #[serde(default)]
+    pub external_local: bool,
 }
 
 /// Why nothing of a Service is served.
@@ -65,7 +71,13 @@ pub struct PortAccount {
     pub ready_here: usize,
     /// Those that are terminating and still serve.
     pub leaving: usize,
+    /// There are more endpoints than were counted.
+    #[serde(default)]
+    pub more: bool,
 }
+
+/// Endpoints and ports of slices that are looked at for one account.
+const LOOKS: usize = 1 << 18;
 
 /// A front or mark that a Service asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +112,8 @@ impl Cluster {
                 .iter()
                 .map(|warning| warning.to_string())
                 .collect(),
+            internal_local: service.spec.internal_traffic_policy.as_deref() == Some("Local"),
+            external_local: service.spec.external_traffic_policy.as_deref() == Some("Local"),
         })
     }
 
@@ -113,7 +127,8 @@ impl Cluster {
             let label = label.cloned().unwrap_or_default();
             return Some(Unserved::OtherProxy(label));
         }
-        if !entry.footprint.claims.is_empty() {
+        // What has not been compiled yet asks for nothing yet.
+        if !entry.footprint.claims.is_empty() || self.is_dirty() {
             return None;
         }
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip);
@@ -138,6 +153,7 @@ impl Cluster {
 }
 
 fn ports(service: &Service, entry: &Entry) -> Vec<PortAccount> {
+    let mut looks = LOOKS;
     let ports = service.spec.ports.iter();
     let read = ports.filter_map(|port| {
         let protocol = protocol(port.protocol.as_deref()).ok()?;
@@ -150,26 +166,31 @@ fn ports(service: &Service, entry: &Entry) -> Vec<PortAccount> {
             ready: 0,
             ready_here: 0,
             leaving: 0,
+            more: false,
         };
-        Some(counted(empty, entry))
+        Some(counted(empty, entry, &mut looks))
     });
     read.collect()
 }
 
 /// The liveliest of each address, as when it is compiled.
-fn counted(port: PortAccount, entry: &Entry) -> PortAccount {
+fn counted(port: PortAccount, entry: &Entry, looks: &mut usize) -> PortAccount {
     let mut found: BTreeMap<IpAddr, &Endpoint> = BTreeMap::new();
-    let has =
-        |slice: &&crate::slices::Slice| slice.numbers(&port.name, port.protocol).next().is_some();
-    for endpoint in entry
-        .slices
-        .values()
-        .filter(has)
-        .flat_map(|slice| &slice.endpoints)
-    {
-        let known = found.entry(endpoint.address).or_insert(endpoint);
-        if (endpoint.ready, endpoint.serving) > (known.ready, known.serving) {
-            *known = endpoint;
+    let mut more = false;
+    for slice in entry.slices.values() {
+        let Some(left) = looks.checked_sub(1 + slice.endpoints.len()) else {
+            more = true;
+            break;
+        };
+        *looks = left;
+        if slice.numbers(&port.name, port.protocol).next().is_none() {
+            continue;
+        }
+        for endpoint in &slice.endpoints {
+            let known = found.entry(endpoint.address).or_insert(endpoint);
+            if (endpoint.ready, endpoint.serving) > (known.ready, known.serving) {
+                *known = endpoint;
+            }
         }
     }
     let count = |is: fn(&&&Endpoint) -> bool| found.values().filter(is).count();
@@ -178,6 +199,7 @@ fn counted(port: PortAccount, entry: &Entry) -> PortAccount {
         ready: count(|e| e.ready),
         ready_here: count(|e| e.ready && e.local),
         leaving: count(|e| !e.ready && e.serving && e.terminating),
+        more,
         ..port
     }
 }
@@ -220,6 +242,34 @@ mod tests {
         assert_eq!(front.kind.as_deref(), Some("ClusterIP"));
         assert_eq!((&told.unserved, &front.lost_to), (&None, &None));
         assert_eq!(cluster.account(&ServiceName::new("default", "wed")), None);
+    }
+
+    #[test]
+    fn what_is_not_compiled_yet_is_not_said_to_be_unserved() {
+        let mut cluster = cluster();
+        cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+        let name = ServiceName::new("default", "web");
+        let told = |cluster: &Cluster| cluster.account(&name).expect("a Service").unserved;
+        assert!(cluster.is_dirty());
+        assert_eq!(told(&cluster), None);
+        cluster.compile();
+        assert_eq!(told(&cluster), None);
+    }
+
+    #[test]
+    fn of_a_great_many_endpoints_a_part_is_counted() {
+        let mut cluster = cluster();
+        let many: [_; 250] = std::array::from_fn(|n| ep(&format!("10.244.0.{}", n + 1)));
+        cluster.add(web()).endpoints(&web(), many);
+        let told = account(&mut cluster, "web");
+        let port = &told.ports[0];
+        assert_eq!((port.endpoints, port.more), (250, false));
+
+        let entry = &cluster.entries[&ServiceName::new("default", "web")];
+        let mut looks = 250;
+        let part = counted(port.clone(), entry, &mut looks);
+        assert_eq!((part.endpoints, part.more), (0, true));
+        assert_eq!(looks, 250, "no slice is looked at in part");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn serve(directory: &Path) -> anyhow::Result<(impl Future<Output = ()> + use
         _ => {}
     }
     let listener = UnixListener::bind(&path).with_context(operation)?;
-    std::fs::set_permissions(&path, Permissions::from_mode(0o660)).with_context(operation)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).with_context(operation)?;
     let (ask, questions) = mpsc::channel(1);
     let serving = async move {
         loop {

@@ -5,11 +5,10 @@ use std::fmt;
 
 use kube_ipvs_core::escape::Escaped;
 use kube_ipvs_core::state::{Front, VirtualServerKey};
-use kube_ipvs_core::{Account, PortAccount, Unserved};
+use kube_ipvs_core::{Account, FrontAccount, PortAccount, Unserved};
 use serde::Serialize;
 
 use super::reason::{Nobody, key, plural};
-use super::seen::Seen;
 use super::target::Wanted;
 use crate::answers::{Refused, Told};
 
@@ -94,7 +93,7 @@ impl Service {
     }
 
     /// What is known of one of its fronts.
-    pub(super) fn known(&self, front: &Front, seen: &Seen) -> Known {
+    pub(super) fn known(&self, front: &Front) -> Known {
         let held = self
             .account
             .fronts
@@ -110,21 +109,32 @@ impl Service {
             name => format!("{}:{name}", self.account.service),
         };
         Known {
-            nobody: port.map_or(Nobody::Unknown, |port| self.nobody(front, port, seen)),
+            nobody: match (held, port) {
+                (Some(held), Some(port)) => self.nobody(held, port),
+                _ => Nobody::Unknown,
+            },
             service: Some(service),
         }
     }
 
     /// Why a front is refused.
-    fn nobody(&self, front: &Front, port: &PortAccount, seen: &Seen) -> Nobody {
-        let row = seen.state.row(front);
-        let marks = row.into_iter().flat_map(|row| row.by_marks(front));
-        let keys: Vec<_> = marks.chain([key(front)]).collect();
+    fn nobody(&self, front: &FrontAccount, port: &PortAccount) -> Nobody {
+        // A front that is closed has no marks any more: the daemon has them.
+        let is_its = |key: &VirtualServerKey| {
+            let of_port = |other: &&FrontAccount| other.port == front.port && other.key == *key;
+            let mark = matches!(key, VirtualServerKey::Mark { .. });
+            *key == front.key || (mark && self.account.fronts.iter().any(|one| of_port(&one)))
+        };
+        let local = match front.kind.as_deref() {
+            Some("ClusterIP") => self.account.internal_local,
+            _ => self.account.external_local,
+        };
         let mut refused = self.refused.iter();
-        if let Some(refused) = refused.find(|refused| keys.contains(&refused.key)) {
+        if let Some(refused) = refused.find(|refused| is_its(&refused.key)) {
             return Nobody::RefusedByKernel(refused.error.clone());
         }
         match port {
+            PortAccount { more: true, .. } => Nobody::Unknown,
             PortAccount { endpoints: 0, .. } => Nobody::NoEndpoints,
             PortAccount {
                 ready: 0,
@@ -135,7 +145,7 @@ impl Service {
                 ready,
                 ready_here: 0,
                 ..
-            } if *ready > 0 => Nobody::NoneHere(*ready),
+            } if *ready > 0 && local => Nobody::NoneHere(*ready),
             _ => Nobody::Unknown,
         }
     }

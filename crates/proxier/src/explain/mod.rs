@@ -141,7 +141,12 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> anyhow::Resul
         if let Some(why) = service.no_such_port(wanted) {
             anyhow::bail!(why);
         }
-        fronts = service.fronts(wanted);
+        // While lists are awaited the daemon knows of less than it serves.
+        let awaits = told.is_some_and(|told| !told.awaited.is_empty());
+        if !awaits {
+            fronts.clear();
+        }
+        fronts.extend(service.fronts(wanted));
     }
     let endpoint = match args.target {
         Target::Address(address) => verdict::endpoint(address, seen),
@@ -158,7 +163,7 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> anyhow::Resul
         .iter()
         .filter(|front| endpoint.is_none() || seen.holds(front));
     let all = fronts.map(|front| {
-        let known = service.as_ref().map(|service| service.known(front, seen));
+        let known = service.as_ref().map(|service| service.known(front));
         explain(front, args.from, &known.unwrap_or_default(), seen)
     });
     let fronts = verdict::joined(all.collect());

@@ -245,7 +245,7 @@ impl fmt::Display for Reason {
             Self::NotAService => f.write_str("no Service has this port here"),
             Self::NobodyAnswers(nobody) => nobody.fmt(f),
             Self::Elsewhere => {
-                f.write_str("externalTrafficPolicy is Local, and no endpoint is on this node")
+                f.write_str("externalTrafficPolicy is Local, and no ready endpoint is on this node")
             }
             Self::SourceRange { client, only } => {
                 write!(f, "{client} is not among {}", names(only))

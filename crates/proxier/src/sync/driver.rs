@@ -145,8 +145,10 @@ impl<D: Dataplane> Driver<D> {
                 () = at(drain) => self.drain(),
                 () = at(self.count) => self.count(),
                 Some(Question { ask, reply }) = asked(&mut questions) => {
-                    // Who gave up waiting hears nothing.
-                    _ = reply.send(self.syncer.told(&ask));
+                    // Who gave up waiting hears nothing, and costs nothing.
+                    if !reply.is_closed() {
+                        _ = reply.send(self.syncer.told(&ask));
+                    }
                 }
             }
         }

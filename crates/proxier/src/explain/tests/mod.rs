@@ -173,7 +173,7 @@ fn each_fact_has_its_verdict() {
             "mark flushed",
             with(local(), |seen| _ = seen.state.virtual_servers.remove(&MARK)),
             vec![
-                "dropped: externalTrafficPolicy is Local, and no endpoint is on this node".into(),
+                "dropped: externalTrafficPolicy is Local, and no ready endpoint is on this node".into(),
                 "left to this host's own programs: virtual server FWM 291 should be in IPVS and is not".into(),
             ],
         ),
@@ -271,7 +271,7 @@ fn each_fact_has_its_verdict() {
             "Local, elsewhere",
             local(),
             vec![
-                "dropped: externalTrafficPolicy is Local, and no endpoint is on this node".into(),
+                "dropped: externalTrafficPolicy is Local, and no ready endpoint is on this node".into(),
                 "served by 2 real servers of FWM 291".into(),
             ],
         ),

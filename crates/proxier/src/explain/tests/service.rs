@@ -23,6 +23,7 @@ fn told(change: impl FnOnce(&mut Account)) -> Told {
             ready: 0,
             ready_here: 0,
             leaving: 0,
+            more: false,
         }],
         fronts: vec![FrontAccount {
             key: VirtualServerKey::Front(front()),
@@ -31,6 +32,8 @@ fn told(change: impl FnOnce(&mut Account)) -> Told {
             lost_to: None,
         }],
         warnings: Vec::new(),
+        internal_local: false,
+        external_local: true,
     };
     change(&mut account);
     Told {
@@ -90,15 +93,40 @@ fn why_nobody_answers_is_what_the_daemon_knows() {
         outside(&counted(3, 2, 0)),
         "from outside  refused: the policy is Local, and of the port's 2 ready endpoints none is on this node"
     );
-    let mut refused = counted(3, 2, 2);
-    refused.refused.push(Refused {
-        key: VirtualServerKey::Front(front()),
-        error: "add virtual server: no such scheduler (ENOENT)".into(),
-    });
-    assert_eq!(
-        outside(&refused),
-        "from outside  refused: the kernel refuses what it needs: add virtual server: no such scheduler (ENOENT)"
-    );
+    // Nothing that is not known: of the policy Cluster, and of a part.
+    let unsure = |change: fn(&mut Account)| {
+        let mut told = counted(3, 2, 0);
+        change(told.account.as_mut().expect("an account"));
+        outside(&told)
+    };
+    for unknown in [
+        unsure(|account| account.external_local = false),
+        unsure(|account| account.fronts[0].kind = Some("ClusterIP".into())),
+        unsure(|account| account.ports[0].more = true),
+    ] {
+        assert!(unknown.starts_with("from outside  refused: "), "{unknown}");
+        assert!(!unknown.contains("Local"), "{unknown}");
+    }
+    let mark = VirtualServerKey::Mark {
+        mark: 7,
+        family: kube_ipvs_core::state::Family::V4,
+    };
+    for key in [VirtualServerKey::Front(front()), mark] {
+        let mut refused = counted(3, 2, 2);
+        let fronts = &mut refused.account.as_mut().expect("an account").fronts;
+        fronts.push(FrontAccount {
+            key: mark,
+            ..fronts[0].clone()
+        });
+        refused.refused.push(Refused {
+            key,
+            error: "add virtual server: no such scheduler (ENOENT)".into(),
+        });
+        assert_eq!(
+            outside(&refused),
+            "from outside  refused: the kernel refuses what it needs: add virtual server: no such scheduler (ENOENT)"
+        );
+    }
 }
 
 #[test]
