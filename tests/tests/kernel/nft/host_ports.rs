@@ -78,7 +78,7 @@ fn a_vip_that_is_not_bound_here_is_left_to_another_proxy() {
         let vip = lab.vip();
         lab.node.nft(&format!(
             "table {family} other-proxy {{ chain prerouting {{ type nat hook prerouting priority -100;
-             {family} daddr {vip} tcp dport {served} dnat to {to} }}; }}"
+             {family} daddr {vip} tcp dport {served} dnat to {to}; }}; }}"
         ));
         let content = Content::from([
             (Said::In(Set::Vips), vip.to_string()),
