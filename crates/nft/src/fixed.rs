@@ -133,10 +133,16 @@ impl Fixed {
 impl Chain {
     /// At a hook.
     fn base(name: &'static str, hook: u32, priority: i32, rules: Vec<Phrase>) -> Self {
-        let base = Some(Base {
-            kind: "filter",
-            at: Hooked { hook, priority },
-        });
+        Self::of("filter", name, Hooked { hook, priority }, rules)
+    }
+
+    /// At a hook, for the first packet of each flow.
+    fn nat(name: &'static str, hook: u32, priority: i32, rules: Vec<Phrase>) -> Self {
+        Self::of("nat", name, Hooked { hook, priority }, rules)
+    }
+
+    fn of(kind: &'static str, name: &'static str, at: Hooked, rules: Vec<Phrase>) -> Self {
+        let base = Some(Base { kind, at });
         Self { name, base, rules }
     }
 

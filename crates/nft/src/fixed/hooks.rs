@@ -7,7 +7,6 @@ use crate::phrase::{
     protocol, reset, set_mark, state, to_lo,
 };
 use crate::wire::Compare::{Equal, NotEqual};
-use crate::wire::{Base, Hooked};
 use crate::{Class, Config, Family, Set, Unallocated};
 
 // enum nf_inet_hooks of linux/netfilter.h.
@@ -217,18 +216,7 @@ fn postrouting(config: &Config, words: &Words) -> Chain {
         ip.address_in(Side::Source, Set::Vips),
         masquerade(),
     ]));
-    let base = Base {
-        kind: "nat",
-        at: Hooked {
-            hook: POSTROUTING,
-            priority: 99,
-        },
-    };
-    Chain {
-        name: "postrouting",
-        base: Some(base),
-        rules,
-    }
+    Chain::nat("postrouting", POSTROUTING, 99, rules)
 }
 
 /// Of the first packet of a flow to a VIP: no other nat chain sends it elsewhere.
@@ -240,15 +228,8 @@ pub(super) fn destinations_kept(words: &Words) -> [Chain; 2] {
     let to_vip = ip.address_in(Side::Destination, Set::Vips);
     let local = ip.local(Side::Destination, Equal);
     let rule = all([to_vip, local, ip.keep_destination()]);
-    let priority = -101;
-    [("prerouting", PREROUTING), ("output-nat", OUTPUT)].map(|(name, hook)| Chain {
-        name,
-        base: Some(Base {
-            kind: "nat",
-            at: Hooked { hook, priority },
-        }),
-        rules: vec![rule.clone()],
-    })
+    [("prerouting", PREROUTING), ("output-nat", OUTPUT)]
+        .map(|(name, hook)| Chain::nat(name, hook, -101, vec![rule.clone()]))
 }
 
 fn masquerade_now(config: &Config) -> Chain {

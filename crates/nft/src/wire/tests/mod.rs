@@ -8,7 +8,11 @@ use crate::observe::{Observed, ReadSet};
 use crate::wire::command::Command;
 use crate::{Config, Elements, Family, LocalPods, Set, Unallocated, render_table};
 
+#[path = "../../../tests/example/mod.rs"]
+mod example;
 mod properties;
+
+use example::{cluster_v4, cluster_v6, config_v4, config_v6};
 
 /// What nft sent for the table when it was written as text, and what a kernel told
 /// of it after that; and what one told of an earlier version's, that said the same.
@@ -20,50 +24,10 @@ struct Capture {
     earlier: &'static [u8],
 }
 
-fn texts(pairs: &[(Set, &[&str])]) -> Elements {
-    let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    pairs
-        .iter()
-        .map(|(set, list)| (*set, owned(list)))
-        .collect()
-}
-
 fn v4() -> Capture {
     Capture {
-        config: Config {
-            local_pods: LocalPods::Cidrs(vec!["10.244.1.0/24".parse().expect("a network")]),
-            ..Config::new(Family::Ip)
-        },
-        elements: texts(&[
-            (Set::Vips, &["10.96.0.10", "10.96.7.7", "203.0.113.5"]),
-            (
-                Set::Served,
-                &["10.96.0.10 . sctp . 5000", "10.96.0.10 . tcp . 53"],
-            ),
-            (Set::ServedOffCluster, &["10.96.0.10 . udp . 53"]),
-            (
-                Set::Fronts,
-                &[
-                    "10.96.7.7 . tcp . 80 : goto refused",
-                    "192.168.50.1 . tcp . 30080 : goto closed-always",
-                    "203.0.113.5 . tcp . 80 : goto outside-restricted",
-                ],
-            ),
-            (Set::InsideMarks, &["203.0.113.5 . tcp . 80 : 0x00000123"]),
-            (
-                Set::NodePortMarks,
-                &["192.168.50.1 . tcp . 30080 : 0x00004456"],
-            ),
-            (Set::Hairpin, &["10.244.1.2"]),
-            (
-                Set::AllowedSources,
-                &[
-                    "203.0.113.5 . tcp . 80 . 10.0.0.0/8",
-                    "203.0.113.5 . tcp . 80 . 192.0.2.7/32",
-                ],
-            ),
-            (Set::ServiceCidrs, &["10.96.0.0/16", "10.98.0.7/32"]),
-        ]),
+        config: config_v4(),
+        elements: cluster_v4(),
         sent: include_bytes!("captures/nft-1.0.6-v4.bin"),
         told: include_bytes!("captures/linux-6.18-v4.bin"),
         earlier: include_bytes!("captures/earlier-v4.bin"),
@@ -72,25 +36,8 @@ fn v4() -> Capture {
 
 fn v6() -> Capture {
     Capture {
-        config: Config {
-            local_pods: LocalPods::InterfacePrefix("veth".into()),
-            masquerade_bit: 20,
-            accept_bit: Some(12),
-            unallocated: Unallocated::Reject,
-            node_ports: 40000..=60000,
-            ..Config::new(Family::Ip6)
-        },
-        elements: texts(&[
-            (Set::Vips, &["fd00:96::a"]),
-            (Set::Fronts, &["fd00:96::a . udp . 53 : goto served"]),
-            (Set::InsideMarks, &["fd00:96::a . udp . 53 : 0x0a8c0123"]),
-            (Set::Hairpin, &["fd00:244::2"]),
-            (
-                Set::AllowedSources,
-                &["fd00:96::a . udp . 53 . 2001:db8::/32"],
-            ),
-            (Set::ServiceCidrs, &["fd00:96::/112"]),
-        ]),
+        config: config_v6(),
+        elements: cluster_v6(),
         sent: include_bytes!("captures/nft-1.0.6-v6.bin"),
         told: include_bytes!("captures/linux-6.18-v6.bin"),
         earlier: include_bytes!("captures/earlier-v6.bin"),
