@@ -5,6 +5,8 @@
 //! instead: so loops, pipes and quotes are as the shell reads them. What was
 //! called is then given to the program itself, as far as it is here.
 
+mod documents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +14,8 @@ use std::process::{Command, Stdio};
 use clap::Parser;
 use kube_ipvs::cli::Cli;
 use kube_ipvs::config;
+
+use documents::{documents, root};
 
 /// What a block may hold. Only `sh` is to be typed.
 const BLOCKS: [&str; 4] = ["sh", "text", "json", "yaml"];
@@ -100,24 +104,6 @@ items:
   endpoints: [{addresses: [10.244.0.16], nodeName: node-1, conditions: {ready: true}}]
   ports: [{name: dns, protocol: UDP, port: 53}]
 ";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// README and docs, by name.
-fn documents() -> BTreeMap<String, String> {
-    let docs = std::fs::read_dir(root().join("docs")).expect("docs");
-    let mut paths: Vec<PathBuf> = docs.map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|x| x == "md"));
-    paths.push(root().join("README.md"));
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).expect("a document");
-        let name = path.file_name().expect("a name").to_string_lossy();
-        (name.into_owned(), text)
-    };
-    paths.into_iter().map(read).collect()
-}
 
 fn is_known(program: &str) -> bool {
     let named = NAMED

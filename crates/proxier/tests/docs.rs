@@ -1,30 +1,17 @@
 //! What the documents tell to type is what the program takes.
 
+mod documents;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::CommandFactory;
 use kube_ipvs::cli::Cli;
 
+use documents::{documents, root};
+
 /// `cargo xtask` has the first, helm the last, and the other stands for any.
 const OTHERS: [&str; 3] = ["--native", "--flag", "--set"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// README and docs, by name.
-fn documents() -> BTreeMap<String, String> {
-    let docs = std::fs::read_dir(root().join("docs")).expect("docs");
-    let mut paths: Vec<PathBuf> = docs.map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|x| x == "md"));
-    paths.push(root().join("README.md"));
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).expect("a document");
-        (path.display().to_string(), text)
-    };
-    paths.into_iter().map(read).collect()
-}
 
 /// What stands in `backticks`, and the lines of fenced blocks.
 fn code(text: &str) -> Vec<&str> {
