@@ -87,27 +87,12 @@ pub fn near(name: &str, services: impl Iterator<Item = String>) -> Vec<String> {
     let mut near: Vec<(usize, String)> = all
         .into_iter()
         .filter(|service| split(service).1.len().abs_diff(name.len()) <= 2)
-        .map(|service| (distance(name, split(&service).1), service))
+        .map(|service| (strsim::levenshtein(name, split(&service).1), service))
         .filter(|(distance, _)| *distance <= 2)
         .collect();
     near.sort();
     near.truncate(MOST);
     near.into_iter().map(|(_, service)| service).collect()
-}
-
-/// How many letters are to be put in, taken out or changed (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

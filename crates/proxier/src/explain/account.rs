@@ -83,23 +83,19 @@ impl Service {
         }
         let ports: Vec<String> = self.account.ports.iter().map(named).collect();
         let service = &self.account.service;
-        Some(match ports.is_empty() {
-            true => format!("Service {service} has no port {name}: it has none"),
-            false => format!(
-                "Service {service} has no port {name}; it has {}",
-                ports.join(", ")
-            ),
-        })
+        let has = if ports.is_empty() {
+            ": it has none".to_owned()
+        } else {
+            format!("; it has {}", ports.join(", "))
+        };
+        Some(format!("Service {service} has no port {name}{has}"))
     }
 
     /// What is known of one of its fronts.
     pub(super) fn known(&self, front: &Front) -> Known {
-        let held = self
-            .account
-            .fronts
-            .iter()
-            .find(|held| held.key == key(front));
-        let Some(name) = held.and_then(|held| held.port.as_deref()) else {
+        let mut fronts = self.account.fronts.iter();
+        let held = fronts.find(|held| held.key == key(front));
+        let Some((held, name)) = held.and_then(|held| Some((held, held.port.as_deref()?))) else {
             return Known::default();
         };
         let mut ports = self.account.ports.iter();
@@ -109,10 +105,7 @@ impl Service {
             name => format!("{}:{name}", self.account.service),
         };
         Known {
-            nobody: match (held, port) {
-                (Some(held), Some(port)) => self.nobody(held, port),
-                _ => Nobody::Unknown,
-            },
+            nobody: port.map_or(Nobody::Unknown, |port| self.nobody(held, port)),
             service: Some(service),
         }
     }
@@ -120,19 +113,20 @@ impl Service {
     /// Why a front is refused.
     fn nobody(&self, front: &FrontAccount, port: &PortAccount) -> Nobody {
         // A front that is closed has no marks any more: the daemon has them.
-        let is_its = |key: &VirtualServerKey| {
-            let of_port = |other: &&FrontAccount| other.port == front.port && other.key == *key;
-            let mark = matches!(key, VirtualServerKey::Mark { .. });
-            *key == front.key || (mark && self.account.fronts.iter().any(|one| of_port(&one)))
-        };
+        let is_mark = |key: &VirtualServerKey| matches!(key, VirtualServerKey::Mark { .. });
+        let mut refused = self.refused.iter().filter(|refused| {
+            let of_port = |other: &FrontAccount| {
+                other.port == front.port && other.key == refused.key && is_mark(&other.key)
+            };
+            refused.key == front.key || self.account.fronts.iter().any(of_port)
+        });
+        if let Some(refused) = refused.next() {
+            return Nobody::RefusedByKernel(refused.error.clone());
+        }
         let local = match front.kind.as_deref() {
             Some("ClusterIP") => self.account.internal_local,
             _ => self.account.external_local,
         };
-        let mut refused = self.refused.iter();
-        if let Some(refused) = refused.find(|refused| is_its(&refused.key)) {
-            return Nobody::RefusedByKernel(refused.error.clone());
-        }
         match port {
             PortAccount { more: true, .. } => Nobody::Unknown,
             PortAccount { endpoints: 0, .. } => Nobody::NoEndpoints,
@@ -212,13 +206,15 @@ impl fmt::Display for Service {
                 ready,
                 ready_here: here,
                 leaving,
+                more,
                 ..
             } = port;
             let of = named(port);
             let noun = plural(*n, "endpoint");
+            let least = if *more { "at least " } else { "" };
             write!(
                 f,
-                "  port          {}: {n} {noun}, {ready} ready, {here} of them here",
+                "  port          {}: {least}{n} {noun}, {ready} ready, {here} of them here",
                 Escaped(&of)
             )?;
             match leaving {

@@ -64,9 +64,10 @@ impl Question<'_> {
         if self.asker == Asker::Host && self.seen.state.virtual_servers.contains_key(&key) {
             return None;
         }
-        let reason = match self.is_expected() {
-            true => Reason::Missing(Missing::Address(address)),
-            false => Reason::NotHere(address),
+        let reason = if self.is_expected() {
+            Reason::Missing(Missing::Address(address))
+        } else {
+            Reason::NotHere(address)
         };
         Some(Said::of(Outcome::NotTaken, reason))
     }
@@ -95,9 +96,10 @@ impl Question<'_> {
         let taken = self.asker == Asker::Host && self.seen.state.virtual_servers.contains_key(&key);
         let guarded = self.seen.state.table.guarded.contains(&self.front.address);
         if guarded && !row.verdict.is_open() && !taken {
-            let reason = match self.seen.recorded.contains_key(&key) {
-                true => Reason::Missing(Missing::Row(key)),
-                false => Reason::NoSuchPort,
+            let reason = if self.seen.recorded.contains_key(&key) {
+                Reason::Missing(Missing::Row(key))
+            } else {
+                Reason::NoSuchPort
             };
             return Some(Said::of(Outcome::Refused, reason));
         }

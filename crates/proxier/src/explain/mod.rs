@@ -200,11 +200,10 @@ fn nothing(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> String {
     .to_string();
     let near = match told {
         Some(told) => {
-            named = match told.awaited.is_empty() {
-                true => format!("there is no Service {named}"),
-                false => {
-                    format!("Service {named} is not known yet: the first full list is awaited")
-                }
+            named = if told.awaited.is_empty() {
+                format!("there is no Service {named}")
+            } else {
+                format!("Service {named} is not known yet: the first full list is awaited")
             };
             told.elsewhere.iter().chain(&told.near).cloned().collect()
         }
@@ -218,8 +217,9 @@ fn nothing(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> String {
             answers::near(&wanted.name, objects.map(str::to_owned))
         }
     };
-    match near.is_empty() {
-        true => named,
-        false => format!("{named}; there is {}", near.join(", ")),
+    if near.is_empty() {
+        named
+    } else {
+        format!("{named}; there is {}", near.join(", "))
     }
 }

@@ -431,7 +431,8 @@ impl Follower {
     }
 
     async fn bookmark(&mut self, object: &Value, listing: bool) -> Result<bool, Failure> {
-        let (_, _, version) = identity(object);
+        let version = object["metadata"]["resourceVersion"].as_str();
+        let version = version.unwrap_or_default();
         if version.is_empty() {
             return Err(Failure::Nonsense(
                 "a bookmark without a resource version".to_owned(),
@@ -600,13 +601,6 @@ impl Follower {
     fn kind(&self) -> Kind {
         self.requests.resource().kind
     }
-}
-
-/// Namespace, name and resource version; empty what is absent.
-fn identity(object: &Value) -> (&str, &str, &str) {
-    let metadata = &object["metadata"];
-    let text = |field: &str| metadata[field].as_str().unwrap_or_default();
-    (text("namespace"), text("name"), text("resourceVersion"))
 }
 
 /// A resource version as a number; 0 if it is none.
