@@ -121,7 +121,7 @@ pub fn render_change(
     change: &Change,
     mark_in_use: impl Fn(u32) -> bool,
 ) -> Result<Commands, Invalid> {
-    let fixed = Fixed::new(config)?;
+    config.check()?;
     let place = config.family.place();
     let allowed = |set, mark| config.may_mark(set, mark);
     let removed = parse_all(config.family, |_, _| true, &change.removed)?;
@@ -130,7 +130,7 @@ pub fn render_change(
     let few = are_few(all);
     let mut commands = Commands::default();
     if change.marking == Some(true) {
-        fixed.hang_marking(&place, &mut commands);
+        Fixed::new(config)?.hang_marking(&place, &mut commands);
     }
     for (&set, list) in &removed {
         let items = items(set, list);
@@ -147,7 +147,7 @@ pub fn render_change(
         commands.push_elements(Verb::Add, &place, set.name(), &items, few);
     }
     if change.marking == Some(false) {
-        fixed.unhang_marking(&place, &mut commands);
+        Fixed::new(config)?.unhang_marking(&place, &mut commands);
     }
     Ok(commands)
 }
