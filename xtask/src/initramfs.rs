@@ -40,6 +40,7 @@ const MODULES: &[&str] = &[
     "drivers/net/geneve.ko",
     "drivers/net/ipvlan/",
     "drivers/net/macvlan.ko",
+    "drivers/net/nlmon.ko",
     "drivers/net/tun.ko",
     "drivers/net/vrf.ko",
     "drivers/net/virtio_net.ko",

@@ -7,7 +7,7 @@
 //! time of many calls is what their instructions took.
 
 mod calls;
-mod city;
+pub(crate) mod city;
 
 use anyhow::Result;
 

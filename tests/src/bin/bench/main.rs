@@ -9,6 +9,8 @@ mod binding;
 mod compile;
 mod connections;
 mod daemon;
+mod filling;
+mod messages;
 mod programming;
 mod replay;
 
@@ -25,6 +27,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("compile", compile::run),
     ("connections", connections::run),
     ("daemon", daemon::run),
+    ("filling", filling::run),
     ("programming", programming::run),
 ];
 

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use std::{fs, thread};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use kube_ipvs_nft::{Elements, Family, Nft};
 use kube_ipvs_tests::{Node, Pod, Topology, command, kube_ipvs, output_of, run_with_input};
 use serde_json::{Value, json};
 
@@ -35,7 +36,7 @@ const EMPTY_NAT: &str = "table ip empty {
 ";
 
 /// A client, a server, and the node between them.
-pub(super) struct City {
+pub(crate) struct City {
     services: usize,
     node: Node,
     client: Pod,
@@ -45,7 +46,7 @@ pub(super) struct City {
 
 impl City {
     /// The first Service has TCP, the second UDP, and both only the server.
-    pub(super) fn build(services: usize, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn build(services: usize, arguments: &[&str]) -> Result<Self> {
         let topology = Topology::new();
         let node = topology.node();
         let [client, server] = ["client", "server"].map(|name| node.pod(name));
@@ -66,6 +67,13 @@ impl City {
             server,
             _topology: topology,
         })
+    }
+
+    /// What the program has put into its table.
+    pub(crate) fn elements(&self) -> Result<Elements> {
+        let node = &self.node.namespace;
+        let table = node.run(|| Nft::open()?.read(Family::Ip))?;
+        Ok(table.context("the program made no table")?.elements)
     }
 
     /// Leaves `table` and makes all calls.
@@ -116,7 +124,7 @@ impl City {
     }
 
     /// Virtual servers of all namespaces share the kernel's hash buckets.
-    pub(super) fn leave(self) {
+    pub(crate) fn leave(self) {
         self.node.namespace.run(|| command::run("ipvsadm", ["-C"]));
         drop(self);
         thread::sleep(GONE);
