@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::apt;
 use crate::cpio::Archive;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, NEWEST};
+use crate::newest_nft::NewestNft;
 use crate::paths::{Paths, stamp};
 use crate::tools;
 
@@ -59,13 +60,23 @@ pub(crate) fn base(paths: &Paths, kernel: &Kernel, name: &str) -> Result<PathBuf
     let image = paths.vm()?.join(format!("image-{name}.cpio.zst"));
     let kept_inputs = paths.vm()?.join(format!("image-{name}.inputs"));
     let programs = programs()?;
-    let inputs = inputs(kernel, &programs)?;
+    let nft = match name {
+        NEWEST => Some(NewestNft::fetch(paths)?),
+        _ => None,
+    };
+    let mut inputs = inputs(kernel, &programs)?;
+    if let Some(nft) = &nft {
+        inputs += &nft.stamp()?;
+    }
     if image.exists() && fs::read_to_string(&kept_inputs).is_ok_and(|kept| kept == inputs) {
         return Ok(image);
     }
     eprintln!("xtask: building the guest image for {}", kernel.release);
     let root = tempfile::tempdir_in(paths.vm()?)?;
     lay_out(root.path(), kernel, &programs).context("lay out the guest image")?;
+    if let Some(nft) = nft {
+        nft.add(root.path()).context("add the newest nft")?;
+    }
     let mut archive = Archive::default();
     archive.tree(root.path())?;
     compress(&archive.finish(), &image)?;

@@ -25,12 +25,15 @@ pub(crate) struct Kernel {
 /// Meta-packages that depend on the current kernel: Debian's, then Ubuntu's.
 const META: &[&str] = &["linux-image-cloud-amd64", "linux-image-virtual"];
 
+/// The newest kernel that Debian has.
+pub(crate) const NEWEST: &str = "newest";
+
 /// Debian suites by the kernel version they carry.
 const SUITES: &[(&str, &str)] = &[
     ("5.10", "bullseye"),
     ("6.1", "bookworm"),
     ("6.12", "bookworm-backports"),
-    ("newest", "sid"),
+    (NEWEST, "sid"),
 ];
 
 impl Kernel {

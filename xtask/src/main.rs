@@ -24,6 +24,7 @@ mod kernel;
 mod kernel_test;
 mod kube_tools;
 mod licences;
+mod newest_nft;
 mod paths;
 mod pictures;
 mod promtool;
