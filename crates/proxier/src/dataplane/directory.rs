@@ -4,6 +4,7 @@
 //! starting; whoever may write the record decides what we remove. So the
 //! directory is 0700 and its files are 0600, also those of earlier versions.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -32,13 +33,29 @@ const READ_ONLY: &str = "mount the node's directory there (in a pod a hostPath v
 /// What owners are called that a user namespace has no number for.
 const NOBODY: u32 = 65534;
 
+/// What is ours in the directory, by name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ours<'a> {
+    /// Regular files.
+    pub(super) files: &'a [&'a str],
+    /// Sockets: who listens makes them anew, closed to others.
+    pub(super) sockets: &'a [&'a str],
+}
+
+impl Ours<'_> {
+    fn has(&self, name: &OsStr) -> bool {
+        let mut all = self.files.iter().chain(self.sockets);
+        all.any(|ours| name == *ours)
+    }
+}
+
 /// Makes the directory if there is none, and takes away what others may do with
 /// it and with our files in it.
 ///
 /// # Errors
 /// It is a link, no directory, somebody else's, or open to others and in use
 /// for more than our files.
-pub(super) fn prepare(directory: &Path, ours: &[&str]) -> anyhow::Result<()> {
+pub(super) fn prepare(directory: &Path, ours: &Ours<'_>) -> anyhow::Result<()> {
     let operation = || format!("use state directory {}", directory.display());
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(DIRECTORY);
@@ -59,8 +76,8 @@ pub(super) fn prepare(directory: &Path, ours: &[&str]) -> anyhow::Result<()> {
         remedy_for(found.uid())
     );
     narrow_directory(directory, found.mode(), ours).with_context(operation)?;
-    ours.iter()
-        .try_for_each(|name| narrow(&directory.join(name)))
+    let mut files = ours.files.iter();
+    files.try_for_each(|name| narrow(&directory.join(name)))
 }
 
 /// What to do about a directory of another user.
@@ -77,7 +94,7 @@ fn remedy_for(owner: u32) -> &'static str {
 
 /// A directory that holds more than our files is somebody else's matter too: it
 /// may be read by others, since our files may not, but not be written.
-fn narrow_directory(directory: &Path, mode: u32, ours: &[&str]) -> anyhow::Result<()> {
+fn narrow_directory(directory: &Path, mode: u32, ours: &Ours<'_>) -> anyhow::Result<()> {
     if mode & OTHERS == 0 {
         return Ok(());
     }
@@ -85,8 +102,7 @@ fn narrow_directory(directory: &Path, mode: u32, ours: &[&str]) -> anyhow::Resul
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         // Temporary files of a record that was being written begin so.
-        alone &=
-            ours.iter().any(|ours| name == **ours) || name.to_string_lossy().starts_with(".tmp");
+        alone &= ours.has(&name) || name.to_string_lossy().starts_with(".tmp");
     }
     if alone {
         return Ok(fs::set_permissions(
@@ -134,7 +150,10 @@ mod tests {
 
     use super::*;
 
-    const OURS: [&str; 2] = ["lock", "owned.json"];
+    const OURS: Ours<'_> = Ours {
+        files: &["lock", "owned.json"],
+        sockets: &["answers.sock"],
+    };
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("it is there").mode() & 0o7777
@@ -174,7 +193,7 @@ mod tests {
         prepare(directory.path(), &OURS).expect("usable");
 
         assert_eq!(mode(directory.path()), 0o700);
-        for name in OURS {
+        for name in OURS.files {
             assert_eq!(mode(&directory.path().join(name)), 0o600, "{name}");
         }
     }
@@ -211,6 +230,18 @@ mod tests {
 
         symlink("/etc/passwd", target.join("lock")).expect("a link");
         assert!(refusal(&target).contains("no regular file"));
+    }
+
+    #[test]
+    fn a_socket_that_a_killed_daemon_left_is_ours_too() {
+        let directory = wide(0o755, &["lock"]);
+        let socket = directory.path().join("answers.sock");
+        let left = std::os::unix::net::UnixListener::bind(&socket);
+        drop(left.expect("a socket"));
+
+        prepare(directory.path(), &OURS).expect("usable");
+
+        assert_eq!(mode(directory.path()), 0o700);
     }
 
     #[test]

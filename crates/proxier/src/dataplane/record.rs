@@ -272,7 +272,11 @@ impl RecordFile {
 /// # Errors
 /// See [`directory::prepare`].
 pub(super) fn prepare(directory: &Path) -> anyhow::Result<()> {
-    directory::prepare(directory, &[lock::FILE_NAME, FILE_NAME, JOURNAL])
+    let ours = directory::Ours {
+        files: &[lock::FILE_NAME, FILE_NAME, JOURNAL],
+        sockets: &[crate::answers::FILE_NAME],
+    };
+    directory::prepare(directory, &ours)
 }
 
 /// What a file says; none when there is no such file.
