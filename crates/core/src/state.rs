@@ -31,12 +31,30 @@ impl Family {
         }
     }
 
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
     /// Prefix length of a single address: 32 or 128.
     pub fn host_prefix(self) -> u8 {
         match self {
             Self::V4 => 32,
             Self::V6 => 128,
         }
+    }
+}
+
+impl fmt::Display for Family {
+    /// `IPv4`, `IPv6`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
     }
 }
 
@@ -119,6 +137,14 @@ impl VirtualServerKey {
         match self {
             Self::Front(front) => Family::of(front.address),
             Self::Mark { family, .. } => *family,
+        }
+    }
+
+    /// The front, where it is one's and not a mark's.
+    pub fn front(&self) -> Option<Front> {
+        match self {
+            Self::Front(front) => Some(*front),
+            Self::Mark { .. } => None,
         }
     }
 }

@@ -3,6 +3,8 @@
 mod classes;
 mod hooks;
 
+pub(crate) use hooks::clear_bit;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;

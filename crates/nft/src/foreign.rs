@@ -10,6 +10,7 @@
 use std::fmt;
 
 use crate::commands::Commands;
+use crate::fixed::clear_bit;
 use crate::phrase::{Phrase, accept, is_listed_as, mark_has_all};
 use crate::wire::{Command, Expression, ListedChain, ListedRule, Place, Verdict};
 use crate::{Config, Family, Invalid, TABLE};
@@ -47,8 +48,10 @@ pub struct ForeignChain {
     pub priority: i64,
     /// Why it drops.
     pub reason: Reason,
-    /// Our accept rule stands in it.
+    /// Our accept rule stands in it, for whatever bit.
     pub accepted: bool,
+    /// The bits of the mark that our accept rules in it look at.
+    pub accept_bits: u32,
     /// No rule in it could let anything pass: whatever comes is dropped.
     pub drops_all: bool,
 }
@@ -58,6 +61,13 @@ impl ForeignChain {
     /// at `input`, cleared at 50.
     pub fn is_reachable(&self) -> bool {
         self.priority > -1 && (self.hook == Hook::Forward || self.priority < 50)
+    }
+
+    /// Whether it lets pass what our table marks with this bit; without one,
+    /// our table marks nothing.
+    pub fn accepts(&self, accept_bit: Option<u8>) -> bool {
+        let mask = accept_bit.and_then(|bit| 1u32.checked_shl(bit.into()));
+        mask.is_some_and(|mask| self.accept_bits & mask != 0)
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -162,6 +172,7 @@ fn base_chain(chain: &ListedChain) -> Option<ForeignChain> {
             Reason::LastRule
         },
         accepted: false,
+        accept_bits: 0,
         drops_all: false,
     })
 }
@@ -169,10 +180,12 @@ fn base_chain(chain: &ListedChain) -> Option<ForeignChain> {
 /// Keeps a chain that drops what it does not know, and says whether our rule stands in it.
 pub(crate) fn judge(chain: ForeignChain, rules: &[ListedRule]) -> Option<ForeignChain> {
     let drops = chain.reason == Reason::Policy || rules.last().is_some_and(drops_everything);
-    let accepted = !our_rules(rules).is_empty();
+    let ours = our_rules(rules);
+    let accept_bits = ours.iter().fold(0, |bits, rule| bits | 1 << rule.bit);
     let drops_all = rules.iter().all(drops_everything);
     drops.then_some(ForeignChain {
-        accepted,
+        accepted: !ours.is_empty(),
+        accept_bits,
         drops_all,
         ..chain
     })
@@ -194,6 +207,17 @@ fn drops_everything(rule: &ListedRule) -> bool {
         }
     }
     drops
+}
+
+/// The bit with which our table marks what it serves, by its rules: only for
+/// such a bit there is one that clears it.
+pub(crate) fn accept_bit(ours: &[ListedRule]) -> Option<u8> {
+    let clears = |bit: &u8| {
+        let clear = clear_bit(1 << bit);
+        let mut rules = ours.iter();
+        rules.any(|rule| is_listed_as(&clear, &rule.expressions))
+    };
+    (0..32).find(clears)
 }
 
 fn accept_marked(bit: u8) -> Phrase {

@@ -219,6 +219,29 @@ impl Nft {
         Ok(found)
     }
 
+    /// The bit with which our table marks what it serves, as its rules say; none
+    /// when it marks nothing for others, or is not there.
+    ///
+    /// # Errors
+    /// The kernel cannot be heard.
+    pub fn accept_bit(&mut self, family: Family) -> Result<Option<u8>, NftError> {
+        let get = Get {
+            kind: Kind::GetRule,
+            family: family.number(),
+            table: Some(TABLE),
+            of: None,
+        };
+        let mut rules = match self.list(get, ListedRule::read) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
+            rules => {
+                let operation = format!("list rules of nftables table {family} {TABLE}");
+                rules.map_err(NftError::exchange(operation))?
+            }
+        };
+        rules.retain(|rule| rule.table == TABLE);
+        Ok(foreign::accept_bit(&rules))
+    }
+
     /// Inserts our accept rule at the top of a foreign chain, unless it stands
     /// there. Opt-in; needs the same bit in [`Config::accept_bit`](crate::Config::accept_bit).
     /// True when it was inserted.

@@ -250,6 +250,7 @@ fn clear_marks(config: &Config) -> Option<Chain> {
     Some(Chain::base("clear-marks", POSTROUTING, 101, rules))
 }
 
-fn clear_bit(mask: u32) -> Phrase {
+/// `meta mark & MASK != 0 meta mark set meta mark & ~MASK`
+pub(crate) fn clear_bit(mask: u32) -> Phrase {
     all([mark_has(mask), keep_mark(!mask)])
 }

@@ -94,6 +94,7 @@ mod tests {
             priority: 0,
             reason: Reason::Policy,
             accepted: false,
+            accept_bits: 0,
             drops_all: false,
         }
     }

@@ -92,7 +92,13 @@ fn one_rule_opens_service_ports_and_nothing_else() {
             Fate::Dropped,
             "{family}"
         );
-        assert!(drops(&lab.node)[0].accepted, "{family}");
+        let chain = drops(&lab.node).remove(0);
+        assert!(chain.accepted, "{family}");
+        let marked = lab.node.run(|| nft().accept_bit(family)).expect("read");
+        assert_eq!(marked, Some(BIT), "{family}");
+        assert!(chain.accepts(marked), "{family}");
+        assert!(!chain.accepts(Some(BIT + 1)), "{family}");
+        assert!(!chain.accepts(None), "{family}: our table marks nothing");
 
         assert_eq!(lab.node.run(|| nft().remove_accepts()).expect("removed"), 1);
         assert_eq!(
