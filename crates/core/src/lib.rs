@@ -31,7 +31,9 @@ pub mod text;
 pub mod unknown;
 mod warnings;
 
-pub use cluster::{Account, Cluster, FrontAccount, HealthCheck, PortAccount, Unserved};
+pub use cluster::{
+    Account, Cluster, EndpointCounts, FrontAccount, HealthCheck, PortAccount, Unserved,
+};
 pub use compile::{FrontKind, TrafficPolicy, Withheld};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};

@@ -12,7 +12,7 @@ use crate::compile::{port_number, protocol};
 use crate::k8s::{SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::ServiceName;
 use crate::slices::Endpoint;
-use crate::state::{Protocol, VirtualServerKey};
+use crate::state::{Family, Protocol, VirtualServerKey};
 
 /// What is known of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,10 +44,13 @@ pub enum Unserved {
     /// It is a name for another name.
     ExternalName,
     /// Its label `service.kubernetes.io/service-proxy-name` is another
-    /// proxier's; empty when it has none and this proxier serves labelled ones.
-    OtherProxy(String),
+    /// proxier's, an empty one too; none when it has none and this proxier
+    /// serves labelled ones.
+    OtherProxy(Option<String>),
     /// `clusterIP: None`.
     Headless,
+    /// It has no port that makes sense.
+    NoPorts,
     /// It has no address at which this node could serve it.
     NoAddress,
 }
@@ -63,7 +66,29 @@ pub struct PortAccount {
     pub port: u16,
     /// Port on the nodes.
     pub node_port: Option<u16>,
-    /// Endpoints of both families, each address once.
+    /// Endpoints of IPv4.
+    pub v4: EndpointCounts,
+    /// Endpoints of IPv6.
+    pub v6: EndpointCounts,
+    /// There are more endpoints than were counted.
+    #[serde(default)]
+    pub more: bool,
+}
+
+impl PortAccount {
+    /// The endpoints to which traffic of a family can go.
+    pub fn of(&self, family: Family) -> &EndpointCounts {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+}
+
+/// Endpoints of one family, each address once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointCounts {
+    /// All of them.
     pub endpoints: usize,
     /// Those that take new connections.
     pub ready: usize,
@@ -71,9 +96,6 @@ pub struct PortAccount {
     pub ready_here: usize,
     /// Those that are terminating and still serve.
     pub leaving: usize,
-    /// There are more endpoints than were counted.
-    #[serde(default)]
-    pub more: bool,
 }
 
 /// Endpoints and ports of slices that are looked at for one account.
@@ -124,8 +146,7 @@ impl Cluster {
             return Some(Unserved::ExternalName);
         }
         if label != self.options.service_proxy_name.as_ref() {
-            let label = label.cloned().unwrap_or_default();
-            return Some(Unserved::OtherProxy(label));
+            return Some(Unserved::OtherProxy(label.cloned()));
         }
         // What has not been compiled yet asks for nothing yet.
         if !entry.footprint.claims.is_empty() || self.is_dirty() {
@@ -135,6 +156,7 @@ impl Cluster {
         let mut none = addresses.filter(|address| *address == "None");
         Some(match none.next() {
             Some(_) => Unserved::Headless,
+            None if named_ports(service).next().is_none() => Unserved::NoPorts,
             None => Unserved::NoAddress,
         })
     }
@@ -154,23 +176,24 @@ impl Cluster {
 
 fn ports(service: &Service, entry: &Entry) -> Vec<PortAccount> {
     let mut looks = LOOKS;
+    let ports = named_ports(service);
+    ports.map(|port| counted(port, entry, &mut looks)).collect()
+}
+
+/// The ports that make sense, without their endpoints.
+fn named_ports(service: &Service) -> impl Iterator<Item = PortAccount> {
     let ports = service.spec.ports.iter();
-    let read = ports.filter_map(|port| {
-        let protocol = protocol(port.protocol.as_deref()).ok()?;
-        let empty = PortAccount {
+    ports.filter_map(|port| {
+        Some(PortAccount {
             name: port.name.clone(),
-            protocol,
+            protocol: protocol(port.protocol.as_deref()).ok()?,
             port: port_number(port.port)?,
             node_port: port.node_port.and_then(port_number),
-            endpoints: 0,
-            ready: 0,
-            ready_here: 0,
-            leaving: 0,
+            v4: EndpointCounts::default(),
+            v6: EndpointCounts::default(),
             more: false,
-        };
-        Some(counted(empty, entry, &mut looks))
-    });
-    read.collect()
+        })
+    })
 }
 
 /// The liveliest of each address, as when it is compiled.
@@ -193,12 +216,24 @@ fn counted(port: PortAccount, entry: &Entry, looks: &mut usize) -> PortAccount {
             }
         }
     }
-    let count = |is: fn(&&&Endpoint) -> bool| found.values().filter(is).count();
+    let counts = |family| {
+        let its = || {
+            found
+                .values()
+                .filter(move |e| Family::of(e.address) == family)
+        };
+        EndpointCounts {
+            endpoints: its().count(),
+            ready: its().filter(|e| e.ready).count(),
+            ready_here: its().filter(|e| e.ready && e.local).count(),
+            leaving: its()
+                .filter(|e| !e.ready && e.serving && e.terminating)
+                .count(),
+        }
+    };
     PortAccount {
-        endpoints: found.len(),
-        ready: count(|e| e.ready),
-        ready_here: count(|e| e.ready && e.local),
-        leaving: count(|e| !e.ready && e.serving && e.terminating),
+        v4: counts(Family::V4),
+        v6: counts(Family::V6),
         more,
         ..port
     }
@@ -233,8 +268,14 @@ mod tests {
         let [port] = &told.ports[..] else {
             panic!("one port: {told:?}")
         };
-        let counts = (port.endpoints, port.ready, port.ready_here, port.leaving);
-        assert_eq!(counts, (4, 2, 1, 1));
+        let EndpointCounts {
+            endpoints,
+            ready,
+            ready_here,
+            leaving,
+        } = *port.of(Family::V4);
+        assert_eq!((endpoints, ready, ready_here, leaving), (4, 2, 1, 1));
+        assert_eq!(port.of(Family::V6), &EndpointCounts::default());
         let [front] = &told.fronts[..] else {
             panic!("one front: {told:?}")
         };
@@ -263,12 +304,12 @@ mod tests {
         cluster.add(web()).endpoints(&web(), many);
         let told = account(&mut cluster, "web");
         let port = &told.ports[0];
-        assert_eq!((port.endpoints, port.more), (250, false));
+        assert_eq!((port.v4.endpoints, port.more), (250, false));
 
         let entry = &cluster.entries[&ServiceName::new("default", "web")];
         let mut looks = 250;
         let part = counted(port.clone(), entry, &mut looks);
-        assert_eq!((part.endpoints, part.more), (0, true));
+        assert_eq!((part.v4.endpoints, part.more), (0, true));
         assert_eq!(looks, 250, "no slice is looked at in part");
     }
 
@@ -283,13 +324,21 @@ mod tests {
             let label = SERVICE_PROXY_NAME_LABEL.to_owned();
             service.metadata.labels.insert(label, "cilium".into());
         }));
+        cluster.add(named("nobodys", "10.96.0.4").with(|service| {
+            let label = SERVICE_PROXY_NAME_LABEL.to_owned();
+            service.metadata.labels.insert(label, String::new());
+        }));
         cluster.add(bare("headless", &["None"]));
-        cluster.add(bare("fresh", &[]));
+        cluster.add(bare("fresh", &[]).port("", "TCP", 80));
+        cluster.add(named("portless", "10.96.0.5").with(|service| service.spec.ports.clear()));
 
         let mut why = |name: &str| account(&mut cluster, name).unserved;
 
         assert_eq!(why("alias"), Some(Unserved::ExternalName));
-        assert_eq!(why("theirs"), Some(Unserved::OtherProxy("cilium".into())));
+        let label = |value: &str| Some(Unserved::OtherProxy(Some(value.into())));
+        assert_eq!(why("theirs"), label("cilium"));
+        assert_eq!(why("nobodys"), label(""));
+        assert_eq!(why("portless"), Some(Unserved::NoPorts));
         assert_eq!(why("headless"), Some(Unserved::Headless));
         assert_eq!(why("fresh"), Some(Unserved::NoAddress));
     }

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use self::account::{Account, FrontAccount, PortAccount, Unserved};
+pub use self::account::{Account, EndpointCounts, FrontAccount, PortAccount, Unserved};
 use self::claims::Claims;
 use self::ground::{Change, Ground};
 use self::health_ports::{HealthPorts, moved};

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::Deserialize;
 
-use super::{Ask, FILE_NAME, Told};
+use super::{Ask, FILE_NAME, Told, VERSION};
 
 /// A loop that is in the middle of a long round answers after it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ pub fn ask(directory: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
         {
             return Ok(None);
         }
-        Err(error) => return Err(error).with_context(operation),
+        Err(error) => return Err(told(error)).with_context(operation),
     };
     let mut answer = Vec::new();
     let mut exchange = || {
@@ -40,12 +41,44 @@ pub fn ask(directory: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
         stream.shutdown(Shutdown::Write)?;
         stream.read_to_end(&mut answer)
     };
-    exchange().with_context(operation)?;
+    exchange().map_err(told).with_context(operation)?;
     anyhow::ensure!(
         !answer.is_empty(),
-        "{}: no answer: it is busy, or does not know the question",
+        "{}: it gave no answer: it is in the middle of a long round, or of another version; \
+         ask again, or use the program that runs there",
         operation()
     );
-    let told = serde_json::from_slice(&answer).with_context(operation)?;
-    Ok(Some(told))
+    understood(&answer).with_context(operation).map(Some)
+}
+
+/// Only the version first: the rest of another one may look different.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+fn understood(answer: &[u8]) -> anyhow::Result<Told> {
+    let Versioned { version } = serde_json::from_slice(answer)?;
+    anyhow::ensure!(
+        version == VERSION,
+        "it answers in form {version}, and this program reads form {VERSION}: use the program \
+         that runs there"
+    );
+    Ok(serde_json::from_slice(answer)?)
+}
+
+/// With what to do about it.
+pub(super) fn told(error: std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            anyhow::anyhow!("{error}; root alone may ask: run this as root")
+        }
+        // What a read or write time-out comes out as.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => anyhow::anyhow!(
+            "no answer within {} s: it is in the middle of a long round, or hangs; ask again, \
+             and see its log",
+            PATIENCE.as_secs()
+        ),
+        _ => error.into(),
+    }
 }

@@ -8,7 +8,8 @@
 mod client;
 mod server;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use kube_ipvs_core::Account;
 use kube_ipvs_core::state::VirtualServerKey;
@@ -21,7 +22,7 @@ pub use server::{Questions, serve};
 /// File name below the state directory.
 pub const FILE_NAME: &str = "answers.sock";
 /// Of the form of [`Told`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,12 @@ pub struct Told {
     pub version: u32,
     /// Kinds whose first full list is still missing: until then there may be more.
     pub awaited: Vec<String>,
+    /// What could not be read of it, so that there may be more than is told.
+    #[serde(default)]
+    pub unread: Option<String>,
+    /// Why this node is not ready, by a short word: `manifests`, `api`.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, String>,
     /// The Service, if there is one.
     pub account: Option<Account>,
     /// Services with the same name in other namespaces.
@@ -55,11 +62,37 @@ pub struct Told {
     pub refused: Vec<Refused>,
 }
 
+impl Told {
+    /// Kinds whose first full list is still missing.
+    pub fn awaits(&self) -> impl Iterator<Item = &str> {
+        self.awaited.iter().map(String::as_str)
+    }
+
+    /// Whether there may be more than is told.
+    pub fn is_partial(&self) -> bool {
+        !self.awaited.is_empty() || self.unread.is_some()
+    }
+
+    /// Whether it tells of a front or mark.
+    pub fn has(&self, key: &VirtualServerKey) -> bool {
+        let mut accounts = self.account.iter();
+        accounts.any(|of| {
+            of.fronts
+                .iter()
+                .any(|held| held.key == *key && held.port.is_some())
+        })
+    }
+}
+
 /// Something that the kernel refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// The virtual server that it belongs to.
-    pub key: VirtualServerKey,
+    /// In words: `virtual server 10.96.0.10:80/TCP`, `vip 10.96.0.10`.
+    pub what: String,
+    /// The virtual server that it belongs to, if it is one's.
+    pub key: Option<VirtualServerKey>,
+    /// Else the address.
+    pub address: Option<IpAddr>,
     /// The whole story: operation, object, errno, remedy.
     pub error: String,
 }

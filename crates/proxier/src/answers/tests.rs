@@ -1,6 +1,6 @@
 //! A question and its answer, and those who ask wrongly.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
@@ -84,4 +84,41 @@ fn names_that_are_near_are_found() {
         near("web", services),
         ["default/web", "default/webs", "shop/wed"]
     );
+}
+
+/// What the asking side says when somebody gives this answer.
+fn said_of(answer: Vec<u8>) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let listener = std::os::unix::net::UnixListener::bind(directory.path().join(FILE_NAME));
+    let listener = listener.expect("a socket");
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a question");
+        stream.read_to_end(&mut Vec::new()).expect("read");
+        stream.write_all(&answer).expect("written");
+    });
+    let error = ask(directory.path(), &question()).expect_err("no answer");
+    other.join().expect("no panic");
+    format!("{error:#}")
+}
+
+#[test]
+fn an_answer_of_another_version_is_said_to_be_one() {
+    let newer = said_of(br#"{"version": 99, "account": 7}"#.to_vec());
+    assert!(newer.contains("it answers in form 99"), "{newer}");
+    assert!(newer.contains("use the program that runs there"), "{newer}");
+    let none = said_of(Vec::new());
+    assert!(none.contains("it gave no answer"), "{none}");
+}
+
+#[test]
+fn what_went_wrong_is_told_with_its_remedy() {
+    let said = |kind: ErrorKind| client::told(kind.into()).to_string();
+    assert!(said(ErrorKind::PermissionDenied).contains("run this as root"));
+    for late in [ErrorKind::WouldBlock, ErrorKind::TimedOut] {
+        assert!(
+            said(late).starts_with("no answer within 10 s"),
+            "{}",
+            said(late)
+        );
+    }
 }

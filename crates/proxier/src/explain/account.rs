@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use kube_ipvs_core::escape::Escaped;
-use kube_ipvs_core::state::{Front, VirtualServerKey};
-use kube_ipvs_core::{Account, FrontAccount, PortAccount, Unserved};
+use kube_ipvs_core::state::{Family, Front, VirtualServerKey};
+use kube_ipvs_core::{Account, Change, EndpointCounts, FrontAccount, PortAccount, Unserved};
 use serde::Serialize;
 
 use super::reason::{Nobody, key, plural};
@@ -19,6 +20,8 @@ pub struct Known {
     pub nobody: Nobody,
     /// `namespace/name:port`.
     pub service: Option<String>,
+    /// Why the kernel does not bind its address.
+    pub unbound: Option<String>,
 }
 
 impl Default for Known {
@@ -26,6 +29,7 @@ impl Default for Known {
         Self {
             nobody: Nobody::Unknown,
             service: None,
+            unbound: None,
         }
     }
 }
@@ -54,31 +58,42 @@ impl Service {
 
     /// The fronts that it holds, of one port or of all.
     pub(super) fn fronts(&self, wanted: &Wanted) -> BTreeSet<Front> {
-        let is_meant = |name: &str| match self.port(wanted) {
-            Some(port) => port.name == name,
-            None => wanted.port.is_none(),
+        let named = wanted.port.as_deref();
+        let is_meant = |port: &str, front: &Front| match named {
+            Some(name) => self.meant(name).any(|meant| meant.is(port, front)),
+            None => true,
         };
         let held = self.account.fronts.iter();
-        let meant = held.filter(|front| front.port.as_deref().is_some_and(is_meant));
-        let fronts = meant.filter_map(|front| match front.key {
-            VirtualServerKey::Front(front) => Some(front),
-            VirtualServerKey::Mark { .. } => None,
+        let meant = held.filter_map(|held| {
+            let (port, front) = (held.port.as_deref()?, held.key.front()?);
+            is_meant(port, &front).then_some(front)
         });
-        fronts.collect()
+        meant.collect()
     }
 
-    /// The port that is meant, by name or number.
-    fn port(&self, wanted: &Wanted) -> Option<&PortAccount> {
-        let name = wanted.port.as_deref()?;
+    /// The ports that a name or number means: a number may be that of several
+    /// protocols, and one on the nodes.
+    fn meant(&self, name: &str) -> impl Iterator<Item = Meant<'_>> {
         let number: Option<u16> = name.parse().ok();
-        let mut ports = self.account.ports.iter();
-        ports.find(|port| port.name == name || number == Some(port.port))
+        let ports = self.account.ports.iter();
+        ports.filter_map(move |port| {
+            let by_number = number.is_some_and(|number| number == port.port);
+            let at_nodes = number.filter(|number| port.node_port == Some(*number));
+            if port.name == name || by_number {
+                Some(Meant { port, only: None })
+            } else {
+                at_nodes.map(|number| Meant {
+                    port,
+                    only: Some(number),
+                })
+            }
+        })
     }
 
     /// What is wrong with the port that is meant, if there is none.
     pub(super) fn no_such_port(&self, wanted: &Wanted) -> Option<String> {
         let name = wanted.port.as_deref()?;
-        if self.port(wanted).is_some() {
+        if self.meant(name).next().is_some() {
             return None;
         }
         let ports: Vec<String> = self.account.ports.iter().map(named).collect();
@@ -107,41 +122,66 @@ impl Service {
         Known {
             nobody: port.map_or(Nobody::Unknown, |port| self.nobody(held, port)),
             service: Some(service),
+            unbound: self.unbound(front.address),
         }
+    }
+
+    /// Why an address cannot be bound, where the kernel refuses that.
+    fn unbound(&self, address: IpAddr) -> Option<String> {
+        let mut refused = self.refused.iter();
+        let of = Change::Bind(address).to_string();
+        let refused = refused.find(|refused| refused.what == of)?;
+        Some(refused.error.clone())
     }
 
     /// Why a front is refused.
     fn nobody(&self, front: &FrontAccount, port: &PortAccount) -> Nobody {
-        // A front that is closed has no marks any more: the daemon has them.
-        let is_mark = |key: &VirtualServerKey| matches!(key, VirtualServerKey::Mark { .. });
-        let mut refused = self.refused.iter().filter(|refused| {
-            let of_port = |other: &FrontAccount| {
-                other.port == front.port && other.key == refused.key && is_mark(&other.key)
-            };
-            refused.key == front.key || self.account.fronts.iter().any(of_port)
-        });
-        if let Some(refused) = refused.next() {
-            return Nobody::RefusedByKernel(refused.error.clone());
+        if let Some(error) = self.refused_at(front) {
+            return Nobody::RefusedByKernel(error.to_owned());
         }
         let local = match front.kind.as_deref() {
             Some("ClusterIP") => self.account.internal_local,
             _ => self.account.external_local,
         };
-        match port {
-            PortAccount { more: true, .. } => Nobody::Unknown,
-            PortAccount { endpoints: 0, .. } => Nobody::NoEndpoints,
-            PortAccount {
-                ready: 0,
-                leaving: 0,
-                ..
-            } => Nobody::NoneReady(port.endpoints),
-            PortAccount {
-                ready,
-                ready_here: 0,
-                ..
-            } if *ready > 0 && local => Nobody::NoneHere(*ready),
+        let family = front.key.family();
+        let other = port.of(family.other());
+        let EndpointCounts {
+            endpoints,
+            ready,
+            ready_here,
+            leaving,
+        } = *port.of(family);
+        if port.more {
+            return Nobody::Unknown;
+        }
+        match (endpoints, ready, leaving) {
+            (0, ..) if other.endpoints > 0 => Nobody::NoneOfFamily(family),
+            (0, ..) => Nobody::NoEndpoints,
+            (n, 0, 0) => Nobody::NoneReady(n),
+            (_, ready, _) if ready > 0 && ready_here == 0 && local => Nobody::NoneHere(ready),
             _ => Nobody::Unknown,
         }
+    }
+
+    /// What the kernel refuses that closes a front: its virtual server, the
+    /// guard of its address, or a mark of its port.
+    fn refused_at(&self, front: &FrontAccount) -> Option<&str> {
+        // A front that is closed has no marks any more: the daemon has them.
+        let is_its_mark = |key: &VirtualServerKey| {
+            let mut fronts = self.account.fronts.iter();
+            key.front().is_none()
+                && fronts.any(|other| other.port == front.port && other.key == *key)
+        };
+        let guard = front
+            .key
+            .front()
+            .map(|at| Change::Guard(at.address).to_string());
+        let mut refused = self.refused.iter();
+        let refused = refused.find(|refused| match &refused.key {
+            Some(key) => *key == front.key || is_its_mark(key),
+            None => Some(&refused.what) == guard.as_ref(),
+        })?;
+        Some(&refused.error)
     }
 
     /// Why nothing of it is here, if nothing is.
@@ -150,17 +190,25 @@ impl Service {
             Some(Unserved::ExternalName) => {
                 "it is of type ExternalName: a name in DNS, and nothing for a proxy".to_owned()
             }
-            Some(Unserved::OtherProxy(label)) if label.is_empty() => {
+            Some(Unserved::OtherProxy(None)) => {
                 "it has no label service.kubernetes.io/service-proxy-name, and this proxy serves \
                  those with one"
                     .to_owned()
             }
-            Some(Unserved::OtherProxy(label)) => format!(
+            Some(Unserved::OtherProxy(Some(label))) if label.is_empty() => {
+                "its label service.kubernetes.io/service-proxy-name is there with an empty value: \
+                 that gives it to another proxy too"
+                    .to_owned()
+            }
+            Some(Unserved::OtherProxy(Some(label))) => format!(
                 "its label service.kubernetes.io/service-proxy-name gives it to another proxy: {label}"
             ),
             Some(Unserved::Headless) => {
                 "it is headless (clusterIP: None): DNS names its pods, and nothing is proxied"
                     .to_owned()
+            }
+            Some(Unserved::NoPorts) => {
+                "it has no port: nothing that a proxy could serve".to_owned()
             }
             Some(Unserved::NoAddress) => {
                 "it has no address that this node serves: none of the cluster's, or the warnings \
@@ -170,6 +218,65 @@ impl Service {
             None => return None,
         };
         Some(text)
+    }
+}
+
+/// A port that is meant.
+struct Meant<'a> {
+    port: &'a PortAccount,
+    /// Only where it has this number.
+    only: Option<u16>,
+}
+
+impl Meant<'_> {
+    fn is(&self, port: &str, front: &Front) -> bool {
+        let PortAccount { name, protocol, .. } = self.port;
+        let its = name == port && *protocol == front.protocol;
+        its && self.only.is_none_or(|number| number == front.port)
+    }
+}
+
+impl Service {
+    /// The families in which it has fronts, or endpoints of a port.
+    fn families(&self, port: &PortAccount) -> BTreeSet<Family> {
+        let fronts = self.account.fronts.iter().map(|front| front.key.family());
+        let both = [Family::V4, Family::V6].into_iter();
+        let with_endpoints = both.filter(|family| port.of(*family).endpoints > 0);
+        let mut families: BTreeSet<Family> = fronts.chain(with_endpoints).collect();
+        if families.is_empty() {
+            families.insert(Family::V4);
+        }
+        families
+    }
+
+    fn port_line(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        port: &PortAccount,
+        family: Family,
+    ) -> fmt::Result {
+        let EndpointCounts {
+            endpoints: n,
+            ready,
+            ready_here: here,
+            leaving,
+        } = port.of(family);
+        let of = named(port);
+        let noun = plural(*n, "endpoint");
+        let least = if port.more { "at least " } else { "" };
+        let over = match self.families(port).len() {
+            1 => String::new(),
+            _ => format!(" over {family}"),
+        };
+        write!(
+            f,
+            "  port          {}{over}: {least}{n} {noun}, {ready} ready, {here} of them here",
+            Escaped(&of)
+        )?;
+        match leaving {
+            0 => writeln!(f),
+            n => writeln!(f, ", {n} leaving"),
+        }
     }
 }
 
@@ -201,25 +308,8 @@ impl fmt::Display for Service {
             writeln!(f, "  not served    {}", Escaped(&why))?;
         }
         for port in ports {
-            let PortAccount {
-                endpoints: n,
-                ready,
-                ready_here: here,
-                leaving,
-                more,
-                ..
-            } = port;
-            let of = named(port);
-            let noun = plural(*n, "endpoint");
-            let least = if *more { "at least " } else { "" };
-            write!(
-                f,
-                "  port          {}: {least}{n} {noun}, {ready} ready, {here} of them here",
-                Escaped(&of)
-            )?;
-            match leaving {
-                0 => writeln!(f)?,
-                n => writeln!(f, ", {n} leaving")?,
+            for family in self.families(port) {
+                self.port_line(f, port, family)?;
             }
         }
         for front in fronts {
@@ -232,8 +322,8 @@ impl fmt::Display for Service {
                 )?;
             }
         }
-        for Refused { key, error } in &self.refused {
-            writeln!(f, "  refused       {key}: {}", Escaped(error))?;
+        for Refused { what, error, .. } in &self.refused {
+            writeln!(f, "  refused       {}: {}", Escaped(what), Escaped(error))?;
         }
         for warning in warnings {
             writeln!(f, "  warning       {}", Escaped(warning))?;

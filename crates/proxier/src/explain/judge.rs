@@ -9,7 +9,8 @@ use kube_ipvs_core::row::{Masquerade, Row, Verdict};
 use kube_ipvs_core::state::{Family, Front, VirtualServer, VirtualServerKey};
 use kube_ipvs_nft::{ForeignChain, Hook};
 
-use super::reason::{Answer, Asker, Missing, Nobody, Outcome, Reason, Said, key};
+use super::account::Known;
+use super::reason::{Answer, Asker, Missing, Outcome, Reason, Said, key};
 use super::seen::Seen;
 
 const CONNTRACK: &str = "net/ipv4/vs/conntrack";
@@ -21,8 +22,8 @@ pub(super) struct Question<'a> {
     /// The client's own address, if it is asked for one.
     pub(super) client: Option<IpAddr>,
     pub(super) seen: &'a Seen,
-    /// Why nobody answers, where that is known.
-    pub(super) nobody: Nobody,
+    /// What is known besides.
+    pub(super) known: &'a Known,
 }
 
 impl Question<'_> {
@@ -64,7 +65,9 @@ impl Question<'_> {
         if self.asker == Asker::Host && self.seen.state.virtual_servers.contains_key(&key) {
             return None;
         }
-        let reason = if self.is_expected() {
+        let reason = if let Some(error) = self.known.unbound.clone() {
+            Reason::NotBound { address, error }
+        } else if self.is_expected() {
             Reason::Missing(Missing::Address(address))
         } else {
             Reason::NotHere(address)
@@ -74,7 +77,7 @@ impl Question<'_> {
 
     fn at_table(&self, row: &Row) -> Option<Said> {
         if row.verdict == Verdict::Refuse {
-            let reason = Reason::NobodyAnswers(self.nobody.clone());
+            let reason = Reason::NobodyAnswers(self.known.nobody.clone());
             return Some(Said::of(Outcome::Refused, reason));
         }
         if let Some(only) = row.sources.as_deref() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::Context;
+use kube_ipvs_core::state::Family;
 use kube_ipvs_nft::{ForeignChain, Nft};
 use kube_ipvs_vip::{Binder, Binding};
 
@@ -30,9 +31,9 @@ pub(super) fn look(args: &ExplainArgs) -> anyhow::Result<Seen> {
     let host = linux.host_addresses()?.into_iter();
     let record = RecordFile::open(&args.state_dir)?;
     let mut unjudged = legacy();
-    let chains = chains().unwrap_or_else(|error| {
+    let (chains, accept_bits) = chains().unwrap_or_else(|error| {
         unjudged.push(format!("chains of others: {error:#}"));
-        Vec::new()
+        Default::default()
     });
     Ok(Seen {
         state: observed.state,
@@ -41,9 +42,11 @@ pub(super) fn look(args: &ExplainArgs) -> anyhow::Result<Seen> {
         host: host.map(|address| address.address).collect(),
         recorded: record.record().virtual_servers.clone(),
         chains,
+        accept_bits,
         sysctls: sysctls(),
         runs: StateLock::is_held(&args.state_dir)?,
         unjudged,
+        unread: Vec::new(),
     })
 }
 
@@ -57,9 +60,20 @@ fn routed(link: &str) -> anyhow::Result<BTreeSet<IpAddr>> {
     binder.bound_in(by_route).context("read routes to VIPs")
 }
 
-/// Chains of others that drop what they do not know.
-fn chains() -> anyhow::Result<Vec<ForeignChain>> {
-    Ok(Nft::open()?.foreign_drops()?)
+/// Chains of others that drop what they do not know, and the bits with which
+/// our tables mark what they serve.
+fn chains() -> anyhow::Result<(Vec<ForeignChain>, BTreeMap<Family, u8>)> {
+    let mut nft = Nft::open()?;
+    let chains = nft.foreign_drops()?;
+    let mut bits = BTreeMap::new();
+    let families = [
+        (Family::V4, kube_ipvs_nft::Family::Ip),
+        (Family::V6, kube_ipvs_nft::Family::Ip6),
+    ];
+    for (family, of) in families {
+        bits.extend(nft.accept_bit(of)?.map(|bit| (family, bit)));
+    }
+    Ok((chains, bits))
 }
 
 /// Those that we would set, as they are.

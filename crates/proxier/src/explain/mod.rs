@@ -13,6 +13,7 @@ mod target;
 mod tests;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,8 +75,8 @@ struct Answer {
     daemon: bool,
     /// What holds for everything here.
     notes: Vec<String>,
-    /// As the daemon knows it; null where none answers.
-    service: Option<Service>,
+    /// As the daemon knows them; none where it does not answer.
+    services: Vec<Service>,
     fronts: Vec<Explanation>,
     /// The target is the address of an endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,13 +90,13 @@ struct Answer {
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let mut seen = look::look(args)?;
     let told = asked(args, &mut seen);
-    let answer = answer(args, &seen, told.as_ref())?;
+    let answer = answer(args, &seen, &told)?;
     match args.output {
         Output::Text => {
             for note in &answer.notes {
                 streams::print(format_args!("note: {note}\n"))?;
             }
-            answer.service.iter().try_for_each(streams::print)?;
+            answer.services.iter().try_for_each(streams::print)?;
             answer.fronts.iter().try_for_each(streams::print)?;
             answer.endpoint.iter().try_for_each(streams::print)?;
         }
@@ -104,46 +105,86 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the daemon says. That one runs and gives no answer is told, not an error.
-fn asked(args: &ExplainArgs, seen: &mut Seen) -> Option<Told> {
-    let ask = match &args.target {
-        Target::Service(Wanted {
-            namespace, name, ..
-        }) => Ask::Service {
-            namespace: namespace.clone(),
-            name: name.clone(),
-        },
-        target => Ask::Front(reason::key(target.fronts(seen).first()?)),
-    };
-    let why = match answers::ask(&args.state_dir, &ask) {
-        Ok(Some(told)) => {
-            if !told.awaited.is_empty() {
-                let awaited = told.awaited.join(", ");
+/// Services at one address that are asked about, at most: each is a question.
+const MOST_SERVICES: usize = 20;
+
+/// What the daemon says of each Service that is meant. That one runs and gives
+/// no answer is told, not an error.
+fn asked(args: &ExplainArgs, seen: &mut Seen) -> Vec<Told> {
+    match ask_all(args, seen) {
+        Ok(Some(all)) => {
+            let awaited: BTreeSet<&str> = all.iter().flat_map(Told::awaits).collect();
+            if !awaited.is_empty() {
+                let awaited = Vec::from_iter(awaited).join(", ");
                 seen.unjudged.push(format!(
                     "the cluster: kube-ipvs still waits for its first full list of {awaited}"
                 ));
             }
-            return Some(told);
+            seen.unread.extend(all.iter().filter_map(unread));
+            return all;
         }
-        Ok(None) if !seen.runs => return None,
-        Ok(None) => "it does not listen for questions".to_owned(),
-        Err(error) => format!("{error:#}"),
-    };
-    let what = "what the kube-ipvs that runs here knows of the Service";
-    seen.unjudged.push(format!("{what}: {why}"));
-    None
+        Ok(None) if !seen.runs => {}
+        Ok(None) => seen.unasked("it does not listen for questions"),
+        Err(error) => seen.unasked(&format!("{error:#}")),
+    }
+    Vec::new()
 }
 
-fn answer(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> anyhow::Result<Answer> {
-    let service = told.and_then(Service::of);
+/// None where nobody listens.
+fn ask_all(args: &ExplainArgs, seen: &mut Seen) -> anyhow::Result<Option<Vec<Told>>> {
+    let ask = |ask: &Ask| answers::ask(&args.state_dir, ask);
+    if let Target::Service(wanted) = &args.target {
+        let Wanted {
+            namespace, name, ..
+        } = wanted.clone();
+        return Ok(ask(&Ask::Service { namespace, name })?.map(|told| vec![told]));
+    }
+    let mut all: Vec<Told> = Vec::new();
+    for key in args.target.fronts(seen).iter().map(reason::key) {
+        if all.iter().any(|told| told.has(&key)) {
+            continue;
+        }
+        if all.len() == MOST_SERVICES {
+            let what = "all Services there: they are many; ask for ADDRESS:PORT";
+            seen.unjudged.push(what.to_owned());
+            break;
+        }
+        let Some(told) = ask(&Ask::Front(key))? else {
+            return Ok(None);
+        };
+        all.push(told);
+    }
+    Ok(Some(all))
+}
+
+/// What could not be read of a Service, and why, as far as it is known.
+fn unread(told: &Told) -> Option<String> {
+    let what = told.unread.as_ref()?;
+    let named = told
+        .account
+        .as_ref()
+        .map_or("the Service", |of| &of.service);
+    let sources = ["manifests", "api"].iter();
+    let why: Vec<&str> = sources
+        .filter_map(|word| told.reasons.get(*word).map(String::as_str))
+        .collect();
+    let why = match &why[..] {
+        [] => "the log of kube-ipvs says why".to_owned(),
+        why => why.join("; "),
+    };
+    Some(format!("{named}: {what}: {why}"))
+}
+
+fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answer> {
+    let services: Vec<Service> = told.iter().filter_map(Service::of).collect();
     let mut fronts = args.target.fronts(seen);
-    if let (Target::Service(wanted), Some(service)) = (&args.target, &service) {
+    if let (Target::Service(wanted), [service]) = (&args.target, &services[..]) {
         if let Some(why) = service.no_such_port(wanted) {
             anyhow::bail!(why);
         }
-        // While lists are awaited the daemon knows of less than it serves.
-        let awaits = told.is_some_and(|told| !told.awaited.is_empty());
-        if !awaits {
+        // While something is awaited or not read the daemon knows of less than
+        // it serves.
+        if !told.iter().any(Told::is_partial) {
             fronts.clear();
         }
         fronts.extend(service.fronts(wanted));
@@ -155,7 +196,7 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> anyhow::Resul
         }
         _ => None,
     };
-    if fronts.is_empty() && endpoint.is_none() && service.is_none() {
+    if fronts.is_empty() && endpoint.is_none() && services.is_empty() {
         anyhow::bail!(nothing(args, seen, told));
     }
     // A pod that is no front of anything: which Services lead there says it all.
@@ -163,7 +204,8 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> anyhow::Resul
         .iter()
         .filter(|front| endpoint.is_none() || seen.holds(front));
     let all = fronts.map(|front| {
-        let known = service.as_ref().map(|service| service.known(front));
+        let mut known = services.iter().map(|service| service.known(front));
+        let known = known.find(|known| known.service.is_some());
         explain(front, args.from, &known.unwrap_or_default(), seen)
     });
     let fronts = verdict::joined(all.collect());
@@ -178,14 +220,14 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> anyhow::Resul
         version: 1,
         daemon: seen.runs,
         notes,
-        service,
+        services,
         fronts,
         endpoint,
     })
 }
 
 /// Why there is nothing to explain, claiming no more than is known.
-fn nothing(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> String {
+fn nothing(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> String {
     let record = args.state_dir.display();
     let Target::Service(wanted) = &args.target else {
         return format!(
@@ -198,12 +240,16 @@ fn nothing(args: &ExplainArgs, seen: &Seen, told: Option<&Told>) -> String {
         ..wanted.clone()
     }
     .to_string();
-    let near = match told {
+    let near = match told.first() {
         Some(told) => {
-            named = if told.awaited.is_empty() {
-                format!("there is no Service {named}")
-            } else {
+            named = if !told.awaited.is_empty() {
                 format!("Service {named} is not known yet: the first full list is awaited")
+            } else if let Some(unread) = unread(told) {
+                // Named already, by what was asked for.
+                let why = unread.strip_prefix("the Service: ").unwrap_or(&unread);
+                format!("Service {named} is not known: {why}")
+            } else {
+                format!("there is no Service {named}")
             };
             told.elsewhere.iter().chain(&told.near).cloned().collect()
         }

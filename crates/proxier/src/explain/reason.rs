@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kube_ipvs_core::row::Masquerade;
-use kube_ipvs_core::state::{Front, VirtualServerKey};
+use kube_ipvs_core::state::{Family, Front, VirtualServerKey};
 use kube_ipvs_nft::Hook;
 use serde::Serialize;
 
@@ -147,6 +147,13 @@ pub enum Reason {
     HealthCheck,
     /// It is no address of this host.
     NotHere(IpAddr),
+    /// It is to be an address of this host, and the kernel refuses that.
+    NotBound {
+        /// What is not bound.
+        address: IpAddr,
+        /// The whole story.
+        error: String,
+    },
     /// It is neither a VIP nor a Service's port: not ours to decide.
     NotAService,
     /// The Service has nobody who could answer.
@@ -206,6 +213,8 @@ pub enum Nobody {
     Unknown,
     /// It has no endpoints.
     NoEndpoints,
+    /// It has none of this family, only of the other.
+    NoneOfFamily(#[serde(serialize_with = "family_word")] Family),
     /// It has so many, and none of them is ready.
     NoneReady(usize),
     /// It has so many ready ones, none on this node, and its policy is Local.
@@ -221,6 +230,10 @@ impl fmt::Display for Nobody {
                 "no endpoint that this node may use is ready, or the kernel refused its virtual server",
             ),
             Self::NoEndpoints => f.write_str("the port has no endpoints"),
+            Self::NoneOfFamily(family) => {
+                let other = family.other();
+                write!(f, "the port has no endpoints of {family}, only of {other}")
+            }
             Self::NoneReady(n) => {
                 let noun = plural(*n, "endpoint");
                 write!(f, "none of the port's {n} {noun} is ready")
@@ -242,6 +255,9 @@ impl fmt::Display for Reason {
             Self::Answered(answer) => answer.fmt(f),
             Self::HealthCheck => f.write_str("by this host itself: a port for health checks"),
             Self::NotHere(address) => write!(f, "{address} is no address of this node"),
+            Self::NotBound { address, error } => {
+                write!(f, "the kernel refuses to bind {address}: {error}")
+            }
             Self::NotAService => f.write_str("no Service has this port here"),
             Self::NobodyAnswers(nobody) => nobody.fmt(f),
             Self::Elsewhere => {
@@ -304,11 +320,14 @@ impl Reason {
             Self::NobodyAnswers(Nobody::NoEndpoints) => {
                 "see that the Service's selector fits pods and targetPort is a port of theirs"
             }
+            Self::NobodyAnswers(Nobody::NoneOfFamily(_)) => {
+                "see that its pods have addresses of both families"
+            }
             Self::NobodyAnswers(Nobody::NoneReady(_)) => "see why its pods are not ready",
             Self::NobodyAnswers(Nobody::NoneHere(_)) | Self::Elsewhere => {
                 "ask a node that has an endpoint, or set the policy to Cluster"
             }
-            Self::NobodyAnswers(Nobody::RefusedByKernel(_)) => {
+            Self::NobodyAnswers(Nobody::RefusedByKernel(_)) | Self::NotBound { .. } => {
                 "as the error says; the daemon tries again by itself"
             }
             Self::OpenToNobody => "mend spec.loadBalancerSourceRanges",
@@ -378,6 +397,10 @@ pub(super) fn plural(n: usize, noun: &str) -> String {
     } else {
         format!("{noun}s")
     }
+}
+
+fn family_word<S: serde::Serializer>(family: &Family, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(family)
 }
 
 fn hook_word<S: serde::Serializer>(hook: &Hook, serializer: S) -> Result<S::Ok, S::Error> {

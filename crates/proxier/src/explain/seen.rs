@@ -25,12 +25,17 @@ pub struct Seen {
     pub recorded: BTreeMap<VirtualServerKey, String>,
     /// Chains of others that drop what they do not know.
     pub chains: Vec<ForeignChain>,
+    /// The bit with which our table marks what it serves, for rules in chains of
+    /// others that accept it.
+    pub accept_bits: BTreeMap<Family, u8>,
     /// Sysctls by their path below `/proc/sys`; those that could not be read are absent.
     pub sysctls: BTreeMap<&'static str, String>,
     /// A daemon holds the lock of the state directory.
     pub runs: bool,
     /// What was not looked at and may decide: the reader is told.
     pub unjudged: Vec<String>,
+    /// What the daemon could not read of what is asked about, and why.
+    pub unread: Vec<String>,
 }
 
 impl Seen {
@@ -89,7 +94,8 @@ impl Seen {
             _ => true,
         };
         let chains = self.chains.iter().filter(move |chain| chain.hook == hook);
-        chains.filter(sees).filter(|chain| !chain.accepted)
+        let bit = self.accept_bits.get(&family).copied();
+        chains.filter(sees).filter(move |chain| !chain.accepts(bit))
     }
 
     /// A sysctl that is known to have another value than 1.
@@ -99,6 +105,12 @@ impl Seen {
 }
 
 impl Seen {
+    /// Says that a daemon runs and cannot be asked.
+    pub(super) fn unasked(&mut self, why: &str) {
+        let what = "what the kube-ipvs that runs here knows of the Service";
+        self.unjudged.push(format!("{what}: {why}"));
+    }
+
     /// What holds for all that is said of this node.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
@@ -111,6 +123,8 @@ impl Seen {
         }
         let unjudged = self.unjudged.iter();
         notes.extend(unjudged.map(|what| format!("not judged: {what}")));
+        let unread = self.unread.iter();
+        notes.extend(unread.map(|what| format!("not known whole: {what}")));
         notes
     }
 }

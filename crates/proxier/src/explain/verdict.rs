@@ -120,7 +120,7 @@ pub fn explain(front: &Front, client: Option<IpAddr>, known: &Known, seen: &Seen
             asker,
             client,
             seen,
-            nobody: known.nobody.clone(),
+            known,
         };
         question.judge()
     });

@@ -1,6 +1,6 @@
 //! What the loop says when it is asked about a Service.
 
-use kube_ipvs_core::{Account, ServiceName};
+use kube_ipvs_core::{Account, Change, ServiceName, Unknown};
 
 use super::Syncer;
 use super::refusals::Subject;
@@ -28,6 +28,9 @@ impl<D: Dataplane> Syncer<D> {
         };
         Told {
             version: VERSION,
+            unread: name.as_ref().and_then(|name| self.unread(name)),
+            // They are known to who answers, and not here.
+            reasons: Default::default(),
             awaited: cluster.awaited().map(|kind| kind.to_string()).collect(),
             elsewhere: elsewhere.take(5).map(ToString::to_string).collect(),
             near,
@@ -57,19 +60,54 @@ impl<D: Dataplane> Syncer<D> {
         }
     }
 
+    /// What could not be read of a Service: as long as that is so, what is known
+    /// of it may be less than there is.
+    fn unread(&self, name: &ServiceName) -> Option<String> {
+        let text = match self.cluster().unknown() {
+            Unknown::Everything => {
+                "not every Service and EndpointSlice could be read, and this may be among them"
+                    .to_owned()
+            }
+            Unknown::Some { services, .. } if services.contains(name) => {
+                "it is there and could not be read".to_owned()
+            }
+            Unknown::Some { namespaces, .. } if namespaces.contains(&*name.namespace) => format!(
+                "an EndpointSlice of namespace {} could not be read: it may have more endpoints",
+                name.namespace
+            ),
+            Unknown::Some { .. } => return None,
+        };
+        Some(text)
+    }
+
     fn refused_of<'a>(&'a self, account: &'a Account) -> impl Iterator<Item = Refused> + 'a {
         let its = |key| account.fronts.iter().any(|front| front.key == key);
-        self.refusals()
-            .iter()
-            .filter_map(move |(subject, refusal)| {
-                let Subject::Change(change) = subject else {
-                    return None;
-                };
-                let key = change.virtual_server().filter(|key| its(*key))?;
-                Some(Refused {
-                    key,
-                    error: refusal.error.clone(),
-                })
+        let is_at = |address| {
+            let mut fronts = account.fronts.iter();
+            fronts.any(|front| {
+                front
+                    .key
+                    .front()
+                    .is_some_and(|front| front.address == address)
             })
+        };
+        let changes = self.refusals().iter();
+        changes.filter_map(move |(subject, refusal)| {
+            let Subject::Change(change) = subject else {
+                return None;
+            };
+            let key = change.virtual_server();
+            // What an endpoint sends to itself is about no address of a Service.
+            let address = match change {
+                Change::Hairpin(_) => None,
+                change => change.address(),
+            };
+            (key.is_some_and(its) || address.is_some_and(is_at)).then(|| Refused {
+                what: change.to_string(),
+                key,
+                address,
+                error: refusal.error.clone(),
+            })
+        })
     }
 }

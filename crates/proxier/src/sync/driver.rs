@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::reporter::Reporter;
 use super::{Backoff, Syncer, Trigger};
-use crate::answers::{Question, Questions};
+use crate::answers::{Ask, Question, Questions, Told};
 use crate::dataplane::Dataplane;
 
 /// After a change, table sizes are counted anew: late enough to cost nothing.
@@ -147,7 +147,7 @@ impl<D: Dataplane> Driver<D> {
                 Some(Question { ask, reply }) = asked(&mut questions) => {
                     // Who gave up waiting hears nothing, and costs nothing.
                     if !reply.is_closed() {
-                        _ = reply.send(self.syncer.told(&ask));
+                        _ = reply.send(self.told(&ask));
                     }
                 }
             }
@@ -334,6 +334,13 @@ impl<D: Dataplane> Driver<D> {
             }
             Ok(None) => {}
             Err(error) => self.failed(&error),
+        }
+    }
+
+    fn told(&self, ask: &Ask) -> Told {
+        Told {
+            reasons: self.reporter.not_ready(),
+            ..self.syncer.told(ask)
         }
     }
 

@@ -1,7 +1,7 @@
 //! What others learn of a round: metrics, health, health-check node ports,
 //! warnings, Kubernetes Events.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -122,6 +122,11 @@ impl Reporter {
     /// A reason against readiness, or its end.
     pub(super) fn reason(&self, key: &str, reason: Option<String>) {
         self.health.set_reason(key, reason);
+    }
+
+    /// Why this node is not ready, by a short word.
+    pub(super) fn not_ready(&self) -> BTreeMap<String, String> {
+        self.health.not_ready()
     }
 
     pub(super) fn waiting(&self, cluster: &Cluster) {

@@ -95,6 +95,7 @@ fn chain(hook: Hook, drops_all: bool) -> ForeignChain {
         priority: 0,
         reason: Why::Policy,
         accepted: false,
+        accept_bits: 0,
         drops_all,
     }
 }
@@ -243,9 +244,19 @@ fn each_fact_has_its_verdict() {
         (
             "accepted",
             with(serving(), |seen| {
-                seen.chains.push(ForeignChain { accepted: true, ..chain(Hook::Input, true) });
+                seen.chains.push(ForeignChain { accept_bits: 1 << 13, ..chain(Hook::Input, true) });
+                seen.accept_bits.insert(Family::V4, 13);
             }),
             vec![SERVED.into()],
+        ),
+        (
+            "accepted by another bit",
+            with(serving(), |seen| {
+                seen.chains.push(ForeignChain { accept_bits: 1 << 13, ..chain(Hook::Input, true) });
+                seen.accept_bits.insert(Family::V4, 12);
+                seen.accept_bits.insert(Family::V6, 13);
+            }),
+            vec![format!("dropped: {input}, and no rule of it lets Service traffic pass")],
         ),
         (
             "another family's",

@@ -2,7 +2,7 @@
 
 use kube_ipvs_core::row::{Row, Verdict};
 use kube_ipvs_core::state::VirtualServerKey;
-use kube_ipvs_core::{Account, FrontAccount, PortAccount, Unserved};
+use kube_ipvs_core::{Account, EndpointCounts, FrontAccount, PortAccount, Unserved};
 
 use super::super::{ExplainArgs, Output, Seen, answer};
 use super::{front, seen, serving};
@@ -19,10 +19,8 @@ fn told(change: impl FnOnce(&mut Account)) -> Told {
             protocol: kube_ipvs_core::state::Protocol::Tcp,
             port: 80,
             node_port: None,
-            endpoints: 0,
-            ready: 0,
-            ready_here: 0,
-            leaving: 0,
+            v4: EndpointCounts::default(),
+            v6: EndpointCounts::default(),
             more: false,
         }],
         fronts: vec![FrontAccount {
@@ -45,10 +43,15 @@ fn told(change: impl FnOnce(&mut Account)) -> Told {
 
 /// The text of the whole answer, or the error.
 fn answered(target: &str, seen: &Seen, told: Option<&Told>) -> String {
+    let told: Vec<Told> = told.into_iter().cloned().collect();
+    answered_by(target, seen, &told)
+}
+
+fn answered_by(target: &str, seen: &Seen, told: &[Told]) -> String {
     let args = args(target);
     match answer(&args, seen, told) {
         Ok(answer) => {
-            let service = answer.service.iter().map(ToString::to_string);
+            let service = answer.services.iter().map(ToString::to_string);
             let fronts = answer.fronts.iter().map(ToString::to_string);
             service.chain(fronts).collect()
         }
@@ -76,8 +79,12 @@ fn why_nobody_answers_is_what_the_daemon_knows() {
     };
     let counted = |endpoints, ready, ready_here| {
         told(|account| {
-            let port = &mut account.ports[0];
-            (port.endpoints, port.ready, port.ready_here) = (endpoints, ready, ready_here);
+            account.ports[0].v4 = EndpointCounts {
+                endpoints,
+                ready,
+                ready_here,
+                leaving: 0,
+            };
         })
     };
 
@@ -119,7 +126,9 @@ fn why_nobody_answers_is_what_the_daemon_knows() {
             ..fronts[0].clone()
         });
         refused.refused.push(Refused {
-            key,
+            what: format!("virtual server {key}"),
+            key: Some(key),
+            address: None,
             error: "add virtual server: no such scheduler (ENOENT)".into(),
         });
         assert_eq!(
@@ -135,9 +144,18 @@ fn a_service_that_is_not_served_is_told_why_and_nothing_of_fronts() {
         (Unserved::Headless, "it is headless (clusterIP: None)"),
         (Unserved::ExternalName, "it is of type ExternalName"),
         (
-            Unserved::OtherProxy("cilium".into()),
+            Unserved::OtherProxy(Some("cilium".into())),
             "gives it to another proxy: cilium",
         ),
+        (
+            Unserved::OtherProxy(Some(String::new())),
+            "is there with an empty value",
+        ),
+        (
+            Unserved::OtherProxy(None),
+            "it has no label service.kubernetes.io/service-proxy-name",
+        ),
+        (Unserved::NoPorts, "it has no port"),
         (
             Unserved::NoAddress,
             "it has no address that this node serves",
@@ -207,4 +225,179 @@ fn what_there_is_not_is_said_only_by_who_knows() {
         "shop/wed: no virtual server of it is recorded in /run/kube-ipvs; whether there is such \
          a Service, only a running kube-ipvs could tell; there is default/web"
     );
+}
+
+#[test]
+fn what_could_not_be_read_is_not_said_to_be_absent() {
+    let unread = |account: Option<Account>| Told {
+        unread: Some("it is there and could not be read".into()),
+        reasons: [("manifests".to_owned(), "web.yaml: not YAML".to_owned())].into(),
+        account,
+        ..Told::default()
+    };
+
+    let text = answered("web", &Seen::default(), Some(&unread(None)));
+    assert_eq!(
+        text,
+        "Service default/web is not known: it is there and could not be read: web.yaml: not YAML"
+    );
+    let known = unread(told(|_| ()).account);
+    let note = super::super::unread(&known);
+    assert_eq!(
+        note.as_deref(),
+        Some("default/web: it is there and could not be read: web.yaml: not YAML")
+    );
+    // What is served besides what is known is shown too.
+    let old = "203.0.113.6:80/TCP".parse().expect("a front");
+    let mut seen = serving();
+    seen.recorded.insert(old, "default/web:http".into());
+    let text = answered("web", &seen, Some(&known));
+    assert!(text.contains("\n203.0.113.6:80/TCP"), "{text}");
+}
+
+/// A resolver: one number over two protocols, and on the nodes.
+fn resolver() -> Told {
+    told(|account| {
+        let tcp = PortAccount {
+            name: "dns-tcp".into(),
+            port: 53,
+            node_port: Some(30053),
+            ..account.ports[0].clone()
+        };
+        let udp = PortAccount {
+            name: "dns".into(),
+            protocol: kube_ipvs_core::state::Protocol::Udp,
+            node_port: None,
+            ..tcp.clone()
+        };
+        account.fronts.clear();
+        for (key, port) in [
+            ("10.96.0.10:53/TCP", "dns-tcp"),
+            ("10.96.0.10:53/UDP", "dns"),
+            ("192.0.2.1:30053/TCP", "dns-tcp"),
+        ] {
+            account.fronts.push(FrontAccount {
+                key: key.parse().expect("a key"),
+                port: Some(port.into()),
+                kind: Some("ClusterIP".into()),
+                lost_to: None,
+            });
+        }
+        account.ports = vec![tcp, udp];
+    })
+}
+
+#[test]
+fn a_number_means_the_ports_of_all_protocols_and_one_on_the_nodes() {
+    let told = resolver();
+    let shown = |target: &str| {
+        let text = answered(target, &Seen::default(), Some(&told));
+        let fronts = text
+            .lines()
+            .filter(|line| line.starts_with(char::is_numeric));
+        let fronts = fronts.map(|line| line.split("  ").next().unwrap_or_default().to_owned());
+        fronts.collect::<Vec<_>>()
+    };
+
+    let all = [
+        "10.96.0.10:53/TCP",
+        "10.96.0.10:53/UDP",
+        "192.0.2.1:30053/TCP",
+    ];
+    assert_eq!(shown("web:53"), all);
+    assert_eq!(shown("web:dns"), ["10.96.0.10:53/UDP"]);
+    assert_eq!(shown("web:30053"), ["192.0.2.1:30053/TCP"]);
+}
+
+#[test]
+fn an_address_that_the_kernel_does_not_bind_is_told_with_its_reason() {
+    let refused = |what: &str| {
+        let mut told = told(|_| ());
+        told.refused.push(Refused {
+            what: what.into(),
+            key: None,
+            address: Some(front().address),
+            error: "no buffer space available (ENOBUFS)".into(),
+        });
+        told
+    };
+    let mut unbound = serving();
+    unbound.state.vips.clear();
+
+    let text = answered("web", &unbound, Some(&refused("vip 203.0.113.5")));
+    for line in [
+        "  refused       vip 203.0.113.5: no buffer space available (ENOBUFS)\n",
+        "  from outside  not taken by this node: the kernel refuses to bind 203.0.113.5: no buffer space available (ENOBUFS)\n",
+        "  to do         as the error says; the daemon tries again by itself\n",
+    ] {
+        assert!(text.contains(line), "{line:?} in\n{text}");
+    }
+    let closed = seen(Row::of(Verdict::Refuse));
+    let text = answered("web", &closed, Some(&refused("guard of 203.0.113.5")));
+    let line = "from outside  refused: the kernel refuses what it needs: no buffer space";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn services_that_share_an_address_are_all_told() {
+    let other = told(|account| {
+        account.service = "shop/cart".into();
+        account.ports[0].port = 81;
+        account.fronts[0].key = "203.0.113.5:81/TCP".parse().expect("a key");
+    });
+    let mut seen = serving();
+    let key = "203.0.113.5:81/TCP".parse().expect("a key");
+    seen.recorded.insert(key, "shop/cart:http".into());
+    let both = [told(|_| ()), other];
+
+    let text = answered_by("203.0.113.5", &seen, &both);
+
+    for line in [
+        "default/web  LoadBalancer\n",
+        "shop/cart  LoadBalancer\n",
+        "203.0.113.5:80/TCP  default/web:http\n",
+        "203.0.113.5:81/TCP  shop/cart:http\n",
+    ] {
+        assert!(text.contains(line), "{line:?} in\n{text}");
+    }
+    assert!(both[0].has(&VirtualServerKey::Front(front())));
+    assert!(!both[0].has(&key));
+}
+
+#[test]
+fn endpoints_are_counted_in_the_family_that_is_asked_about() {
+    let mut closed = seen(Row::of(Verdict::Refuse));
+    let v6 = "[fd00:96::5]:80/TCP".parse().expect("a key");
+    let VirtualServerKey::Front(v6_front) = v6 else {
+        panic!("a front")
+    };
+    closed.state.vips.insert(v6_front.address);
+    closed
+        .state
+        .table
+        .rows
+        .insert(v6_front, Row::of(Verdict::Refuse));
+    closed.recorded.insert(v6, "default/web:http".into());
+    let told = told(|account| {
+        account.ports[0].v4 = EndpointCounts {
+            endpoints: 2,
+            ready: 2,
+            ready_here: 1,
+            leaving: 0,
+        };
+        account.fronts.push(FrontAccount {
+            key: v6,
+            ..account.fronts[0].clone()
+        });
+    });
+
+    let text = answered("web", &closed, Some(&told));
+
+    for line in [
+        "  port          http 80/TCP over IPv4: 2 endpoints, 2 ready, 1 of them here\n",
+        "  port          http 80/TCP over IPv6: 0 endpoints, 0 ready, 0 of them here\n",
+        "[fd00:96::5]:80/TCP  default/web:http\n  from outside  refused: the port has no endpoints of IPv6, only of IPv4\n",
+    ] {
+        assert!(text.contains(line), "{line:?} in\n{text}");
+    }
 }

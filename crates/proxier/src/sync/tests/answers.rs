@@ -1,6 +1,7 @@
 //! What the loop answers to tools of its node.
 
-use kube_ipvs_core::Unserved;
+use kube_ipvs_core::event::{Kind, ObjectRef};
+use kube_ipvs_core::{Event, Unserved};
 use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 
@@ -86,7 +87,7 @@ fn what_the_kernel_refuses_of_a_service_is_told_of_that_one() {
 
     let refused = syncer.told(&named(None, "web")).refused;
     assert_eq!(refused.len(), 1, "{refused:?}");
-    assert_eq!(refused[0].key, key(WEB));
+    assert_eq!(refused[0].key, Some(key(WEB)));
     assert!(syncer.told(&named(None, "dns")).refused.is_empty());
 }
 
@@ -110,4 +111,53 @@ fn the_loop_answers_while_it_runs() {
             assert_eq!(service_of(&told), Some("default/web"));
         },
     );
+}
+
+#[test]
+fn an_address_that_is_refused_is_told_of_its_services_alone() {
+    let host = Host::new();
+    let at = key(WEB).front().expect("a front").address;
+    host.fake.hook(move |_, op| match op {
+        Op::BindVips(vips) if vips.contains(&at) => Fate::Refused(Errno::ENOBUFS),
+        _ => Fate::Done,
+    });
+    let mut syncer = host.start();
+    tell(&mut syncer, lists(dns(&["10.1.0.3"])));
+    tell(&mut syncer, web(&["10.1.0.1"]));
+
+    let refused = syncer.told(&named(None, "web")).refused;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].what, format!("vip {at}"));
+    assert_eq!(refused[0].address, Some(at));
+    assert!(syncer.told(&named(None, "dns")).refused.is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_is_told_of_those_it_may_be_about() {
+    let host = Host::new();
+    let mut syncer = host.start();
+    let unreadable = |kind, name: &str| {
+        Event::Unreadable(ObjectRef {
+            kind,
+            namespace: "shop".into(),
+            name: name.into(),
+        })
+    };
+    let mut events = lists(web(&["10.1.0.1"]));
+    events.push(unreadable(Kind::Service, "cart"));
+    tell(&mut syncer, events);
+
+    let cart = syncer.told(&named(Some("shop"), "cart"));
+    let unread = cart.unread.expect("told");
+    assert_eq!(unread, "it is there and could not be read");
+    assert_eq!(syncer.told(&named(None, "web")).unread, None);
+
+    syncer.event(unreadable(Kind::EndpointSlice, "other-x"));
+    let other = syncer.told(&named(Some("shop"), "other"));
+    let unread = other.unread.expect("told");
+    assert!(
+        unread.contains("EndpointSlice of namespace shop"),
+        "{unread}"
+    );
+    assert_eq!(syncer.told(&named(None, "web")).unread, None);
 }
