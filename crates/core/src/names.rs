@@ -1,5 +1,6 @@
 //! Names that go with what was compiled: Services, their ports, warnings.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use crate::escape::Escaped;
 
 /// A Service by namespace and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServiceName {
     /// Namespace.
     pub namespace: Arc<str>,
@@ -23,6 +24,27 @@ impl ServiceName {
             namespace: namespace.into(),
             name: name.into(),
         }
+    }
+}
+
+impl Ord for ServiceName {
+    /// By namespace, then by name. The text of a namespace is shared by all names
+    /// in it, so that one look at where it is spares reading it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let shared = Arc::ptr_eq(&self.namespace, &other.namespace);
+        let namespaces = || self.namespace.cmp(&other.namespace);
+        let order = if shared {
+            Ordering::Equal
+        } else {
+            namespaces()
+        };
+        order.then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for ServiceName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::counts::Addresses;
 use super::networks::{Lifelines, ServiceCidrs, without_cluster_addresses};
 use super::territory::Territory;
 use crate::compile::Surroundings;
@@ -131,7 +132,7 @@ impl Ground {
         &'a self,
         options: &'a Options,
         territory: &'a Territory,
-        vips: &'a BTreeSet<IpAddr>,
+        vips: &'a Addresses,
         missing_schedulers: &'a BTreeSet<String>,
     ) -> Surroundings<'a> {
         Surroundings {

@@ -2,6 +2,7 @@
 
 mod account;
 mod claims;
+mod counts;
 mod ground;
 mod health_ports;
 mod host_ports;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use self::account::{Account, EndpointCounts, FrontAccount, PortAccount, Unserved};
 use self::claims::Claims;
+pub(crate) use self::counts::Addresses as CountedAddresses;
 use self::ground::{Change, Ground};
 use self::health_ports::{HealthPorts, moved};
 use self::host_ports::HostPorts;
@@ -266,7 +268,7 @@ impl Cluster {
         let claimant = entry.claimant(name);
         let mut compiled = match &entry.service {
             Some(service) => {
-                let vips = &self.placement.desired().vips;
+                let vips = self.placement.bound();
                 let missing = self.schedulers.missing();
                 let around =
                     self.ground

@@ -142,11 +142,9 @@ impl Cluster {
         // As the Service itself is called, if it is there: the text is kept once.
         let known = self.entries.get_key_value(&service);
         let service = known.map_or(service.clone(), |(known, _)| known.clone());
-        if self
-            .slice_owners
-            .get(&name)
-            .is_some_and(|old| *old != service)
-        {
+        let owner = self.slice_owners.get(&name);
+        let is_new = owner != Some(&service);
+        if is_new && owner.is_some() {
             self.remove_slice(&name);
         }
         let slice = slices::read(slice, &self.options.node_name, &mut self.names);
@@ -160,7 +158,9 @@ impl Cluster {
             .slice(&name.namespace, before.as_ref(), Some(&slice));
         entry.slices.insert(name.name.clone(), slice);
         self.dirty.extend(self.territory.outside(&moved));
-        self.slice_owners.insert(name, service.clone());
+        if is_new {
+            self.slice_owners.insert(name, service.clone());
+        }
         self.slices_changed(service);
     }
 

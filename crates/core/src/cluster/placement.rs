@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::claims::{Claimant, Claims};
+use super::counts::{Addresses, Counts};
 use super::health_ports::Wish;
 use super::host_ports::HostPort;
 use super::sources;
@@ -80,6 +81,8 @@ pub(super) struct Placement {
     /// How many more Services want what several want.
     more_hairpin: BTreeMap<IpAddr, u32>,
     more_vips: BTreeMap<IpAddr, u32>,
+    /// The desired VIPs once more: each endpoint of a change is looked for among them.
+    bound: Addresses,
     /// Fronts at which this host answers, unless a Service is served there, and
     /// how many Services want that.
     passing: BTreeMap<Front, u32>,
@@ -98,6 +101,11 @@ impl Placement {
 
     pub(super) fn desired(&self) -> &KernelState {
         &self.desired
+    }
+
+    /// The VIPs of [`Self::desired`].
+    pub(super) fn bound(&self) -> &Addresses {
+        &self.bound
     }
 
     pub(super) fn draining(&self) -> &BTreeSet<(VirtualServerKey, RealServerKey)> {
@@ -132,8 +140,8 @@ impl Placement {
         let mut grant = Grant::of(name, compiled, claims);
         for key in &footprint.held {
             let still = grant.held.contains_key(key);
-            let ours = self.served.get(key).is_some_and(|s| s.service == *name);
-            if ours && !still {
+            let ours = || self.served.get(key).is_some_and(|s| s.service == *name);
+            if !still && ours() {
                 self.served.remove(key);
                 self.set_server(*key, None, touched);
                 self.set_row(key, None, touched);
@@ -163,10 +171,13 @@ impl Placement {
         touched.vips.extend(&moved);
         touched.guarded.extend(&moved);
         for vip in &moved {
-            match desired.vips.contains(vip) {
-                true => desired.table.guarded.insert(*vip),
-                false => desired.table.guarded.remove(vip),
-            };
+            if desired.vips.contains(vip) {
+                desired.table.guarded.insert(*vip);
+                self.bound.more(vip);
+            } else {
+                desired.table.guarded.remove(vip);
+                self.bound.less(vip);
+            }
         }
         for lacking in &footprint.without_local {
             one_less(&mut self.without_local, lacking);
@@ -214,7 +225,8 @@ impl Placement {
         touched: &mut Touched,
     ) {
         let servers = &mut self.desired.virtual_servers;
-        if servers.get(&key).map(|there| &**there) == server.as_ref() {
+        let there = servers.get_mut(&key);
+        if there.as_deref().map(|there| &**there) == server.as_ref() {
             // The one that is there stays: the kernel's side has it too.
             return;
         }
@@ -224,19 +236,15 @@ impl Placement {
             let idle = all.filter(|(_, real)| real.weight == 0);
             idle.map(|(real, _)| (key, *real)).collect()
         };
-        for real in servers
-            .get(&key)
-            .map(|there| idle(there))
-            .into_iter()
-            .flatten()
-        {
+        for real in there.iter().flat_map(|there| idle(there)) {
             self.draining.remove(&real);
         }
         self.draining.extend(server.iter().flat_map(idle));
-        match server {
-            Some(server) => servers.insert(key, Arc::new(server)),
-            None => servers.remove(&key),
-        };
+        match (server.map(Arc::new), there) {
+            (Some(server), Some(there)) => *there = server,
+            (Some(server), None) => _ = servers.insert(key, server),
+            (None, _) => _ = servers.remove(&key),
+        }
     }
 
     /// Makes this the row of a front that a Service holds, or held.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::counts::{Addresses, swap};
 use crate::k8s::Service;
 use crate::names::ServiceName;
 use crate::read;
@@ -14,12 +15,12 @@ use crate::slices::{Endpoint, Slice};
 #[derive(Debug, Default)]
 pub(crate) struct Territory {
     /// ClusterIPs of all Services, also of those somebody else serves.
-    cluster_ips: Counts<IpAddr>,
+    cluster_ips: Addresses,
     /// Endpoints that a node was named for: pods.
-    pods: Counts<IpAddr>,
+    pods: Addresses,
     /// Endpoints without a node, by their namespace. Who may write a slice in
     /// one can name any address in it.
-    pointers: Counts<(IpAddr, Option<Arc<str>>)>,
+    pointers: BTreeMap<(IpAddr, Option<Arc<str>>), u32>,
     /// Who asks for an address from outside: rarely more than one.
     outside: BTreeMap<IpAddr, BTreeSet<ServiceName>>,
 }
@@ -27,20 +28,22 @@ pub(crate) struct Territory {
 impl Territory {
     /// Whether the address is some Service's ClusterIP.
     pub(crate) fn is_cluster_ip(&self, address: IpAddr) -> bool {
-        self.cluster_ips.has(&address)
+        self.cluster_ips.has(address)
     }
 
     /// Whether the address is a pod's, or that of another endpoint in one of
     /// these namespaces, of all of them if none is given.
     pub(crate) fn is_endpoint(&self, address: IpAddr, namespace: Option<&Arc<str>>) -> bool {
-        if self.pods.has(&address) {
+        if self.pods.has(address) {
             return true;
         }
         match namespace {
-            Some(namespace) => self.pointers.has(&(address, Some(namespace.clone()))),
+            Some(namespace) => self
+                .pointers
+                .contains_key(&(address, Some(namespace.clone()))),
             None => {
                 // Sorted before all of this address.
-                let mut next = self.pointers.0.range((address, None)..);
+                let mut next = self.pointers.range((address, None)..);
                 next.next().is_some_and(|((other, _), _)| *other == address)
             }
         }
@@ -72,9 +75,10 @@ impl Territory {
             let asking = self.outside.entry(address).or_default();
             asking.insert(name.clone());
         }
-        let (before, after) = (before.map(cluster_ips), after.map(cluster_ips));
-        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
-        self.cluster_ips.swap(before, after)
+        let named = |service: Option<&Service>| -> Vec<IpAddr> {
+            service.map(cluster_ips).into_iter().flatten().collect()
+        };
+        swap(&mut self.cluster_ips, named(before), named(after))
     }
 
     /// A slice of a namespace changed. Returns the addresses that became
@@ -91,8 +95,8 @@ impl Territory {
             all.map(|address| (address, Some(namespace.clone())))
                 .collect()
         };
-        let mut changed = self.pods.swap(pods(before), pods(after));
-        let others = self.pointers.swap(pointers(before), pointers(after));
+        let mut changed = swap(&mut self.pods, pods(before), pods(after));
+        let others = swap(&mut self.pointers, pointers(before), pointers(after));
         changed.extend(others.into_iter().map(|(address, _)| address));
         changed
     }
@@ -122,49 +126,4 @@ fn outside_addresses(service: &Service) -> BTreeSet<IpAddr> {
     let all = balanced.chain(&service.spec.external_ips);
     all.filter_map(|text| Some(read::address(text)?.value))
         .collect()
-}
-
-/// How often each is there.
-#[derive(Debug)]
-struct Counts<K>(BTreeMap<K, u32>);
-
-impl<K> Default for Counts<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<K: Ord + Clone> Counts<K> {
-    fn has(&self, key: &K) -> bool {
-        self.0.contains_key(key)
-    }
-
-    /// Counts some less and others more. Returns those that were not there
-    /// before, or are not any more.
-    fn swap(
-        &mut self,
-        before: impl IntoIterator<Item = K>,
-        after: impl IntoIterator<Item = K>,
-    ) -> BTreeSet<K> {
-        let mut changed = BTreeSet::new();
-        // More first: what stays is there all the time.
-        for key in after {
-            let count = self.0.entry(key.clone()).or_default();
-            *count += 1;
-            if *count == 1 {
-                changed.insert(key);
-            }
-        }
-        for key in before {
-            let Some(count) = self.0.get_mut(&key) else {
-                continue;
-            };
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(&key);
-                changed.insert(key);
-            }
-        }
-        changed
-    }
 }

@@ -97,7 +97,9 @@ impl<'a> Compiler<'a> {
         let others = others.into_iter().map(at);
         let fronts = others.chain(node_ports).chain(external.into_iter().map(at));
         // The same marks for all fronts of the port: behind them are the same endpoints.
-        let marks = Marks::of(self.name, port, family, self.around, &mut self.urn);
+        let local = self.shape.external_local;
+        let marks = Marks::of(self.name, port, family, local, self.around, &mut self.urn);
+        let marks = marks.as_ref();
         let mut given = BTreeMap::new();
         let mut beyond = false;
         for (address, number) in fronts {
@@ -114,19 +116,32 @@ impl<'a> Compiler<'a> {
                 port: number,
                 protocol: port.protocol,
             };
-            self.front(port, front, &address, &choice, &marks, &mut given);
+            self.front(port, front, &address, &choice, marks, &mut given);
         }
         self.beyond += usize::from(beyond);
+        if let Some(marks) = marks {
+            self.claim_marks(port, family, marks, given, &choice);
+        }
+    }
+
+    /// The marks that fronts of a port were given.
+    fn claim_marks(
+        &mut self,
+        port: &Port,
+        family: Family,
+        marks: &Marks,
+        given: BTreeMap<u32, FrontKind>,
+        choice: &Choice,
+    ) {
         for (mark, kind) in given {
-            let claims = marks.claims(mark);
-            self.out
-                .marks
-                .extend(claims.map(|mark| VirtualServerKey::Mark { mark, family }));
-            let servers = match marks.is_local(mark) {
-                true => &choice.local,
-                false => &choice.cluster,
+            let key = |mark| VirtualServerKey::Mark { mark, family };
+            self.out.marks.extend(marks.claims(mark).map(key));
+            let servers = if marks.is_local(mark) {
+                &choice.local
+            } else {
+                &choice.cluster
             };
-            self.claim_mark(port, kind, VirtualServerKey::Mark { mark, family }, servers);
+            self.claim_mark(port, kind, key(mark), servers);
         }
     }
 
@@ -137,7 +152,7 @@ impl<'a> Compiler<'a> {
         front: Front,
         address: &Address,
         choice: &Choice,
-        marks: &Marks,
+        marks: Option<&Marks>,
         given: &mut BTreeMap<u32, FrontKind>,
     ) {
         if let Some(other) = self.seen.get(&front) {
@@ -165,8 +180,8 @@ impl<'a> Compiler<'a> {
         }
         let treatment = policy::treat(address.kind, local, choice, self.around.options);
         let row = Row {
-            inside: marks.inside(&treatment),
-            mark: marks.of_all(address.kind, &treatment),
+            inside: marks.and_then(|marks| marks.inside(&treatment)),
+            mark: marks.and_then(|marks| marks.of_all(address.kind, &treatment)),
             ..treatment.row()
         };
         given.extend(row.inside.map(|mark| (mark, FrontKind::InsideMark)));

@@ -87,27 +87,35 @@ pub(super) struct Marks {
 }
 
 impl Marks {
+    /// None where no traffic of the port can get one: that takes a `Local`
+    /// policy for traffic from outside, or a NodePort that goes by mark.
     pub(super) fn of(
         name: &ServiceName,
         port: &Port,
         family: Family,
+        external_local: bool,
         around: &Surroundings<'_>,
         urn: &mut Urn<'_>,
-    ) -> Self {
+    ) -> Option<Self> {
         let addresses = around.node_ports.iter();
         let addresses = addresses.filter(|address| Family::of(**address) == family);
         let options = around.options;
+        let by_mark = || options.node_port_servers.by_mark(addresses.count());
+        let node_ports = port.node_port.is_some() && by_mark();
+        if !external_local && !node_ports {
+            return None;
+        }
         let mut draw = |which| {
             urn.draw(family, |again| {
                 mark(name, port, family, which, again, options)
             })
         };
-        Self {
+        Some(Self {
             cluster: draw(""),
             local: draw(" local"),
-            node_ports: options.node_port_servers.by_mark(addresses.count()),
+            node_ports,
             masquerade: masquerade_bit(options),
-        }
+        })
     }
 
     /// Whether a mark leads to the endpoints on this node.

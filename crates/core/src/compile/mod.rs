@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::cluster::Territory;
+use crate::cluster::{CountedAddresses, Territory};
 use crate::event::Listener;
 use crate::k8s;
 use crate::names::{ServiceName, Warning};
@@ -92,7 +92,7 @@ pub(crate) struct Surroundings<'a> {
     /// Whose addresses are which.
     pub(crate) territory: &'a Territory,
     /// What is bound for other Services, and for this one so far.
-    pub(crate) vips: &'a BTreeSet<IpAddr>,
+    pub(crate) vips: &'a CountedAddresses,
     /// Sockets of this host.
     pub(crate) listeners: &'a BTreeSet<Listener>,
     /// Zone of this node.
@@ -106,7 +106,7 @@ impl Surroundings<'_> {
         let within = |net: &IpNet| net.contains(&address);
         !self.host.contains(&address)
             && (self.service_networks.iter().any(within)
-                || self.vips.contains(&address)
+                || self.vips.has(address)
                 || self.territory.is_cluster_ip(address))
     }
 
