@@ -107,10 +107,11 @@ impl Interner {
 
 /// Reads a slice. One of names (`FQDN`) has nothing in it for us.
 pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner) -> Slice {
-    let mut warnings = Warnings::about(format_args!(
-        "EndpointSlice {}/{}",
-        slice.metadata.namespace, slice.metadata.name
-    ));
+    let k8s::ObjectMeta {
+        namespace, name, ..
+    } = &slice.metadata;
+    let object = format_args!("EndpointSlice {namespace}/{name}");
+    let mut warnings = Warnings::default();
     let family = match slice.address_type.as_str() {
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
@@ -120,7 +121,7 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
                 "addressType {} is unknown; the slice is ignored",
                 Quoted(other)
             ));
-            return Slice::empty(warnings.finish());
+            return Slice::empty(warnings.finish(object));
         }
     };
     let mut ports: Vec<SlicePort> = slice
@@ -145,7 +146,7 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         family,
         ports: ports.into(),
         endpoints,
-        warnings: warnings.finish().into(),
+        warnings: warnings.finish(object).into(),
     }
 }
 

@@ -12,52 +12,45 @@ pub(crate) const MOST: usize = 20;
 /// Characters of a message: room for several values and what is done instead.
 const LONGEST_MESSAGE: usize = 800;
 
-/// Warnings about one object.
+/// Warnings about one object. Its name is written only where there are any.
 #[derive(Debug, Default)]
 pub(crate) struct Warnings {
-    object: String,
-    all: Vec<Warning>,
+    all: Vec<String>,
     /// How many were not kept.
     more: usize,
 }
 
 impl Warnings {
-    /// None yet.
-    pub(crate) fn about(object: impl fmt::Display) -> Self {
-        Self {
-            object: object.to_string(),
-            ..Self::default()
-        }
-    }
-
     /// Which field, which value (see [`Quoted`]), and what is done instead.
     pub(crate) fn add(&mut self, message: impl fmt::Display) {
         let message = cut(&message.to_string(), LONGEST_MESSAGE);
-        if self.all.iter().any(|known| known.message == message) {
+        if self.all.contains(&message) {
             return;
         }
         if self.all.len() == MOST {
             self.more += 1;
             return;
         }
-        self.all.push(Warning {
-            object: self.object.clone(),
-            message,
-        });
+        self.all.push(message);
     }
 
-    /// All that are to be told.
-    pub(crate) fn finish(self) -> Vec<Warning> {
+    /// All that are to be told, about the object named so: `Service default/web`.
+    pub(crate) fn finish(self, object: impl fmt::Display) -> Vec<Warning> {
         let mut all = self.all;
         if self.more > 0 {
             // The last place is taken by their number.
             all.truncate(MOST - 1);
-            all.push(Warning {
-                object: self.object,
-                message: format!("{} more warnings are not shown", self.more + 1),
-            });
+            all.push(format!("{} more warnings are not shown", self.more + 1));
         }
-        all
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let object = object.to_string();
+        let about = |message| Warning {
+            object: object.clone(),
+            message,
+        };
+        all.into_iter().map(about).collect()
     }
 }
 
@@ -90,9 +83,9 @@ mod tests {
     use super::*;
 
     fn messages(count: usize) -> Vec<String> {
-        let mut warnings = Warnings::about("Service default/web");
+        let mut warnings = Warnings::default();
         (0..count).for_each(|n| warnings.add(format!("warning {n}")));
-        let all = warnings.finish();
+        let all = warnings.finish("Service default/web");
         all.into_iter().map(|warning| warning.message).collect()
     }
 
@@ -108,16 +101,19 @@ mod tests {
 
     #[test]
     fn what_was_said_is_not_said_again() {
-        let mut warnings = Warnings::about("Service default/web");
+        let mut warnings = Warnings::default();
         (0..1000).for_each(|_| warnings.add("the same"));
-        assert_eq!(warnings.finish().len(), 1);
+        assert_eq!(warnings.finish("Service default/web").len(), 1);
     }
 
     #[test]
     fn a_message_has_an_end_whatever_it_is_made_of() {
-        let mut warnings = Warnings::about("Service default/web");
+        let mut warnings = Warnings::default();
         warnings.add("x".repeat(1_000_000));
-        assert_eq!(warnings.finish()[0].message.len(), LONGEST_MESSAGE + 3);
+        assert_eq!(
+            warnings.finish("Service default/web")[0].message.len(),
+            LONGEST_MESSAGE + 3
+        );
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn fit(service: &mut Service) {
 /// The networks of a ServiceCIDR.
 pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning>) {
     let mut networks = BTreeSet::new();
-    let mut warnings = Warnings::about(format_args!("ServiceCIDR {}", cidr.metadata.name));
+    let mut warnings = Warnings::default();
     for text in &cidr.spec.cidrs {
         let read = read::network(text);
         networks.extend(read.map(|read| read.value));
@@ -225,5 +225,6 @@ pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning
             warnings.add(format!("spec.cidrs: {message}"));
         }
     }
-    (networks, warnings.finish())
+    let object = format_args!("ServiceCIDR {}", cidr.metadata.name);
+    (networks, warnings.finish(object))
 }

@@ -191,7 +191,7 @@ impl Placement {
         footprint.passing = grant.passing.into_iter().collect();
         footprint.vips = grant.vips.into_iter().collect();
         footprint.health = grant.health;
-        let mut warnings = grant.warnings.finish();
+        let mut warnings = grant.warnings.finish(format_args!("Service {name}"));
         warnings.append(&mut slice_warnings);
         footprint.warnings = warnings.into();
         for reason in &footprint.withheld {

@@ -215,10 +215,10 @@ pub(crate) fn compile<'a>(
     around: &Surroundings<'_>,
     taken: &dyn Fn(u32, Family) -> bool,
 ) -> Compiled {
-    let mut warnings = Warnings::about(format_args!("Service {name}"));
     if !is_ours(service, around.options) {
         return Compiled::default();
     }
+    let mut warnings = Warnings::default();
     bounds::too_long(service, &mut warnings);
     let shape = Shape::read(name, service, around, &mut warnings);
     let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
