@@ -31,7 +31,7 @@ fn accepted(class: Class, config: &Config) -> Vec<Phrase> {
     };
     let is_open = matches!(class.fate, Fate::Served | Fate::Outside);
     let bit = is_open.then(|| all([from_here(NotEqual), add_mark(accept)]));
-    bit.into_iter().chain([established()]).collect()
+    bit.into_iter().chain(established()).collect()
 }
 
 /// Who has no endpoint refuses everybody, whoever may come otherwise.

@@ -2,7 +2,7 @@
 
 use super::{Chain, MARK_VALUES, Words, all};
 use crate::phrase::{
-    Direction, Phrase, Side, State, TCP, UDP, accept, add_mark, any_service_protocol, direction,
+    Direction, Phrase, SCTP, Side, State, TCP, accept, add_mark, any_service_protocol, direction,
     drop, first_packet, from_here, goto, keep_mark, mark, mark_has, mark_in, masquerade, no_syn,
     protocol, reset, set_mark, state, to_lo,
 };
@@ -35,16 +35,20 @@ pub(super) fn chains(config: &Config, words: &Words) -> Vec<Chain> {
 }
 
 /// TCP and SCTP that is under way, which no class judges.
-pub(super) fn established() -> Phrase {
-    let under_way = state(State::EstablishedOrRelated);
-    all([under_way, protocol(NotEqual, UDP), accept()])
+pub(super) fn established() -> [Phrase; 2] {
+    under_way(State::EstablishedOrRelated)
 }
 
 /// The same, and what conntrack makes nothing of: of connections of this host
 /// that IPVS may still carry.
-fn settled() -> Phrase {
-    let known = state(State::InvalidOrKnown);
-    all([known, protocol(NotEqual, UDP), accept()])
+fn settled() -> [Phrase; 2] {
+    under_way(State::InvalidOrKnown)
+}
+
+/// A SYN is never under way: conntrack keeps a connection for days that both ends
+/// have long forgotten, and its next SYN is one of a new connection.
+fn under_way(states: State) -> [Phrase; 2] {
+    [no_syn(), protocol(Equal, SCTP)].map(|which| all([which, state(states), accept()]))
 }
 
 /// Verdicts, before IPVS sees a packet and before other filters (priority 0).
@@ -61,9 +65,9 @@ fn input(config: &Config, words: &Words) -> Chain {
     // The accept bit is for every packet to a front: its class sees the
     // established ones as well.
     let first = if config.accept_bit.is_some() {
-        [&[reply], &classes[..], &[established()]].concat()
+        [&[reply], &classes[..], &established()].concat()
     } else {
-        [&[established(), reply], &classes[..]].concat()
+        [&established()[..], &[reply], &classes].concat()
     };
     let to_vips = ip.address_in(Side::Destination, Set::Vips);
     let guarded = all([to_vips, goto("guard")]);
@@ -156,13 +160,15 @@ fn unallocated(words: &Words) -> Phrase {
 
 /// This host's own packets, before IPVS; and, translated, what IPVS forwards.
 fn output(words: &Words) -> Chain {
-    let rules = vec![
-        all([mark(NotEqual, 0), mark_in(MARK_VALUES), goto("re-emitted")]),
-        settled(),
-        all([direction(Direction::Reply), accept()]),
-        // To be served is nothing that this host's own packets need.
-        words.ip.verdict_of_front(Set::Fronts),
-    ];
+    let mut rules = vec![all([
+        mark(NotEqual, 0),
+        mark_in(MARK_VALUES),
+        goto("re-emitted"),
+    ])];
+    rules.extend(settled());
+    rules.push(all([direction(Direction::Reply), accept()]));
+    // To be served is nothing that this host's own packets need.
+    rules.push(words.ip.verdict_of_front(Set::Fronts));
     Chain::base("output", OUTPUT, -150, rules)
 }
 

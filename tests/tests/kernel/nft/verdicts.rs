@@ -1,8 +1,11 @@
 //! Who gets through: guard, refusal, source ranges, drop for outside.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use kube_ipvs_nft::{Config, Family, LocalPods, Set, Unallocated};
+use socket2::{Domain, Socket, Type};
 
 use super::lab::{Content, Fate, Lab, Netns, Said, carries};
 
@@ -83,7 +86,7 @@ fn a_vip_answers_ping() {
 fn a_vip_as_source_gets_its_answers() {
     both(|family| {
         let lab = guarded(family);
-        let source = std::net::SocketAddr::new(lab.vip(), 0);
+        let source = SocketAddr::new(lab.vip(), 0);
 
         let (_, answer) = lab.ask_peer(source, 69, 0);
 
@@ -111,6 +114,58 @@ fn an_established_connection_outlives_its_port() {
     });
 }
 
+/// From a port of the peer's own, to TCP 80 of the VIP.
+fn call_from(lab: &Lab, port: u16) -> io::Result<Socket> {
+    let from = lab.any(port);
+    let to = SocketAddr::new(lab.vip(), 80);
+    lab.peer.run(|| {
+        let socket = Socket::new(Domain::for_address(from), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&from.into())?;
+        socket.connect_timeout(&to.into(), Duration::from_secs(5))?;
+        Ok(socket)
+    })
+}
+
+/// The client has forgotten its connection; conntrack and the server have not.
+#[test]
+fn a_syn_is_judged_whatever_conntrack_still_knows() {
+    both(|family| {
+        let lab = guarded(family);
+        let listener = lab.listen(80);
+        let client = call_from(&lab, 4000).expect("open");
+        let _server = listener.accept().expect("accept");
+        lab.peer.nft(
+            "table inet mute { chain output { type filter hook output priority 0; \
+             tcp flags & (fin | rst) != 0 drop; }; }",
+        );
+        client
+            .set_linger(Some(Duration::ZERO))
+            .expect("no good-bye");
+        drop(client);
+        lab.peer.nft("delete table inet mute");
+        lab.node.nft(
+            "table inet passed { chain input { type filter hook input priority 20; \
+             tcp dport 80 tcp flags & (syn | ack) == syn counter; }; }",
+        );
+        let passed = |count| {
+            let listing = lab.node.nft("list table inet passed");
+            listing.contains(&format!("counter packets {count} "))
+        };
+        let refused = and(served(&lab), [(Said::Refused, lab.front("tcp", 80))]);
+        lab.apply(&lab.config(), &refused);
+
+        let error = call_from(&lab, 4000).expect_err("the front is refused");
+
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{family}");
+        assert!(passed(0), "{family}");
+
+        lab.apply(&lab.config(), &served(&lab));
+        call_from(&lab, 4001).expect("served again");
+        assert!(passed(1), "{family}");
+    });
+}
+
 #[test]
 fn a_datagram_flow_does_not_outlive_its_port() {
     both(|family| {
@@ -120,7 +175,7 @@ fn a_datagram_flow_does_not_outlive_its_port() {
             .peer
             .run(|| std::net::UdpSocket::bind(any))
             .expect("bind");
-        let target = std::net::SocketAddr::new(lab.vip(), 53);
+        let target = SocketAddr::new(lab.vip(), 53);
         super::lab::ask(&socket, target).expect("served");
 
         lab.apply(
@@ -129,11 +184,7 @@ fn a_datagram_flow_does_not_outlive_its_port() {
         );
 
         let error = super::lab::ask(&socket, target).expect_err("the host's own port 53");
-        assert_eq!(
-            error.kind(),
-            std::io::ErrorKind::ConnectionRefused,
-            "{family}"
-        );
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{family}");
     });
 }
 
