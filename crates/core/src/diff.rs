@@ -63,9 +63,9 @@ pub struct Terms {
     /// What may be removed.
     pub owned: Owned,
     /// Desired real servers of weight 0 that have drained and should go.
-    pub drained: BTreeSet<(VirtualServerKey, RealServerKey)>,
+    pub drained: Arc<BTreeSet<(VirtualServerKey, RealServerKey)>>,
     /// Real servers that are not desired, but keep their connections at weight 0.
-    pub kept: BTreeSet<(VirtualServerKey, RealServerKey)>,
+    pub kept: Arc<BTreeSet<(VirtualServerKey, RealServerKey)>>,
     /// Orders the real servers that are added: [`crate::seed`] of the node's
     /// name, so that not every node begins with the same one.
     pub seed: u64,
@@ -77,8 +77,8 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             owned: Owned::All,
-            drained: BTreeSet::new(),
-            kept: BTreeSet::new(),
+            drained: Arc::default(),
+            kept: Arc::default(),
             seed: 0,
             refused: Refused::default(),
         }

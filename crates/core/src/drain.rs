@@ -10,6 +10,7 @@
 //! All that must survive a restart is in the kernel: weight 0 and the counts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::cluster::Cluster;
 use crate::diff::Touched;
@@ -20,6 +21,9 @@ use crate::state::{Family, KernelState, Protocol, RealServerKey, VirtualServerKe
 const REMAINS_MS: u64 = 5_000;
 /// How often a busy one is looked at.
 const POLL_MS: u64 = 1_000;
+/// Who would be due so soon is looked at with one that is, so that many that
+/// drain need no round each.
+const ALONG_MS: u64 = POLL_MS / 2;
 
 /// A real server in its virtual server.
 pub type Key = (VirtualServerKey, RealServerKey);
@@ -40,8 +44,9 @@ pub struct Load {
 pub struct Drain {
     timeout: u64,
     held: BTreeMap<Key, Held>,
-    kept: BTreeSet<Key>,
-    drained: BTreeSet<Key>,
+    /// Shared with the terms of a round, which ends before the next step.
+    kept: Arc<BTreeSet<Key>>,
+    drained: Arc<BTreeSet<Key>>,
 }
 
 /// Milliseconds, on the caller's clock.
@@ -49,6 +54,8 @@ pub struct Drain {
 struct Held {
     since: u64,
     last_active: u64,
+    /// Before that it is not looked at, unless its virtual server changes.
+    due: u64,
 }
 
 /// What a step came to.
@@ -66,20 +73,20 @@ impl Drain {
         Self {
             timeout: timeout_ms,
             held: BTreeMap::new(),
-            kept: BTreeSet::new(),
-            drained: BTreeSet::new(),
+            kept: Arc::default(),
+            drained: Arc::default(),
         }
     }
 
     /// Desired real servers of weight 0 that should not be there (any more):
     /// [`Terms::drained`](crate::Terms::drained).
-    pub fn drained(&self) -> &BTreeSet<Key> {
+    pub fn drained(&self) -> &Arc<BTreeSet<Key>> {
         &self.drained
     }
 
     /// Real servers to keep though they are not desired:
     /// [`Terms::kept`](crate::Terms::kept).
-    pub fn kept(&self) -> &BTreeSet<Key> {
+    pub fn kept(&self) -> &Arc<BTreeSet<Key>> {
         &self.kept
     }
 
@@ -89,8 +96,9 @@ impl Drain {
         all.filter(|(server, _)| server.family() == family).count()
     }
 
-    /// Looks at everything that drains. To be called after each compile, with
-    /// what it touched, and when the last step said.
+    /// Looks at what is due of what drains, and at that whose virtual server was
+    /// touched. To be called after each compile, with what it touched, and when
+    /// the last step said.
     ///
     /// `load` says what the kernel holds of a real server, `None` that there is
     /// none. `now` is in milliseconds and never goes back.
@@ -102,29 +110,68 @@ impl Drain {
         touched: &Touched,
         mut load: impl FnMut(&Key) -> Option<Load>,
     ) -> Step {
-        let before = (self.drained.clone(), self.kept.clone());
-        self.keep(cluster, observed, touched, &mut load);
-        self.kept
-            .retain(|key| !desires(cluster.desired(), key) && cluster.has_endpoint(&key.0, &key.1));
+        let mut step = Step::default();
+        let changed = &mut step.touched.virtual_servers;
+        self.keep(cluster, observed, touched, &mut load, changed);
+        self.forget(cluster, changed);
+        let until = self.until(now);
         let candidates = cluster.draining().union(&self.kept).copied();
-        let candidates: BTreeSet<Key> = candidates.collect();
-        self.held.retain(|key, _| candidates.contains(key));
-        self.drained.clear();
-        let mut next = None;
-        for key in candidates {
-            match self.look(now, &key, cluster, load(&key)) {
-                Some(due) => next = Some(next.map_or(due, |next: u64| next.min(due))),
-                None => self.let_go(key),
-            }
+        for key in candidates.collect::<Vec<_>>() {
+            let is_due = match self.held.get(&key) {
+                _ if touched.virtual_servers.contains(&key.0) => true,
+                _ if self.drained.contains(&key) => continue,
+                Some(held) => held.due <= until,
+                None => true,
+            };
+            let due = if is_due {
+                let due = self.look(now, &key, cluster, load(&key));
+                self.settle(&key, due, changed);
+                due
+            } else {
+                self.held.get(&key).map(|held| held.due)
+            };
+            step.next = due.into_iter().chain(step.next).min();
         }
-        let changed = (&before.0 ^ &self.drained).into_iter();
-        let changed = changed.chain(&before.1 ^ &self.kept);
-        let mut step = Step {
-            next,
-            ..Step::default()
-        };
-        step.touched.virtual_servers = changed.map(|(server, _)| server).collect();
         step
+    }
+
+    /// When those are due that are looked at now.
+    fn until(&self, now: u64) -> u64 {
+        let is_any = self.held.values().any(|held| held.due <= now);
+        if is_any { now + ALONG_MS } else { now }
+    }
+
+    /// Lets go of what does not drain any more.
+    fn forget(&mut self, cluster: &Cluster, changed: &mut BTreeSet<VirtualServerKey>) {
+        let desired = cluster.desired();
+        let is_over = |key: &Key| desires(desired, key) || !cluster.has_endpoint(&key.0, &key.1);
+        strike(&mut self.kept, is_over, changed);
+        let draining = cluster.draining();
+        strike(&mut self.drained, |key| !draining.contains(key), changed);
+        let kept = &self.kept;
+        let held = &mut self.held;
+        held.retain(|key, _| draining.contains(key) || kept.contains(key));
+    }
+
+    /// Takes in when one is looked at again; none lets it go.
+    fn settle(&mut self, key: &Key, due: Option<u64>, changed: &mut BTreeSet<VirtualServerKey>) {
+        let Some(due) = due else {
+            if self.kept.contains(key) {
+                Arc::make_mut(&mut self.kept).remove(key);
+                changed.insert(key.0);
+            } else if !self.drained.contains(key) {
+                Arc::make_mut(&mut self.drained).insert(*key);
+                changed.insert(key.0);
+            }
+            return;
+        };
+        if let Some(held) = self.held.get_mut(key) {
+            held.due = due;
+        }
+        if self.drained.contains(key) {
+            Arc::make_mut(&mut self.drained).remove(key);
+            changed.insert(key.0);
+        }
     }
 
     /// Finds what the kernel holds, nobody wants, and still has an endpoint.
@@ -134,6 +181,7 @@ impl Drain {
         observed: &KernelState,
         touched: &Touched,
         load: &mut impl FnMut(&Key) -> Option<Load>,
+        changed: &mut BTreeSet<VirtualServerKey>,
     ) {
         for server in &touched.virtual_servers {
             if matches!(cluster.protocol_of(server), None | Some(Protocol::Udp)) {
@@ -146,11 +194,15 @@ impl Drain {
             let there = observed.virtual_servers.get(server);
             for real in there.iter().flat_map(|there| there.real_servers.keys()) {
                 let key = (*server, *real);
-                if desires(cluster.desired(), &key) || !cluster.has_endpoint(server, real) {
+                if desires(cluster.desired(), &key)
+                    || self.kept.contains(&key)
+                    || !cluster.has_endpoint(server, real)
+                {
                     continue;
                 }
                 if load(&key).is_some_and(|load| load.active + load.inactive > 0) {
-                    self.kept.insert(key);
+                    Arc::make_mut(&mut self.kept).insert(key);
+                    changed.insert(*server);
                 }
             }
         }
@@ -162,6 +214,7 @@ impl Drain {
         let held = self.held.entry(*key).or_insert(Held {
             since: now,
             last_active: now,
+            due: now,
         });
         let deadline = held.since + self.timeout;
         if now >= deadline {
@@ -184,11 +237,22 @@ impl Drain {
         }
         Some(deadline.min(remains).min(now + POLL_MS))
     }
+}
 
-    fn let_go(&mut self, key: Key) {
-        if !self.kept.remove(&key) {
-            self.drained.insert(key);
-        }
+/// Takes out what is over; the set is copied only where there is any.
+fn strike(
+    set: &mut Arc<BTreeSet<Key>>,
+    is_over: impl Fn(&Key) -> bool,
+    changed: &mut BTreeSet<VirtualServerKey>,
+) {
+    let over: Vec<Key> = set.iter().filter(|key| is_over(key)).copied().collect();
+    if over.is_empty() {
+        return;
+    }
+    let set = Arc::make_mut(set);
+    for key in over {
+        set.remove(&key);
+        changed.insert(key.0);
     }
 }
 

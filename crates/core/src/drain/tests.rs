@@ -215,3 +215,73 @@ fn a_datagram_node_port_goes_by_mark_at_once() {
         "{plan}"
     );
 }
+
+/// As many Services as are rolled out, each with a busy endpoint that drains.
+fn rollout(services: usize) -> (Cluster, KernelState) {
+    let mut cluster = cluster();
+    for number in 0..services {
+        let service = service(&format!("s{number}"), &format!("10.96.0.{}", number + 1));
+        let leaving = ep(&format!("10.244.1.{}", number + 1)).terminating();
+        cluster.add(service.clone());
+        cluster.endpoints(&service, [leaving, ep("10.244.2.8")]);
+    }
+    let kernel = cluster.state();
+    (cluster, kernel)
+}
+
+/// A round in which `touched` changed; says whose connections were counted.
+fn counted(
+    drain: &mut Drain,
+    now: u64,
+    (cluster, kernel): &(Cluster, KernelState),
+    touched: &Touched,
+) -> (Vec<Key>, Option<u64>) {
+    let mut counted = Vec::new();
+    let step = drain.step(now, cluster, kernel, touched, |key| {
+        counted.push(*key);
+        Some(Load {
+            weight: 0,
+            active: 1,
+            inactive: 0,
+        })
+    });
+    (counted, step.next)
+}
+
+#[test]
+fn who_drains_is_counted_when_it_is_due_and_not_for_the_changes_of_others() {
+    let all = rollout(20);
+    let mut drain = Drain::new(15 * MINUTE);
+    let nothing = Touched::default();
+    let mut round = |now, touched: &Touched| counted(&mut drain, now, &all, touched);
+
+    let (first, next) = round(0, &nothing);
+    assert_eq!((first.len(), next), (20, Some(POLL_MS)));
+    assert_eq!(round(POLL_MS - 1, &nothing), (vec![], Some(POLL_MS)));
+
+    let one = first[7];
+    let touched = Touched {
+        virtual_servers: BTreeSet::from([one.0]),
+        ..Touched::default()
+    };
+    let (counted, next) = round(700, &touched);
+    assert_eq!((counted, next), (vec![one], Some(POLL_MS)));
+    // The one that would be due 700 ms later waits for its time.
+    assert_eq!(round(POLL_MS, &nothing).0.len(), 19);
+}
+
+#[test]
+fn who_would_be_due_soon_is_counted_along_with_who_is() {
+    let all = rollout(20);
+    let mut drain = Drain::new(15 * MINUTE);
+    let mut round = |now, touched: &Touched| counted(&mut drain, now, &all, touched);
+    let (first, _) = round(0, &Touched::default());
+    let touched = Touched {
+        virtual_servers: BTreeSet::from([first[7].0]),
+        ..Touched::default()
+    };
+    round(ALONG_MS, &touched);
+
+    let (counted, next) = round(POLL_MS, &Touched::default());
+    assert_eq!((counted.len(), next), (20, Some(2 * POLL_MS)));
+}

@@ -1,9 +1,11 @@
-//! What it costs to compile a big cluster from nothing, and one change in it.
+//! What it costs to compile a big cluster from nothing, and one change in it: by
+//! itself, and while many other Services are rolled out.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use kube_ipvs_core::diff::{Terms, diff, diff_touched};
+use kube_ipvs_core::drain::{Drain, Key, Load};
 use kube_ipvs_core::event::{Event, Kind};
 use kube_ipvs_core::{Cluster, KernelState, Object, Options};
 use kube_ipvs_tests::memory_kib;
@@ -14,6 +16,10 @@ const SERVICES: usize = 10_000;
 const ENDPOINTS: usize = 10;
 /// Their mean is the cost of one.
 const CHANGES: usize = 200;
+/// Services with an endpoint that drains, while others change.
+const ROLLOUT: usize = 500;
+/// A change during the rollout against one without.
+const WORST_ROLLOUT: f64 = 3.0;
 /// One change against the whole.
 const WORST_SHARE: f64 = 1.0 / 1000.0;
 
@@ -21,11 +27,19 @@ pub(crate) fn run() -> Result<bool> {
     let mut objects = Vec::with_capacity(2 * SERVICES);
     for number in 0..SERVICES {
         objects.push(service(number)?);
-        objects.push(slice(number, 0)?);
+        objects.push(slice(number, 0, false)?);
     }
-    let changes: Vec<Object> = (1..=CHANGES)
-        .map(|change| slice(change * 7_919 % SERVICES, change))
-        .collect::<Result<_>>()?;
+    // Of others than are rolled out, and each time of another one.
+    let change = |change| {
+        slice(
+            ROLLOUT + change * 7_919 % (SERVICES - ROLLOUT),
+            change,
+            false,
+        )
+    };
+    let changes = (1..=CHANGES).map(change).collect::<Result<Vec<_>>>()?;
+    let more = (CHANGES + 1..=2 * CHANGES).map(change);
+    let more = more.collect::<Result<Vec<_>>>()?;
 
     let mut cluster = Cluster::new(Options {
         node_name: "node-1".to_owned(),
@@ -48,16 +62,19 @@ pub(crate) fn run() -> Result<bool> {
     );
     let memory = memory_kib(Pid::this(), "VmHWM");
     let one = changed(&mut cluster, changes)?;
+    let (meanwhile, counted) = changed_in_rollout(&mut cluster, more)?;
 
-    let (whole, one) = (whole.as_secs_f64(), one.as_secs_f64());
+    let [whole, one, meanwhile] = [whole, one, meanwhile].map(|time| time.as_secs_f64());
     let share = one / whole;
     println!(
-        "compile: whole {whole:.3} s, one change {:.1} us, change/whole 1/{:.0}, peak memory {} MiB",
+        "compile: whole {whole:.3} s, one change {:.1} us, change/whole 1/{:.0}, peak memory {} MiB; \
+         during a rollout of {ROLLOUT} Services {:.1} us, connections of {counted} counted",
         one * 1e6,
         1.0 / share,
-        memory / 1024
+        memory / 1024,
+        meanwhile * 1e6,
     );
-    Ok(share < WORST_SHARE)
+    Ok(share < WORST_SHARE && meanwhile / one < WORST_ROLLOUT && counted == 0)
 }
 
 /// The mean cost of one endpoint that changes, up to its plan.
@@ -74,6 +91,44 @@ fn changed(cluster: &mut Cluster, changes: Vec<Object>) -> Result<Duration> {
     Ok(started.elapsed() / u32::try_from(CHANGES)?)
 }
 
+/// The same while other Services have an endpoint that drains; and for how many
+/// of these connections were counted, none of which is due.
+fn changed_in_rollout(cluster: &mut Cluster, changes: Vec<Object>) -> Result<(Duration, usize)> {
+    for number in 0..ROLLOUT {
+        cluster.apply(Event::Upsert(slice(number, 0, true)?));
+    }
+    let touched = cluster.compile();
+    let before = cluster.desired().clone();
+    let busy = |_: &Key| {
+        Some(Load {
+            weight: 0,
+            active: 1,
+            inactive: 0,
+        })
+    };
+    let mut drain = Drain::new(900_000);
+    drain.step(0, cluster, &before, &touched, busy);
+    let mut counted = 0;
+    let started = Instant::now();
+    for object in changes {
+        cluster.apply(Event::Upsert(object));
+        let mut touched = cluster.compile();
+        let step = drain.step(1, cluster, &before, &touched, |key| {
+            counted += 1;
+            busy(key)
+        });
+        touched.extend(step.touched);
+        let terms = Terms {
+            drained: drain.drained().clone(),
+            kept: drain.kept().clone(),
+            ..Terms::default()
+        };
+        let plan = diff_touched(cluster.desired(), &before, &touched, &terms);
+        ensure!(!plan.is_empty(), "a changed endpoint is a plan");
+    }
+    Ok((started.elapsed() / u32::try_from(CHANGES)?, counted))
+}
+
 fn service(number: usize) -> Result<Object> {
     let json = json!({
         "metadata": {"name": format!("service-{number}"), "namespace": "default"},
@@ -85,8 +140,9 @@ fn service(number: usize) -> Result<Object> {
     Ok(Object::decode(Kind::Service, json)?)
 }
 
-/// The last endpoint is another one after each change.
-fn slice(number: usize, change: usize) -> Result<Object> {
+/// The last endpoint is another one after each change; the first one may be
+/// terminating.
+fn slice(number: usize, change: usize, leaves: bool) -> Result<Object> {
     let address = |endpoint: usize| {
         let last = if endpoint + 1 == ENDPOINTS { change } else { 0 };
         format!("172.{}.{}.{}", 16 + endpoint, last % 256, number % 254 + 1)
@@ -94,7 +150,10 @@ fn slice(number: usize, change: usize) -> Result<Object> {
     let endpoints = (0..ENDPOINTS).map(|endpoint| {
         json!({
             "addresses": [address(endpoint)], "nodeName": format!("node-{}", endpoint % 50),
-            "conditions": {"ready": true, "serving": true, "terminating": false}
+            "conditions": {
+                "ready": !(leaves && endpoint == 0), "serving": true,
+                "terminating": leaves && endpoint == 0
+            }
         })
     });
     let json = json!({
