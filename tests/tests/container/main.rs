@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask container-test` runs these in the guest, which has podman.
 
+mod adoption;
 mod kubelet;
 mod lab;
 mod native;

@@ -74,6 +74,22 @@ impl Pod {
         Self::read(&daemon_set["spec"]["template"]["spec"])
     }
 
+    /// That of `deploy/migration`: the pod of the base with one argument more.
+    pub(crate) fn migration() -> Self {
+        let overlay: Value =
+            serde_saphyr::from_str(include_str!("../../../deploy/migration/kustomization.yaml"))
+                .expect("kustomization.yaml");
+        let changes: Vec<Value> =
+            serde_saphyr::from_str(&text(&overlay["patches"][0]["patch"])).expect("a patch");
+        let end = "/spec/template/spec/containers/0/args/-";
+        let mut pod = Self::base();
+        let more = changes.iter().filter(|change| change["path"] == end);
+        pod.containers[0]
+            .args
+            .extend(more.map(|change| text(&change["value"])));
+        pod
+    }
+
     /// That of `on_node NODE ARGUMENT...` in docs/migration.md.
     pub(crate) fn on_node(node: &str, arguments: &[&str]) -> Self {
         let guide = include_str!("../../../docs/migration.md");

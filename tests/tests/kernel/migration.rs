@@ -5,7 +5,6 @@
 //! servers, iptables chains over ipsets. Like it, the script adds what is
 //! missing and removes virtual servers that it does not know.
 
-mod kube_proxy;
 mod remains;
 
 use std::sync::Arc;
@@ -15,13 +14,12 @@ use std::time::Duration;
 
 use kube_ipvs_tests::daemon::state_directory;
 use kube_ipvs_tests::{
-    Client, Connection, Daemon, Namespace, Pod, Protocol, Server, Small, Topology, Verdict,
-    kube_ipvs, output_of, run, wait_until,
+    Client, Connection, Daemon, KubeProxy, Namespace, Pod, Protocol, Server, Small, Topology,
+    Verdict, kube_ipvs, kube_proxy, output_of, run, wait_until,
 };
 use serde_json::json;
 
 use crate::manifests::{Manifests, web, web_slice};
-use kube_proxy::KubeProxy;
 
 const SOON: Duration = Duration::from_secs(90);
 const V4: &str = "10.96.0.10:80";

@@ -3,9 +3,9 @@
 use std::fs;
 
 use kube_ipvs::adopt::{Leftovers, remove_leftovers};
-use kube_ipvs_tests::{Daemon, Namespace, kube_ipvs};
+use kube_ipvs_tests::{Daemon, Namespace, kube_ipvs, kube_proxy};
 
-use super::{Calls, Lab, SOON, V4, V6, all_answer, kube_proxy};
+use super::{Calls, Lab, SOON, V4, V6, all_answer};
 use crate::daemon::alone::{children, ended_children, traps};
 
 /// As its nftables mode has them.

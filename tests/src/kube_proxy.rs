@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use kube_ipvs_tests::Small;
+use crate::{Small, run};
 
 /// Things of others that look much like kube-proxy's.
-pub(crate) const FOREIGN: &str = "
+pub const FOREIGN: &str = "
 ipvsadm -A -t 192.0.2.10:30090 -s wlc
 ipvsadm -a -t 192.0.2.10:30090 -r 192.0.2.20:80 -m
 ipvsadm -A -t 10.96.200.1:443 -s rr
@@ -126,14 +126,16 @@ done
 
 /// kube-proxy of a node that serves 10.96.0.10, fd00:96::10 and NodePort 30080
 /// by two pods, on port 8080.
-pub(crate) struct KubeProxy {
+#[derive(Debug)]
+pub struct KubeProxy {
     node: String,
     address: Ipv4Addr,
     script: String,
 }
 
 impl KubeProxy {
-    pub(crate) fn of(small: &Small) -> Self {
+    /// That of this node, which has done nothing yet.
+    pub fn of(small: &Small) -> Self {
         let [p1, p2] = &small.pods;
         let v4 = format!("{}:8080 {}:8080", p1.v4, p2.v4);
         let v6 = format!("[{}]:8080 [{}]:8080", p1.v6, p2.v6);
@@ -160,22 +162,22 @@ impl KubeProxy {
 
     fn sh(&self, script: &str) -> String {
         let arguments = ["netns", "exec", &self.node, "sh", "-ec", script];
-        kube_ipvs_tests::run("ip", arguments)
+        run("ip", arguments)
     }
 
     /// The same with chains of the old interface.
-    pub(crate) fn legacy(self) -> Self {
+    pub fn legacy(self) -> Self {
         let script = self.script.replace("tables-nft", "tables-legacy");
         Self { script, ..self }
     }
 
     /// One sync.
-    pub(crate) fn sync(&self) {
+    pub fn sync(&self) {
         self.sh(&self.script);
     }
 
     /// Its chains and sets, of all kinds.
-    pub(crate) fn leftovers(&self) -> Vec<String> {
+    pub fn leftovers(&self) -> Vec<String> {
         let all = self.sh(
             "for x in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do $x-save; done
              ipset list -n",
@@ -192,7 +194,7 @@ impl KubeProxy {
     /// What a release of kube-proxy left behind that was told to use the old
     /// interface, and Services that are gone, one with a NodePort from outside
     /// the usual range.
-    pub(crate) fn leave_more(&self) {
+    pub fn leave_more(&self) {
         let old = "
              ipvsadm -A -t 10.96.0.99:80 -s rr
              ip address add 10.96.0.99/32 dev kube-ipvs0
