@@ -398,10 +398,12 @@ impl<D: Dataplane> Syncer<D> {
     /// That it cannot be written is told by the round, which tries again.
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<u64> {
         let prepared = self.dataplane.prepare(observed)?;
-        let sysctls = prepared.sysctls.len() as u64;
+        let mut sysctls = prepared.sysctls.len() as u64;
         self.record.add_sysctls(prepared.sysctls);
         if let Some(changed) = prepared.timeouts {
             self.record.add_timeouts(changed);
+            // They would be sysctls, had IPVS not a request of its own for them.
+            sysctls += 1;
         }
         if let Err(error) = self.record.flush() {
             tracing::debug!(error = format!("{error:#}"), "tried again with the round");

@@ -40,6 +40,7 @@ fn edits(chance: &mut StdRng) -> Vec<String> {
             .to_owned(),
         "echo 0 > /proc/sys/net/ipv4/vs/conntrack".to_owned(),
         "echo 0 > /proc/sys/net/ipv4/ip_forward".to_owned(),
+        format!("ipvsadm --set {} 120 300", any(1..1000)),
     ]
 }
 
@@ -121,6 +122,7 @@ fn everything(site: &Site) -> String {
         lines.push(shell(
             "cat /proc/sys/net/ipv4/vs/conntrack /proc/sys/net/ipv4/ip_forward",
         ));
+        lines.push(run("ipvsadm", ["-l", "--timeout"]));
         // Sets have no order: their words do.
         let tables = shell(
             "nft list table ip kube-ipvs 2>/dev/null; nft list table ip6 kube-ipvs 2>/dev/null; true",
