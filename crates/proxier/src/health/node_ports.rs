@@ -286,7 +286,11 @@ mod tests {
 
     /// A port that nobody uses now.
     async fn free_port() -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        free_port_at("127.0.0.1").await
+    }
+
+    async fn free_port_at(address: &str) -> u16 {
+        let listener = TcpListener::bind(at(address, 0)).await.expect("bind");
         listener.local_addr().expect("an address").port()
     }
 
@@ -428,27 +432,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_reported_and_tried_again() {
-        let (mut ports, _) = ports(&TestClock::new());
-        let taken = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let port = taken.local_addr().expect("an address").port();
-        let other = free_port().await;
-        let checks = [check("other", other, 1), check("web", port, 1)];
-        let on = only(&["127.0.0.1"]);
+        for address in ["127.0.0.1", "::1"] {
+            let (mut ports, _) = ports(&TestClock::new());
+            let taken = TcpListener::bind(at(address, 0)).await.expect("bind");
+            let taken_at = taken.local_addr().expect("an address");
+            let port = taken_at.port();
+            let other = free_port_at(address).await;
+            let checks = [check("other", other, 1), check("web", port, 1)];
+            let on = only(&[address]);
 
-        let unopened = ports.sync(&checks, &on);
-        assert_eq!(unopened.len(), 1);
-        assert_eq!(
-            unopened[0].to_string(),
-            format!(
-                "open health-check node port 127.0.0.1:{port} of Service default/web: \
-                 Address already in use (os error 98)"
-            )
-        );
-        assert_eq!(get(at("127.0.0.1", other), "/").await.code, 200);
+            let unopened = ports.sync(&checks, &on);
+            assert_eq!(unopened.len(), 1);
+            assert_eq!(
+                unopened[0].to_string(),
+                format!(
+                    "open health-check node port {taken_at} of Service default/web: \
+                     Address already in use (os error 98)"
+                )
+            );
+            assert_eq!(get(at(address, other), "/").await.code, 200);
 
-        drop(taken);
-        assert_eq!(ports.sync(&checks, &on), []);
-        assert_eq!(get(at("127.0.0.1", port), "/").await.code, 200);
+            drop(taken);
+            assert_eq!(ports.sync(&checks, &on), []);
+            assert_eq!(get(at(address, port), "/").await.code, 200);
+        }
     }
 
     #[tokio::test]
