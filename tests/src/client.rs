@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 
 use crate::{Namespace, Protocol};
 
@@ -124,6 +124,30 @@ impl<'a> Client<'a> {
         (0..times)
             .map(|_| self.call(protocol, to).who().to_owned())
             .collect()
+    }
+
+    /// Whether one echo request (ping) is answered.
+    pub fn pings(&self, to: IpAddr) -> bool {
+        let exchange = || {
+            let groups = "/proc/sys/net/ipv4/ping_group_range";
+            std::fs::write(groups, "0 0").expect("allow ping sockets");
+            // Type, code; the kernel writes checksum and identifier.
+            let (protocol, request) = match to {
+                IpAddr::V4(_) => (socket2::Protocol::ICMPV4, [8, 0, 0, 0, 0, 0, 0, 1]),
+                IpAddr::V6(_) => (socket2::Protocol::ICMPV6, [128, 0, 0, 0, 0, 0, 0, 1]),
+            };
+            let to = SocketAddr::new(to, 0);
+            let mut socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(protocol))?;
+            socket.set_read_timeout(Some(self.timeout))?;
+            socket.connect(&to.into())?;
+            socket.write_all(&request)?;
+            socket.read(&mut [0; 64])
+        };
+        let answer = match self.namespace {
+            Some(namespace) => namespace.run(exchange),
+            None => exchange(),
+        };
+        answer.is_ok()
     }
 
     /// A connection to keep. UDP "connects" without a packet.

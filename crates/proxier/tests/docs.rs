@@ -291,13 +291,13 @@ fn known_defects_name_tests_that_exist() {
     for said in [
         format!("Of {all} rows {} are shown", count("shown")),
         format!("{} are in part", count("in part")),
-        format!("{} are built and have no test", count("no test")),
         format!("{} are not there", count("not there")),
         format!("{} are so by design", count("by design")),
     ] {
         assert!(prose.contains(&said), "{said:?}");
     }
-    assert_eq!(words.len(), 5, "{words:?}");
+    let known = ["shown", "in part", "not there", "by design"];
+    assert!(words.keys().all(|word| known.contains(word)), "{words:?}");
 }
 
 /// What stands in `backticks` of one line.

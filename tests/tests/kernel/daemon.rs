@@ -11,6 +11,8 @@ mod flood;
 mod foreign;
 mod load;
 mod memory;
+mod neighbours;
+mod protected;
 mod restart;
 mod rollout;
 mod stop;

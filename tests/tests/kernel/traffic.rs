@@ -3,15 +3,19 @@
 pub(crate) mod site;
 pub(crate) mod web;
 
+mod addresses;
 mod balance;
 mod dns;
 mod host_ports;
 mod hosts;
+mod idle;
 mod kinds;
 mod mtu;
 mod node_ports;
+mod overlay;
 mod ports;
 mod refusals;
+mod replaced;
 mod wiped;
 
 use kube_ipvs_tests::{Client, Protocol, Verdict, run, run_with_input};

@@ -51,13 +51,18 @@ impl Api {
 
     /// Starts the program for a node.
     pub(super) fn start(&self, name: &str, of: &Node) -> Daemon {
+        self.start_with(name, of, &[])
+    }
+
+    /// The same with more flags.
+    pub(super) fn start_with(&self, name: &str, of: &Node, flags: &[&str]) -> Daemon {
         let kubeconfig = self.directory.path().join("kubeconfig");
         let mut arguments = vec![
             "run".to_owned(),
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--hostname-override={name}"),
         ];
-        arguments.extend(QUICK.map(str::to_owned));
+        arguments.extend(QUICK.iter().chain(flags).map(|&flag| flag.to_owned()));
         Daemon::start(&of.namespace, arguments)
     }
 }
@@ -68,8 +73,13 @@ pub(super) fn table(of: &Namespace) -> String {
 
 /// Waits until the VIP is bound, which is the last step of a change.
 pub(super) fn wait_for_vip(of: &Node, daemon: &mut Daemon) {
-    let shown = ["-o", "addr", "show", "to", "10.96.0.10"];
-    wait_until("the VIP is bound", PATIENCE, || {
+    wait_for(of, daemon, "10.96.0.10");
+}
+
+/// Waits until a VIP is bound.
+pub(super) fn wait_for(of: &Node, daemon: &mut Daemon, vip: &str) {
+    let shown = ["-o", "addr", "show", "to", vip];
+    wait_until(&format!("{vip} is bound"), PATIENCE, || {
         assert!(daemon.is_running(), "kube-ipvs ended:\n{}", daemon.log());
         !of.namespace.run(|| run("ip", shown)).is_empty()
     });

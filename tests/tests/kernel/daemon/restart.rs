@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::load::{Load, Seen};
 use super::{QUICK, WEB};
-use crate::traffic::site::Site;
+use crate::traffic::site::{HEALTH, Site};
 use crate::traffic::web::Web;
 
 const TIMES: usize = 20;
@@ -73,6 +73,33 @@ fn what_changed_while_nobody_watched_is_made_good_at_the_start() {
     assert!(!table.contains("10.96.0.11"), "{table}");
     assert!(table.contains("-r 10.244.1.3:8080"), "{table}");
     assert_eq!(flow.ask().who(), "p1", "nothing was made anew");
+}
+
+/// A start takes nothing as it is, though part of its first round fails; and no
+/// audit comes to help.
+#[test]
+fn a_weight_that_somebody_took_is_back_with_the_first_round_of_a_start() {
+    const NO_AUDIT: [&str; 2] = ["--ipvs-min-sync-period=100ms", "--ipvs-sync-period=1h"];
+    let mut site = Site::new();
+    let _server = site.small.pods[0].serve(Protocol::Tcp, 8080);
+    let web = Web::over(&site.small.pods[..1]);
+    site.write(&web);
+    site.start(&NO_AUDIT);
+    // No kernel takes the broadcast address of the node's network as a real server.
+    for next in [web.clone(), web.endpoint([192, 168, 50, 255])] {
+        site.daemon().kill();
+        let without = format!("ipvsadm -e -t {WEB} -r 10.244.1.2:8080 -m -w 0");
+        site.node().sh(&without);
+        site.write(&next);
+
+        site.start(&NO_AUDIT);
+
+        let table = site.table();
+        assert!(table.contains("-r 10.244.1.2:8080 -m -w 1"), "{table}");
+        assert_eq!(site.outside().callees(Protocol::Tcp, WEB, 2), ["p1"; 2]);
+    }
+    let (_, listed) = site.get(HEALTH, "/readyz?verbose");
+    assert!(listed.contains("192.168.50.255:8080"), "{listed}");
 }
 
 /// A mark of before may contain the bit that means masquerading now: such a

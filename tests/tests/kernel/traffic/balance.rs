@@ -1,9 +1,12 @@
 //! Schedulers as clients feel them.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use kube_ipvs_tests::{Client, Protocol, Server, Verdict, run, wait_until};
+use kube_ipvs_tests::{
+    Client, Namespace, Protocol, Server, Verdict, kube_ipvs, output_of, run, wait_until,
+};
 
 use super::WEB;
 use super::site::{PATIENCE, Site};
@@ -26,6 +29,36 @@ fn rr_alternates() {
 
     assert_ne!(who[0], who[1]);
     assert_eq!([&who[..2], &who[..2]], [&who[2..4], &who[4..]]);
+}
+
+/// Were it the same one on every node, it would get all first connections.
+#[test]
+fn the_first_connections_of_many_nodes_go_to_different_endpoints() {
+    const NODES: usize = 7;
+    const ENDPOINTS: [&str; 3] = ["10.244.0.2", "10.244.0.3", "10.244.0.4"];
+    let web = Web::new("web", &["10.96.0.10"]).port(Protocol::Tcp, 80, 8080);
+    let web = ENDPOINTS.into_iter().fold(web, |web, address| {
+        web.endpoint(address.parse::<Ipv4Addr>().expect("an address"))
+    });
+    let manifests = tempfile::tempdir().expect("a directory");
+    std::fs::write(manifests.path().join("web.yaml"), web.to_yaml()).expect("write it");
+    let first = |number: usize| {
+        let node = Namespace::child("node");
+        let serve = |address: &str| {
+            node.ip(&format!("addr add {address}/32 dev lo\n"));
+            Server::start(&node, address, Protocol::Tcp, &format!("{address}:8080"))
+        };
+        let _servers = ENDPOINTS.map(serve);
+        let name = format!("--hostname-override=node-{number}");
+        let mut command = kube_ipvs(&node, ["run", "--once", &name, "--manifests"]);
+        output_of(command.arg(manifests.path()));
+        let verdict = Client::within(&node).call(Protocol::Tcp, WEB);
+        verdict.who().to_owned()
+    };
+    let firsts: Vec<String> = (1..=NODES).map(first).collect();
+
+    let met: BTreeSet<&str> = firsts.iter().map(String::as_str).collect();
+    assert_eq!(met, ENDPOINTS.into(), "{firsts:?}");
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use kube_ipvs_tests::{Client, Daemon, Namespace, Small, Topology, kube_ipvs, run, wait_until};
+use kube_ipvs_tests::{
+    Client, Daemon, Namespace, Node, Small, Topology, kube_ipvs, run, wait_until,
+};
 use tempfile::TempDir;
 
 use super::web::Web;
@@ -66,6 +68,14 @@ impl Site {
         fs::remove_file(self.manifest(name)).expect("remove a manifest");
     }
 
+    /// Starts the program on one more node, with the same manifests.
+    pub(crate) fn start_on(&self, node: &Node, name: &str, flags: &[&str]) -> Daemon {
+        let name = format!("--hostname-override={name}");
+        let manifests = self.manifests.path().display().to_string();
+        let arguments = ["run", &name, "--manifests", &manifests];
+        Daemon::start(&node.namespace, arguments.iter().chain(flags))
+    }
+
     fn manifest(&self, name: &str) -> PathBuf {
         self.manifests.path().join(format!("{name}.yaml"))
     }
@@ -95,7 +105,8 @@ impl Site {
         let daemon = self.daemon.as_mut().expect("it was started");
         wait_until("kube-ipvs is ready", PATIENCE, || {
             assert!(daemon.is_running(), "kube-ipvs ended:\n{}", daemon.log());
-            get(node, HEALTH, "/readyz").is_some_and(|(code, _)| code == 200)
+            let at = (Ipv4Addr::LOCALHOST, HEALTH).into();
+            page(node, at, "/readyz").is_some_and(|(code, _)| code == 200)
         });
     }
 
@@ -157,7 +168,8 @@ impl Site {
 
     /// Code and body of a page of the program on the node.
     pub(crate) fn get(&self, port: u16, path: &str) -> (u16, String) {
-        get(self.node(), port, path).unwrap_or_else(|| panic!("no answer on {port}{path}"))
+        let page = page(self.node(), (Ipv4Addr::LOCALHOST, port).into(), path);
+        page.unwrap_or_else(|| panic!("no answer on {port}{path}"))
     }
 
     /// Value of a series in `/metrics`, all its labels added up; 0 when it is absent.
@@ -175,10 +187,9 @@ impl Site {
     }
 }
 
-/// One page by HTTP from inside a namespace; nothing when nobody answers.
-fn get(namespace: &Namespace, port: u16, path: &str) -> Option<(u16, String)> {
+/// Code and body of a page by HTTP from inside a namespace; nothing when nobody answers.
+pub(crate) fn page(namespace: &Namespace, at: SocketAddr, path: &str) -> Option<(u16, String)> {
     namespace.run(|| {
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut stream = TcpStream::connect_timeout(&at, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         write!(

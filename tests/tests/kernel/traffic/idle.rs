@@ -1,0 +1,47 @@
+//! Connections on which nothing happens.
+
+use kube_ipvs_tests::{Protocol, Verdict, wait_until};
+
+use super::WEB;
+use super::site::{PATIENCE, Site};
+use super::web::Web;
+
+/// Seconds after which the kernel sends the first keep-alive, unless told otherwise.
+const KEEP_ALIVE: u32 = 7200;
+
+/// State and seconds left of the connections that IPVS knows.
+fn known(site: &Site) -> Vec<(String, u32)> {
+    let table = site.node().sh("cat /proc/net/ip_vs_conn");
+    let entry = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Some((words.get(7)?.to_string(), words.get(8)?.parse().ok()?))
+    };
+    table.lines().filter_map(entry).collect()
+}
+
+#[test]
+fn an_idle_connection_outlives_keep_alive_and_one_that_is_forgotten_is_reset() {
+    let mut site = Site::new();
+    let _server = site.small.pods[0].serve(Protocol::Tcp, 8080);
+    site.write(&Web::over(&site.small.pods[..1]));
+    site.start(&[]);
+    let connect = || {
+        let connection = site.outside().connect(Protocol::Tcp, WEB);
+        connection.expect("it answers")
+    };
+    let mut flow = connect();
+    assert_eq!(flow.ask().who(), "p1");
+
+    let entries = known(&site);
+    let [(state, left)] = &entries[..] else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(state, "ESTABLISHED");
+    assert!(*left > KEEP_ALIVE, "{left} s");
+
+    site.start(&["--ipvs-tcp-timeout=2s"]);
+    assert_eq!(flow.ask().who(), "p1");
+    wait_until("it is forgotten", PATIENCE, || known(&site).is_empty());
+    assert_eq!(flow.ask(), Verdict::Reset);
+    assert_eq!(site.outside().callees(Protocol::Tcp, WEB, 1), ["p1"]);
+}
