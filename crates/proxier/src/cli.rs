@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::usage::Usage;
-use crate::{check, cleanup, compile, explain, initialise, inspect, streams, tasks, usage};
+use crate::{check, cleanup, compile, explain, initialise, inspect, streams, tasks, top, usage};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ enum Command {
     Inspect(Box<inspect::InspectArgs>),
     /// Say who answers at a front or for a Service, why, and what each layer holds for it
     Explain(explain::ExplainArgs),
+    /// Show who calls what: rates, connections, weights, live or once
+    Top(top::TopArgs),
     /// Say whether this node can run the proxy, and what stands in the way
     Check(check::CheckArgs),
     /// Remove exactly what is ours from this node
@@ -149,6 +151,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Compile(args) => compile(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Completion(args) => completion(args.shell),

@@ -40,4 +40,5 @@ pub mod source;
 mod streams;
 pub mod sync;
 pub mod tasks;
+pub mod top;
 pub mod usage;

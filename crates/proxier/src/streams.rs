@@ -1,4 +1,5 @@
-//! Standard output and standard error: the only places that write to them.
+//! Standard output and standard error: the only places that write to them, but for
+//! the terminal that `top` takes over.
 //!
 //! Results go to standard output, whole or with an error; a reader that went
 //! away (`| head`) has seen enough. Messages go to standard error, and one that

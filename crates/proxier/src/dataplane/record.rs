@@ -26,6 +26,8 @@ use super::sysctl::Changed;
 pub const FILE_NAME: &str = "owned.json";
 /// What changed since the file was written, a JSON object a line.
 const JOURNAL: &str = "owned.journal";
+/// The files of a record: when one of them has changed, so has it.
+pub const FILES: [&str; 2] = [FILE_NAME, JOURNAL];
 /// A journal as short as this is never too long.
 const SHORT: usize = 1024;
 

@@ -1,0 +1,123 @@
+//! `kube-ipvs top`: who calls what, live. Counters, connections and weights are
+//! the kernel's, names those that the daemon recorded; it needs no daemon, asks
+//! nobody else, and changes nothing.
+//!
+//! `app` is the state and what a key or a look makes of it, `draw` puts it on any
+//! screen, and only `terminal` knows what a terminal is.
+
+mod app;
+mod args;
+mod draw;
+mod once;
+mod page;
+mod rates;
+mod rows;
+mod source;
+mod table;
+mod terminal;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+pub use args::{Output, TopArgs};
+pub use rates::Counts;
+pub use rows::{Choice, Column, Level};
+pub use source::{Kernel, Source};
+pub use table::{Sample, Seen, Table};
+
+use crate::streams;
+use app::App;
+use draw::draw;
+use terminal::{Happened, Screen};
+
+/// Shows or prints what the arguments ask for.
+///
+/// # Errors
+/// A usage error without a terminal, or for arguments that make no sense together;
+/// no IPVS, no right to read it, or a kernel that does not answer.
+pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
+    let choice = args.choice()?;
+    if !args.once {
+        terminal::required()?;
+    }
+    let mut kernel = Kernel::open(args.state_dir.clone())?;
+    if args.once {
+        once(args, &choice, &mut kernel)?;
+    } else {
+        show(choice, args.interval, &mut kernel)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn once(args: &TopArgs, choice: &Choice, source: &mut impl Source) -> anyhow::Result<()> {
+    let mut table = Table::default();
+    let first = source.look_at_all()?;
+    let started = first.at;
+    table.take(first);
+    std::thread::sleep(args.interval);
+    let second = source.look_at_all()?;
+    let between = second.at.saturating_sub(started);
+    table.take(second);
+    match args.output {
+        Output::Text => streams::print(once::text(&table, choice)),
+        Output::Json => {
+            let seconds = (between.as_secs_f64() * 1e3).round() / 1e3;
+            streams::print_json(&once::document(&table, seconds, &choice.filter))
+        }
+    }
+}
+
+/// Takes the terminal until the end is asked for.
+///
+/// # Errors
+/// The first look came to nothing, or the terminal does not do what it is told.
+pub fn show(choice: Choice, interval: Duration, source: &mut impl Source) -> anyhow::Result<()> {
+    let mut app = App::new(choice);
+    // What is wrong from the beginning is told where it stays.
+    app.table.take(source.look(&app.table, &BTreeSet::new())?);
+    // Caught before the terminal is taken over, so that it is always given back.
+    let happened = terminal::listen()?;
+    let mut screen = Screen::enter()?;
+    let every = format!("every {}s", interval.as_secs_f64());
+    let colours = terminal::colours();
+    let mut next = Instant::now() + interval;
+    loop {
+        let drawn = screen
+            .terminal
+            .draw(|frame| draw(frame, &mut app, &every, colours));
+        drawn.context("draw")?;
+        if !wait(&mut app, &happened, next) {
+            return Ok(());
+        }
+        if Instant::now() >= next {
+            if !app.frozen {
+                app.take(source.look(&app.table, app.shown()));
+            }
+            // However long a look takes, there is time for keys before the next.
+            next = Instant::now() + interval;
+        }
+    }
+}
+
+/// Waits for the next look, or for something that happens, and for all that
+/// happened with it. Gives whether to go on.
+fn wait(app: &mut App, happened: &Receiver<Happened>, next: Instant) -> bool {
+    let patience = next.saturating_duration_since(Instant::now());
+    let mut one = match happened.recv_timeout(patience) {
+        Err(RecvTimeoutError::Disconnected) => return false,
+        one => one.ok(),
+    };
+    while let Some(this) = one {
+        match this {
+            Happened::Key(key) => app.press(key),
+            Happened::Resized => {}
+            Happened::Ended => return false,
+        }
+        one = happened.try_recv().ok();
+    }
+    !app.ended
+}
