@@ -15,6 +15,7 @@ pub mod event;
 #[cfg(test)]
 mod fixtures;
 pub mod k8s;
+pub mod localhost;
 pub mod model;
 pub mod names;
 mod object;
@@ -38,6 +39,7 @@ pub use compile::{FrontKind, TrafficPolicy, Withheld};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, Listener, ObjectRef};
+pub use localhost::{LocalhostPort, LocalhostPorts};
 pub use names::{ServiceName, ServicePortName, Warning};
 pub use object::{DecodeError, Object};
 pub use options::{NodePortAddresses, NodePortServers, Options};

@@ -22,6 +22,9 @@ pub struct Options {
     pub flags: Flags,
     /// Addresses of this host that take NodePorts.
     pub node_port_addresses: NodePortAddresses,
+    /// Families whose loopback address (127.0.0.1, ::1) takes the NodePorts of
+    /// TCP too, by a program that listens there.
+    pub localhost_node_ports: Vec<Family>,
     /// What a NodePort is in IPVS.
     pub node_port_servers: NodePortServers,
     /// Ports of this host that no Service gets on the host's own addresses.
@@ -90,6 +93,7 @@ impl Default for Options {
             scheduler: "rr".to_owned(),
             flags: Flags::default(),
             node_port_addresses: NodePortAddresses::All,
+            localhost_node_ports: Vec::new(),
             node_port_servers: NodePortServers::Auto,
             reserved_ports: Vec::new(),
             node_addresses: Vec::new(),
@@ -134,8 +138,8 @@ impl NodePortServers {
     }
 }
 
-/// Which addresses of this host take NodePorts. Loopback, link-local and the
-/// addresses on our own link never do.
+/// Which addresses of this host take NodePorts by IPVS. Loopback, link-local and
+/// the addresses on our own link never do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NodePortAddresses {
     /// All of them.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -24,6 +24,9 @@ pub struct Output {
     pub vips: BTreeSet<IpAddr>,
     /// Health-check node ports.
     pub health_check_node_ports: Vec<HealthCheckOutput>,
+    /// NodePorts on loopback addresses that the daemon listens on: in the order
+    /// of address and port.
+    pub localhost_node_ports: Vec<LocalhostPortOutput>,
     /// What becomes of each front: in the order of family, address, port, protocol.
     pub fronts: Vec<FrontOutput>,
     /// Endpoints on this node, which may reach themselves by a Service.
@@ -95,6 +98,21 @@ pub struct HealthCheckOutput {
     pub local_endpoints: usize,
 }
 
+/// A NodePort on a loopback address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LocalhostPortOutput {
+    /// `127.0.0.1` or `::1`.
+    pub address: IpAddr,
+    /// TCP port.
+    pub port: u16,
+    /// `namespace/name:port`.
+    pub service: String,
+    /// Seconds; null without session affinity.
+    pub affinity_timeout: Option<u32>,
+    /// Where a connection may go, as `address:port`.
+    pub endpoints: Vec<SocketAddr>,
+}
+
 /// What becomes of a front.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FrontOutput {
@@ -152,6 +170,7 @@ impl Output {
                     local_endpoints: check.local_endpoints,
                 })
                 .collect(),
+            localhost_node_ports: localhost_node_ports(cluster),
             warnings: cluster.warnings(),
         }
     }
@@ -161,6 +180,18 @@ impl Output {
         let json = serde_json::to_string_pretty(self);
         json.expect("maps with text keys and plain values serialize") + "\n"
     }
+}
+
+fn localhost_node_ports(cluster: &Cluster) -> Vec<LocalhostPortOutput> {
+    let ports = cluster.localhost_node_ports().iter();
+    let output = ports.map(|(at, port)| LocalhostPortOutput {
+        address: at.ip(),
+        port: at.port(),
+        service: port.service.to_string(),
+        affinity_timeout: port.affinity,
+        endpoints: port.endpoints.to_vec(),
+    });
+    output.collect()
 }
 
 fn virtual_server(
@@ -264,6 +295,9 @@ impl fmt::Display for Output {
                 "health check  {service} port {port} local endpoints {count}"
             )?;
         }
+        for port in &self.localhost_node_ports {
+            writeln!(f, "localhost  {port}")?;
+        }
         for warning in &self.warnings {
             writeln!(f, "warning  {warning}")?;
         }
@@ -313,6 +347,19 @@ impl fmt::Display for VirtualServerOutput {
             write!(f, " {timeout}")?;
         }
         write!(f, "  {} {}", self.kind, self.service)
+    }
+}
+
+impl fmt::Display for LocalhostPortOutput {
+    /// `127.0.0.1:30080/TCP default/web affinity 10800 -> 10.244.0.16:53 10.244.0.17:53`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = SocketAddr::new(self.address, self.port);
+        write!(f, "{socket}/TCP {}", self.service)?;
+        if let Some(seconds) = self.affinity_timeout {
+            write!(f, " affinity {seconds}")?;
+        }
+        write!(f, " ->")?;
+        self.endpoints.iter().try_for_each(|at| write!(f, " {at}"))
     }
 }
 

@@ -23,6 +23,8 @@ impl HostPorts {
         let here = claims.iter().filter(|claim| claim.bind.is_none());
         let after: BTreeSet<HostPort> = here
             .filter_map(|claim| match claim.key {
+                // What we listen on ourselves there is nobody else's.
+                VirtualServerKey::Front(front) if front.address.is_loopback() => None,
                 VirtualServerKey::Front(front) => Some((front.protocol, front.port)),
                 VirtualServerKey::Mark { .. } => None,
             })

@@ -2,7 +2,7 @@
 //! at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -14,6 +14,7 @@ use super::host_ports::HostPort;
 use super::sources;
 use crate::compile::{Claim, Compiled, FrontKind, Health, Ranges, TrafficPolicy, Withheld};
 use crate::diff::Touched;
+use crate::localhost::{LocalhostPort, LocalhostPorts};
 use crate::names::{ServiceName, Warning};
 use crate::read::Quoted;
 use crate::row::{Row, Sources, Verdict};
@@ -86,6 +87,8 @@ pub(super) struct Placement {
     /// Fronts at which this host answers, unless a Service is served there, and
     /// how many Services want that.
     passing: BTreeMap<Front, u32>,
+    /// Ports of loopback addresses that somebody is to listen on.
+    localhost: Arc<LocalhostPorts>,
     /// Desired real servers of weight 0.
     draining: BTreeSet<(VirtualServerKey, RealServerKey)>,
     /// Services by the `Local` policy that has no endpoint here.
@@ -106,6 +109,10 @@ impl Placement {
     /// The VIPs of [`Self::desired`].
     pub(super) fn bound(&self) -> &Addresses {
         &self.bound
+    }
+
+    pub(super) fn localhost(&self) -> &Arc<LocalhostPorts> {
+        &self.localhost
     }
 
     pub(super) fn draining(&self) -> &BTreeSet<(VirtualServerKey, RealServerKey)> {
@@ -145,6 +152,7 @@ impl Placement {
                 self.served.remove(key);
                 self.set_server(*key, None, touched);
                 self.set_row(key, None, touched);
+                self.set_localhost(key, None);
             }
         }
         self.swap_passing(&footprint.passing, &grant.passing, touched);
@@ -155,12 +163,14 @@ impl Placement {
                 served,
                 server,
                 row,
+                localhost,
             },
         ) in std::mem::take(&mut grant.held)
         {
             self.served.insert(key, served);
             self.set_server(key, server, touched);
             self.set_row(&key, row.said(), touched);
+            self.set_localhost(&key, localhost);
         }
         let desired = &mut self.desired;
         let hairpin = (&footprint.hairpin[..], &grant.hairpin);
@@ -265,6 +275,25 @@ impl Placement {
         };
     }
 
+    /// What does not change stays where it is: who listens compares pointers.
+    fn set_localhost(&mut self, key: &VirtualServerKey, port: Option<LocalhostPort>) {
+        let VirtualServerKey::Front(front) = key else {
+            return;
+        };
+        if !front.address.is_loopback() {
+            return;
+        }
+        let at = SocketAddr::new(front.address, front.port);
+        if self.localhost.get(&at).map(|there| &**there) == port.as_ref() {
+            return;
+        }
+        let ports = Arc::make_mut(&mut self.localhost);
+        match port {
+            Some(port) => ports.insert(at, Arc::new(port)),
+            None => ports.remove(&at),
+        };
+    }
+
     /// Where a Service is served, nothing but the count changes.
     fn swap_passing(&mut self, before: &[Front], after: &BTreeSet<Front>, touched: &mut Touched) {
         for front in after {
@@ -337,6 +366,7 @@ struct Held {
     served: Served,
     server: Option<VirtualServer>,
     row: Row,
+    localhost: Option<LocalhostPort>,
 }
 
 /// What a Service is given: its claims less those that others hold.
@@ -387,6 +417,7 @@ impl Grant {
             served,
             server: claim.server,
             row,
+            localhost: claim.localhost,
         };
         self.held.insert(claim.key, held);
     }

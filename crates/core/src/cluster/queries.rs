@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -9,6 +10,7 @@ use super::objects::Entry;
 use super::{Cluster, HealthCheck};
 use crate::compile::{FrontKind, TrafficPolicy, Withheld};
 use crate::k8s::{Node, Service, ServicePort};
+use crate::localhost::LocalhostPorts;
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
 use crate::state::{Family, Front, Protocol, RealServerKey, VirtualServerKey};
@@ -53,6 +55,12 @@ impl Cluster {
             })
         });
         checks.collect()
+    }
+
+    /// NodePorts on loopback addresses that a program has to serve, as of the
+    /// last [`Self::compile`]. The same pointer as long as nothing of it changes.
+    pub fn localhost_node_ports(&self) -> &Arc<LocalhostPorts> {
+        self.placement.localhost()
     }
 
     /// Whom a virtual server belongs to.

@@ -1,6 +1,7 @@
 //! The fronts of a Service, one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::addresses::Address;
@@ -11,7 +12,8 @@ use super::policy;
 use super::ports::{Port, port_number};
 use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::k8s;
-use crate::names::ServiceName;
+use crate::localhost::{LocalhostPort, loopback};
+use crate::names::{ServiceName, ServicePortName};
 use crate::read::Quoted;
 use crate::row::Row;
 use crate::slices::Slice;
@@ -79,6 +81,7 @@ impl<'a> Compiler<'a> {
         let choice = Choice::of(port, family, slices, skipped, looks, self.around.zone);
         self.tell_of_shares(port, &choice);
         self.hairpin(&choice);
+        self.localhost(port, family, &choice);
         let node_ports = self.around.node_ports.iter().copied();
         let node_ports = node_ports.filter(|address| Family::of(*address) == family);
         let node_ports = port.node_port.into_iter().flat_map(|number| {
@@ -197,30 +200,42 @@ impl<'a> Compiler<'a> {
             bind: address.bind.then_some(front.address),
             row,
             is_restricted: address.kind == FrontKind::LoadBalancer && restricted,
+            localhost: None,
         });
     }
 
-    /// Whether a front at this host's own address may be served. Told once a
-    /// port, whatever number of addresses the host has.
+    /// Whether a front at this host's own address may be served.
     fn on_this_host(&mut self, port: &Port, front: &Front, choice: &Choice) -> bool {
-        let reserved = self.around.options.reserves(front.port);
-        if !reserved && (!self.around.listens(front) || choice.has(front)) {
-            return true;
+        if self.is_reserved(port, front) {
+            return false;
         }
-        let place = (front.protocol, front.port);
-        if self.told.insert(place) {
-            let (protocol, number) = place;
-            let why = if reserved {
-                "is among --nodeport-reserved-ports; it is not served on this node's own addresses"
-            } else {
-                "is a port on which this node itself listens; IPVS takes what clients send there, \
-                 so choose another, or name it in --nodeport-reserved-ports"
-            };
+        if self.around.listens(front) && !choice.has(front) {
+            let why = "is a port on which this node itself listens; IPVS takes what clients send \
+                       there, so choose another, or name it in --nodeport-reserved-ports";
+            self.tell_of_port(port, front, why);
+        }
+        true
+    }
+
+    /// Whether the operator keeps a port of this host for the host.
+    fn is_reserved(&mut self, port: &Port, front: &Front) -> bool {
+        let reserved = self.around.options.reserves(front.port);
+        if reserved {
+            let why = "is among --nodeport-reserved-ports; it is not served on this node's own \
+                       addresses";
+            self.tell_of_port(port, front, why);
+        }
+        reserved
+    }
+
+    /// Told once a port, whatever number of addresses the host has.
+    fn tell_of_port(&mut self, port: &Port, front: &Front, why: &str) {
+        let (protocol, number) = (front.protocol, front.port);
+        if self.told.insert((protocol, number)) {
             let name = Quoted(&port.name);
             self.warnings
                 .add(format!("port {name}: {number}/{protocol} {why}"));
         }
-        !reserved
     }
 
     fn claim_mark(
@@ -239,6 +254,52 @@ impl<'a> Compiler<'a> {
             bind: None,
             row: Row::default(),
             is_restricted: false,
+            localhost: None,
+        });
+    }
+
+    /// The NodePort on the loopback address, whose packets IPVS does not take.
+    /// `externalTrafficPolicy: Local` holds there too, as in kube-proxy.
+    fn localhost(&mut self, port: &Port, family: Family, choice: &Choice) {
+        let chosen = self.around.options.localhost_node_ports.contains(&family);
+        let number = port.node_port.filter(|_| chosen);
+        let Some(number) = number.filter(|_| port.protocol == Protocol::Tcp) else {
+            return;
+        };
+        let front = Front {
+            address: loopback(family),
+            port: number,
+            protocol: port.protocol,
+        };
+        if self.is_reserved(port, &front) {
+            return;
+        }
+        let servers = if self.shape.external_local {
+            &choice.local
+        } else {
+            &choice.cluster
+        };
+        let real_servers = self.server(port, servers).real_servers.into_iter();
+        let open = real_servers.filter(|(_, real)| real.weight > 0);
+        let endpoints = open.map(|(key, _)| SocketAddr::new(key.address, key.port));
+        let localhost = LocalhostPort {
+            service: ServicePortName {
+                service: self.name.clone(),
+                port: port.name.clone(),
+            },
+            endpoints: endpoints.collect(),
+            affinity: self.shape.affinity,
+        };
+        self.out.claims.push(Claim {
+            key: VirtualServerKey::Front(front),
+            kind: FrontKind::NodePort,
+            port: port.name.clone(),
+            protocol: port.protocol,
+            server: None,
+            bind: None,
+            row: Row::default(),
+            is_restricted: false,
+            localhost: Some(localhost).filter(|port| !port.endpoints.is_empty()),
         });
     }
 

@@ -24,6 +24,7 @@ use ipnet::IpNet;
 use crate::cluster::{CountedAddresses, Territory};
 use crate::event::Listener;
 use crate::k8s;
+use crate::localhost::LocalhostPort;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
 use crate::row::Row;
@@ -194,6 +195,9 @@ pub(crate) struct Claim {
     pub(crate) row: Row,
     /// Whether only some may use it.
     pub(crate) is_restricted: bool,
+    /// Served so by a program that listens at the front, which is on a loopback
+    /// address: the kernel is told nothing of it.
+    pub(crate) localhost: Option<LocalhostPort>,
 }
 
 impl Claim {

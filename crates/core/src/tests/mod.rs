@@ -9,6 +9,7 @@ mod health_checks;
 mod host_ports;
 mod kinds;
 mod law;
+mod localhost;
 mod matrix;
 mod properties;
 mod ranges;

@@ -22,6 +22,7 @@ fn some_options() -> Options {
     options.allow_external_ips = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     options.detect_local = true;
     options.node_port_servers = NodePortServers::Mark;
+    options.localhost_node_ports = options.families.clone();
     options
 }
 
