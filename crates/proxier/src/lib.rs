@@ -34,6 +34,7 @@ pub mod health;
 pub mod initialise;
 pub mod input;
 pub mod inspect;
+pub mod localhost;
 pub mod metrics;
 pub mod run;
 pub mod source;

@@ -10,6 +10,7 @@ mod host_ports;
 mod hosts;
 mod idle;
 mod kinds;
+mod localhost;
 mod mtu;
 mod node_ports;
 mod overlay;

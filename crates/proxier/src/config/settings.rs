@@ -100,6 +100,8 @@ pub struct Settings {
     pub detect_local: DetectLocal,
     /// Which addresses take NodePorts.
     pub node_port_addresses: NodePortAddresses,
+    /// Families whose loopback address takes NodePorts.
+    pub localhost_node_ports: Vec<Family>,
     /// Ports that no Service gets on the host's own addresses.
     pub reserved_ports: Vec<RangeInclusive<u16>>,
     /// What a NodePort is in IPVS.
@@ -215,6 +217,7 @@ impl Settings {
             scheduler: self.scheduler.clone(),
             flags: self.scheduler_flags,
             node_port_addresses: self.node_port_addresses.clone(),
+            localhost_node_ports: self.localhost_node_ports.clone(),
             node_port_servers: self.node_port_servers,
             reserved_ports: self.reserved_ports.clone(),
             node_addresses,

@@ -478,27 +478,39 @@ fn addresses_get_their_port_and_family() {
 #[test]
 fn node_port_addresses_are_networks_and_words_side_by_side() {
     use kube_ipvs_core::NodePortAddresses::{All, Cidrs, Primary, PrimaryAnd};
+    use kube_ipvs_core::state::Family::{V4, V6};
     let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
     let loopback = ["127.0.0.0/8", "::1/128"];
-    let cases = [
-        ("all", All, 0),
-        ("primary", Primary, 0),
-        ("primary,primary", Primary, 0),
-        ("primary,all", All, 0),
-        ("all,localhost", All, 0),
-        ("primary,10.0.0.0/8", PrimaryAnd(nets(&["10.0.0.0/8"])), 0),
-        ("primary,localhost", PrimaryAnd(nets(&loopback)), 1),
-        ("localhost", Cidrs(nets(&loopback)), 1),
-        ("127.0.0.1/32", Cidrs(nets(&["127.0.0.1/32"])), 1),
-        ("0.0.0.0/0", Cidrs(nets(&["0.0.0.0/0"])), 0),
+    let cases: [(_, _, &[_]); 14] = [
+        ("all", All, &[]),
+        ("primary", Primary, &[]),
+        ("primary,primary", Primary, &[]),
+        ("primary,all", All, &[]),
+        ("all,localhost", All, &[V4, V6]),
+        ("primary,10.0.0.0/8", PrimaryAnd(nets(&["10.0.0.0/8"])), &[]),
+        ("primary,localhost", PrimaryAnd(nets(&loopback)), &[V4, V6]),
+        ("localhost", Cidrs(nets(&loopback)), &[V4, V6]),
+        ("127.0.0.1/32", Cidrs(nets(&["127.0.0.1/32"])), &[V4]),
+        ("::1/128", Cidrs(nets(&["::1/128"])), &[V6]),
+        ("126.0.0.0/7", Cidrs(nets(&["126.0.0.0/7"])), &[V4]),
+        ("0.0.0.0/0", Cidrs(nets(&["0.0.0.0/0"])), &[]),
+        ("::/0", Cidrs(nets(&["::/0"])), &[]),
+        (
+            "::/0,127.0.0.0/8",
+            Cidrs(nets(&["::/0", "127.0.0.0/8"])),
+            &[V4],
+        ),
     ];
-    for (text, addresses, warned) in cases {
+    for (text, addresses, localhost) in cases {
         let settings = flags(&[&format!("--nodeport-addresses={text}")]).expect(text);
         assert_eq!(settings.node_port_addresses, addresses, "{text}");
-        let warnings = settings.warnings.iter();
-        let of_loopback = warnings.filter(|x| x.contains("loopback"));
-        assert_eq!(of_loopback.count(), warned, "{text}");
+        assert_eq!(settings.localhost_node_ports, localhost, "{text}");
+        let both = vec![V4, V6];
+        let options = settings.options("node-1".to_owned(), both);
+        assert_eq!(options.localhost_node_ports, localhost, "{text}");
     }
+    let default = flags(&[]).expect("the default");
+    assert_eq!(default.localhost_node_ports, []);
 }
 
 #[test]

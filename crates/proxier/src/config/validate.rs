@@ -1,7 +1,7 @@
 //! From a merged configuration to [`Settings`]: kube-proxy's rules and ours.
 //! Every problem is collected.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,6 +45,7 @@ pub(super) fn settings(
     let allow_external_ips = check.external_ips(args);
     let source = check.source(args);
     let scheduler = check.scheduler();
+    let (node_port_addresses, localhost_node_ports) = check.node_ports();
     let mut settings = Settings {
         config_file: args.config.clone(),
         flags: shown_flags(args),
@@ -85,7 +86,8 @@ pub(super) fn settings(
         masquerade_bit: check.masquerade_bit(),
         masquerade_all: configuration.iptables.masquerade_all,
         detect_local: check.detect_local(),
-        node_port_addresses: check.node_ports(),
+        node_port_addresses,
+        localhost_node_ports,
         reserved_ports: check.reserved_ports(args),
         node_port_servers: args.nodeport_virtual_servers.unwrap_or_default().into(),
         allow_external_ips,
@@ -121,6 +123,24 @@ fn action(args: &RunArgs) -> Action {
         _ if is(args.once) => Action::Once,
         _ => Action::Run,
     }
+}
+
+/// The families whose loopback address somebody means by these networks. All
+/// addresses of a family are not meant so, as in kube-proxy.
+fn loopback_families(networks: &[IpNet]) -> Vec<Family> {
+    let families = [
+        (Family::V4, IpAddr::from(Ipv4Addr::LOCALHOST)),
+        (Family::V6, Ipv6Addr::LOCALHOST.into()),
+    ];
+    let is_meant = |network: &IpNet, loopback: &IpAddr| {
+        let is_of_family = network.addr().is_ipv4() == loopback.is_ipv4();
+        let within = network.addr().is_loopback() || network.contains(loopback);
+        network.prefix_len() > 0 && is_of_family && within
+    };
+    let meant = families
+        .into_iter()
+        .filter(|(_, loopback)| networks.iter().any(|net| is_meant(net, loopback)));
+    meant.map(|(family, _)| family).collect()
 }
 
 struct Check<'a> {
@@ -482,8 +502,9 @@ impl Check<'_> {
         networks
     }
 
-    /// Networks and words side by side, as kube-proxy takes them since 1.37.
-    fn node_ports(&mut self) -> NodePortAddresses {
+    /// Networks and words side by side, as kube-proxy takes them since 1.37; and
+    /// the families whose loopback address is among them.
+    fn node_ports(&mut self) -> (NodePortAddresses, Vec<Family>) {
         let texts = &self.configuration.node_port_addresses;
         let says = |word: &str| texts.iter().any(|text| text == word);
         let networks: Vec<String> = texts
@@ -496,21 +517,14 @@ impl Check<'_> {
             })
             .collect();
         let networks = self.node_port_networks(&networks);
-        if texts.is_empty() || says("all") {
-            return NodePortAddresses::All;
-        }
-        if networks.iter().any(|network| network.addr().is_loopback()) {
-            self.warnings.push(
-                "--nodeport-addresses (nodePortAddresses) names loopback addresses, where \
-                 NodePorts are not served: IPVS cannot; use an address of the node"
-                    .to_owned(),
-            );
-        }
-        match (says("primary"), networks.is_empty()) {
+        let localhost = loopback_families(&networks);
+        let addresses = match (says("primary"), networks.is_empty()) {
+            _ if texts.is_empty() || says("all") => NodePortAddresses::All,
             (true, true) => NodePortAddresses::Primary,
             (true, false) => NodePortAddresses::PrimaryAnd(networks),
             (false, _) => NodePortAddresses::Cidrs(networks),
-        }
+        };
+        (addresses, localhost)
     }
 
     fn node_port_networks(&mut self, texts: &[String]) -> Vec<IpNet> {

@@ -10,7 +10,7 @@ use kube_ipvs_core::state::{Family, Front, VirtualServer, VirtualServerKey};
 use kube_ipvs_nft::{ForeignChain, Hook};
 
 use super::account::Known;
-use super::reason::{Answer, Asker, Missing, Outcome, Reason, Said, key};
+use super::reason::{Answer, Asker, Missing, Nobody, Outcome, Reason, Said, key};
 use super::seen::Seen;
 
 const CONNTRACK: &str = "net/ipv4/vs/conntrack";
@@ -29,6 +29,9 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// The verdict.
     pub(super) fn judge(&self) -> Said {
+        if self.known.service.is_some() && self.front.address.is_loopback() {
+            return self.at_forwarder();
+        }
         let row = self.seen.state.row(self.front);
         let none = Row::default();
         let said = self
@@ -36,6 +39,19 @@ impl Question<'_> {
             .or_else(|| self.at_table(row.unwrap_or(&none)))
             .or_else(|| self.surely_dropped(Hook::Input));
         said.unwrap_or_else(|| self.at_ipvs(row.unwrap_or(&none), row.is_some()))
+    }
+
+    /// No packet of a loopback address gets to our table or IPVS.
+    fn at_forwarder(&self) -> Said {
+        match (self.asker, &self.known.nobody) {
+            (Asker::Outside | Asker::Pods, _) => {
+                Said::of(Outcome::NotTaken, Reason::NotHere(self.front.address))
+            }
+            (Asker::Host, Nobody::Unknown) => Said::of(Outcome::Served, Reason::Forwarder),
+            (Asker::Host, nobody) => {
+                Said::of(Outcome::Refused, Reason::NobodyAnswers(nobody.clone()))
+            }
+        }
     }
 
     /// The virtual server that this asker's packets meet.

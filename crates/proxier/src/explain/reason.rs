@@ -145,6 +145,8 @@ pub enum Reason {
     Answered(Answer),
     /// This host itself answers: a health-check port.
     HealthCheck,
+    /// kube-ipvs itself answers: a NodePort on a loopback address.
+    Forwarder,
     /// It is no address of this host.
     NotHere(IpAddr),
     /// It is to be an address of this host, and the kernel refuses that.
@@ -254,6 +256,13 @@ impl fmt::Display for Reason {
         match self {
             Self::Answered(answer) => answer.fmt(f),
             Self::HealthCheck => f.write_str("by this host itself: a port for health checks"),
+            Self::Forwarder => f.write_str(
+                "by kube-ipvs itself, which listens there and forwards to an endpoint, unless its \
+                 log says that it could not",
+            ),
+            Self::NotHere(address) if address.is_loopback() => {
+                write!(f, "{address} is everybody's own")
+            }
             Self::NotHere(address) => write!(f, "{address} is no address of this node"),
             Self::NotBound { address, error } => {
                 write!(f, "the kernel refuses to bind {address}: {error}")
@@ -341,6 +350,7 @@ impl Reason {
             }
             Self::Answered(_)
             | Self::HealthCheck
+            | Self::Forwarder
             | Self::NotHere(_)
             | Self::NotAService
             | Self::NoSuchPort

@@ -215,7 +215,7 @@ impl Table {
 }
 
 /// How many descriptors this process may have.
-pub(super) fn descriptors() -> u64 {
+pub(crate) fn descriptors() -> u64 {
     // One that cannot be read is the usual one.
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }

@@ -20,7 +20,7 @@ const BACKLOG: u32 = 128;
 
 /// Which families a socket takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// A wildcard stands for both families.
     DualStack,
     /// Only the family of the address, so that both may be bound side by side.
@@ -67,7 +67,7 @@ async fn bound(
 /// as it does in Go programs; a host without IPv6 gets IPv4.
 ///
 /// Must be called within a runtime.
-pub(super) fn listen(address: SocketAddr, reach: Reach) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr, reach: Reach) -> io::Result<TcpListener> {
     let both = reach == Reach::DualStack && address.ip().is_unspecified();
     if !both {
         return socket(address, false);

@@ -34,6 +34,8 @@ pub(super) struct Series {
     pub(super) nft_failures: Counters,
     pub(super) conntrack_duration: Histograms,
     pub(super) conntrack_deleted: Counters,
+    pub(super) localhost_listeners: Gauges,
+    pub(super) localhost_unopened: Counters,
 
     // Ours.
     pub(super) virtual_servers: Gauges,
@@ -50,6 +52,8 @@ pub(super) struct Series {
     pub(super) warnings: Gauges,
     pub(super) withheld: Gauges,
     pub(super) not_ready: Gauges,
+    pub(super) localhost_open: Gauges,
+    pub(super) localhost_connections: Counters,
 }
 
 impl Series {
@@ -110,6 +114,14 @@ impl Series {
                 "kubeproxy_conntrack_reconciler_deleted_entries",
                 "Conntrack entries deleted",
             ),
+            localhost_listeners: names.gauges(
+                "kubeproxy_nftables_localhost_nodeport_listeners",
+                "NodePorts that are listened on at a loopback address",
+            ),
+            localhost_unopened: names.counters(
+                "kubeproxy_nftables_localhost_nodeport_listener_creation_failures",
+                "Attempts to listen on a NodePort at a loopback address that failed",
+            ),
             virtual_servers: names.gauges(
                 "kube_ipvs_virtual_servers",
                 "Virtual servers of ours in the kernel",
@@ -163,6 +175,14 @@ impl Series {
             not_ready: names.gauges(
                 "kube_ipvs_not_ready",
                 "Reasons for which /readyz is red: 1 for each",
+            ),
+            localhost_open: names.gauges(
+                "kube_ipvs_localhost_connections",
+                "Open connections to NodePorts at loopback addresses",
+            ),
+            localhost_connections: names.counters(
+                "kube_ipvs_localhost_connections_accepted",
+                "Connections to NodePorts at loopback addresses by result (forwarded, unanswered, full, stranger)",
             ),
         }
     }

@@ -32,6 +32,7 @@ use crate::health::Health;
 use crate::health::connections::Connections;
 use crate::health::diagnostics::Pages;
 use crate::health::node_ports::HealthCheckPorts;
+use crate::localhost::LocalhostNodePorts;
 use crate::metrics::Metrics;
 use crate::source::kube::KubeConfig;
 use crate::source::manifests::Manifests;
@@ -165,7 +166,10 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (events, received) = mpsc::channel(EVENT_QUEUE);
     let mut sources = sources::start(&runtime, &tasks, &program, events, &health, &metrics)?;
     let ports = HealthCheckPorts::new(connections, health.clone());
-    let mut reporter = Reporter::new(program.families(), metrics, health).with_health_checks(ports);
+    let localhost = LocalhostNodePorts::new(tasks.clone(), metrics.clone());
+    let mut reporter = Reporter::new(program.families(), metrics, health)
+        .with_health_checks(ports)
+        .with_localhost(localhost);
     if let Some(sink) = sources.sink.take() {
         reporter = reporter.with_sink(sink);
     }

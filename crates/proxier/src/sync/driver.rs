@@ -221,7 +221,7 @@ impl<D: Dataplane> Driver<D> {
                     self.request();
                 }
                 self.look_at_listeners(true);
-                if self.reporter.try_health_checks(&mut self.syncer) {
+                if self.reporter.try_ports(&mut self.syncer) {
                     self.request();
                 }
             }

@@ -15,6 +15,7 @@ use super::{Round, Syncer, Trigger};
 use crate::dataplane::{Cleaned, Dataplane};
 use crate::health::node_ports::{Addresses, HealthCheckPorts};
 use crate::health::{self, Health};
+use crate::localhost::LocalhostNodePorts;
 use crate::metrics::{Metrics, Tables};
 
 /// Annotation of EndpointSlices: when the change behind them happened.
@@ -31,6 +32,7 @@ pub struct Reporter {
     metrics: Metrics,
     health: Health,
     health_checks: Option<HealthCheckPorts>,
+    localhost: Option<LocalhostNodePorts>,
     /// Health-check node ports that could not be opened.
     unopened: BTreeSet<u16>,
     warned: BTreeSet<Warning>,
@@ -56,6 +58,7 @@ impl Reporter {
             metrics,
             health,
             health_checks: None,
+            localhost: None,
             unopened: BTreeSet::new(),
             warned: BTreeSet::new(),
             told: Told::default(),
@@ -68,6 +71,12 @@ impl Reporter {
     /// Answers health-check node ports too.
     pub fn with_health_checks(mut self, ports: HealthCheckPorts) -> Self {
         self.health_checks = Some(ports);
+        self
+    }
+
+    /// Serves NodePorts on loopback addresses too.
+    pub fn with_localhost(mut self, ports: LocalhostNodePorts) -> Self {
+        self.localhost = Some(ports);
         self
     }
 
@@ -160,6 +169,8 @@ impl Reporter {
         self.numbers(round, took);
         self.node(syncer.cluster().node());
         self.warnings(syncer.cluster());
+        let ports = syncer.cluster().localhost_node_ports();
+        self.localhost(|here| here.sync(ports));
         let changed = self.health_checks(syncer);
         self.without_local(syncer.cluster());
         for reason in Withheld::ALL {
@@ -319,8 +330,20 @@ impl Reporter {
         changed
     }
 
+    /// Tells owners of what could not be opened.
+    fn localhost(&mut self, open: impl FnOnce(&mut LocalhostNodePorts) -> Vec<Warning>) {
+        let news = self.localhost.as_mut().map(open).unwrap_or_default();
+        for warning in &news {
+            tracing::warn!(object = %warning.object, "{}", warning.message);
+            if let Some(sink) = &mut self.sink {
+                sink(warning);
+            }
+        }
+    }
+
     /// Tries again to open what could not be opened. As [`Self::round`].
-    pub(super) fn try_health_checks<D: Dataplane>(&mut self, syncer: &mut Syncer<D>) -> bool {
+    pub(super) fn try_ports<D: Dataplane>(&mut self, syncer: &mut Syncer<D>) -> bool {
+        self.localhost(LocalhostNodePorts::retry);
         !self.unopened.is_empty() && self.health_checks(syncer)
     }
 }

@@ -401,3 +401,38 @@ fn endpoints_are_counted_in_the_family_that_is_asked_about() {
         assert!(text.contains(line), "{line:?} in\n{text}");
     }
 }
+
+#[test]
+fn a_node_port_on_a_loopback_address_is_the_forwarders() {
+    let at: kube_ipvs_core::state::Front = "127.0.0.1:30080/TCP".parse().expect("a front");
+    let counted = |ready| {
+        told(|account| {
+            account.fronts[0].key = VirtualServerKey::Front(at);
+            account.fronts[0].kind = Some("NodePort".into());
+            account.ports[0].v4 = EndpointCounts {
+                endpoints: 1,
+                ready,
+                ready_here: ready,
+                leaving: 0,
+            };
+        })
+    };
+    let text = |told: Option<Told>| answered("127.0.0.1:30080", &Seen::default(), told.as_ref());
+
+    let serving = text(Some(counted(1)));
+    let host = "from host     served by kube-ipvs itself, which listens there";
+    assert!(serving.contains(host), "{serving}");
+    let outside = "from outside  not taken by this node: 127.0.0.1 is everybody's own";
+    assert!(serving.contains(outside), "{serving}");
+
+    let closed = text(Some(counted(0)));
+    let host = "from host     refused: none of the port's 1 endpoint is ready";
+    assert!(closed.contains(host), "{closed}");
+
+    // Without a daemon, or one that does not listen there, it is whoever's.
+    let unknown = text(None);
+    assert!(
+        unknown.contains("left to this host's own programs"),
+        "{unknown}"
+    );
+}

@@ -36,6 +36,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(900);
 struct Host {
     fake: Fake,
     state: TempDir,
+    /// What the program is started with.
+    options: Options,
 }
 
 impl Host {
@@ -43,6 +45,7 @@ impl Host {
         Self {
             fake: Fake::new(),
             state: tempfile::tempdir().unwrap(),
+            options: Options::default(),
         }
     }
 
@@ -63,7 +66,7 @@ impl Host {
 
     /// The program starts anew.
     fn start(&self) -> Syncer<Fake> {
-        syncer(self.fake.clone(), self.state.path())
+        syncer_with(self.fake.clone(), self.state.path(), self.options.clone())
     }
 
     /// The program has started and carried these out.
@@ -73,10 +76,6 @@ impl Host {
         assert!(round.unwrap().is_clean());
         syncer
     }
-}
-
-fn syncer(fake: Fake, state: &Path) -> Syncer<Fake> {
-    syncer_with(fake, state, Options::default())
 }
 
 fn syncer_with(fake: Fake, state: &Path, options: Options) -> Syncer<Fake> {

@@ -1,11 +1,12 @@
 //! What others are told, and what the loop makes of its own failures.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use kube_ipvs_core::plan::Op;
-use kube_ipvs_core::state::{Front, Protocol};
+use kube_ipvs_core::state::{Family, Front, Protocol};
 use kube_ipvs_core::{Event, HostAddress, Kind};
 use kube_ipvs_vip::Change;
 use nix::errno::Errno;
@@ -15,12 +16,14 @@ use tokio::time::sleep;
 use super::clock::{TIMES, stage, stage_with};
 use super::fake::{Fake, Fate};
 use super::first_lists::{BALANCED, OTHER_NODE_PORT, edge};
-use super::objects::upsert;
+use super::objects::{node_port, upsert};
 use super::schedulers::named;
 use super::{DNS, Host, WEB, dns, endpoints, key, lists, move_web, tell, web};
 use crate::health::Health;
 use crate::health::connections::Connections;
 use crate::health::node_ports::HealthCheckPorts;
+use crate::localhost::LocalhostNodePorts;
+use crate::metrics::Metrics;
 use crate::sync::driver::Driver;
 use crate::sync::reporter::Reporter;
 use crate::tasks::Tasks;
@@ -186,6 +189,49 @@ fn a_health_check_port_that_another_program_has_is_let_through_when_it_is_ours()
             drop(other);
             sleep(TIMES.sync_period * 2).await;
             assert!(passes());
+        },
+    );
+}
+
+#[test]
+fn a_loopback_port_that_another_program_has_is_told_once_and_opened_when_it_is_free() {
+    let mut host = Host::new();
+    host.options.localhost_node_ports = vec![Family::V4];
+    let metrics = Metrics::new();
+    let listening = |reporter: Reporter, _: &Health| {
+        let ports = LocalhostNodePorts::new(Tasks::unwatched(), metrics.clone());
+        reporter.with_localhost(ports)
+    };
+    let listeners = || {
+        let line = "kubeproxy_nftables_localhost_nodeport_listeners{ip_family=\"IPv4\"} 1\n";
+        metrics.render(std::time::Instant::now()).contains(line)
+    };
+    stage_with(
+        &host,
+        listening,
+        |driver| driver,
+        |stage| async move {
+            // Keeps the port from being given to others, without listening.
+            let kept = tokio::net::TcpSocket::new_v4().unwrap();
+            kept.set_reuseaddr(true).unwrap();
+            kept.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            let at = kept.local_addr().unwrap();
+            let other = std::net::TcpListener::bind(at).unwrap();
+            let objects = [
+                node_port("web", "10.96.0.1", at.port()),
+                endpoints("web", "TCP", &["10.1.0.1"]),
+            ];
+            stage.tell(lists(objects)).await;
+            sleep(5 * TIMES.sync_period).await;
+            assert!(!listeners());
+            let warnings = stage.warnings.lock().unwrap().clone();
+            let of_port = warnings.iter().filter(|x| x.contains("127.0.0.1"));
+            assert_eq!(of_port.count(), 1, "{warnings:?}");
+            assert_eq!(stage.not_ready(), BTreeMap::new());
+
+            drop(other);
+            sleep(2 * TIMES.sync_period).await;
+            assert!(listeners());
         },
     );
 }
