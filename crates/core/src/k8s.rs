@@ -17,6 +17,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub const SERVICE_PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of an EndpointSlice that nobody proxies.
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+/// Annotation of an EndpointSlice: weight of its endpoints.
+pub const WEIGHT_ANNOTATION: &str = "ipvs.kube-ipvs.dev/weight";
 /// Label of a Node: its zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
@@ -192,6 +194,8 @@ pub struct Endpoint {
     pub conditions: EndpointConditions,
     /// Node it runs on.
     pub node_name: Option<String>,
+    /// Zone of that node.
+    pub zone: Option<String>,
     /// Who should use it.
     #[serde(deserialize_with = "or_default")]
     pub hints: EndpointHints,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use crate::k8s;
+use crate::k8s::{self, WEIGHT_ANNOTATION};
 use crate::names::Warning;
 use crate::read::{self, Quoted};
 use crate::state::{Family, Protocol};
@@ -19,6 +20,10 @@ pub(crate) struct Slice {
     pub(crate) ports: Box<[SlicePort]>,
     /// Endpoints.
     pub(crate) endpoints: Box<[Endpoint]>,
+    /// Zones its endpoints are in; an [`Endpoint::zone`] counts them from 1.
+    zones: Box<[Arc<str>]>,
+    /// Share of new connections of each endpoint, if it is said.
+    pub(crate) weight: Option<NonZeroU16>,
     /// What could not be used.
     pub(crate) warnings: Box<[Warning]>,
 }
@@ -33,11 +38,19 @@ impl Slice {
             .map(|port| port.port)
     }
 
+    /// The zone of one of its endpoints.
+    pub(crate) fn zone_of(&self, endpoint: &Endpoint) -> Option<&str> {
+        let place = endpoint.zone.checked_sub(1)?;
+        self.zones.get(usize::from(place)).map(|zone| &**zone)
+    }
+
     fn empty(warnings: Vec<Warning>) -> Self {
         Self {
             family: Family::V4,
             ports: Box::default(),
             endpoints: Box::default(),
+            zones: Box::default(),
+            weight: None,
             warnings: warnings.into(),
         }
     }
@@ -69,6 +82,9 @@ pub(crate) struct Endpoint {
     /// On some node that is named, as those of pods are.
     pub(crate) on_node: bool,
     pub(crate) node_hint: NodeHint,
+    /// Which of its slice's zones it is in, 0 for none: a byte, since there are
+    /// many endpoints and few zones.
+    zone: u8,
     /// Zones that should use it.
     pub(crate) zones: Box<[Arc<str>]>,
 }
@@ -131,6 +147,7 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         .flatten()
         .collect();
     ports.sort_by(|one, other| one.key().cmp(&other.key()));
+    let mut zones = Vec::new();
     let endpoints = slice
         .endpoints
         .iter()
@@ -138,16 +155,51 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
             let read = read_endpoint(endpoint, family, node, names, &mut |note| {
                 warnings.add(note)
             });
-            read.map_err(|m| warnings.add(m)).ok()
+            let read = read.map_err(|m| warnings.add(m)).ok()??;
+            let zone = endpoint.zone.as_deref().unwrap_or_default();
+            let zone = place(zone, &mut zones, names).unwrap_or_else(|| {
+                warnings.add("it has endpoints in more than 255 zones; 255 are told apart");
+                0
+            });
+            Some(Endpoint { zone, ..read })
         })
-        .flatten()
         .collect();
     Slice {
         family,
         ports: ports.into(),
         endpoints,
+        zones: zones.into(),
+        weight: read_weight(slice, &mut warnings),
         warnings: warnings.finish(object).into(),
     }
+}
+
+/// The number of a zone among those met so far; 0 is that of none. `None` when
+/// there are too many.
+fn place(zone: &str, zones: &mut Vec<Arc<str>>, names: &mut Interner) -> Option<u8> {
+    if zone.is_empty() {
+        return Some(0);
+    }
+    let known = zones.iter().position(|known| **known == *zone);
+    let place = u8::try_from(known.unwrap_or(zones.len()) + 1).ok()?;
+    if known.is_none() {
+        zones.push(names.intern(zone));
+    }
+    Some(place)
+}
+
+fn read_weight(slice: &k8s::EndpointSlice, warnings: &mut Warnings) -> Option<NonZeroU16> {
+    let text = slice.metadata.annotations.get(WEIGHT_ANNOTATION)?.trim();
+    let weight = crate::compile::weight(text).and_then(NonZeroU16::new);
+    if weight.is_none() {
+        let most = crate::compile::MOST_WEIGHT;
+        warnings.add(format!(
+            "annotation {WEIGHT_ANNOTATION}: {} is no number from 1 to {most}; it is ignored \
+             (what is to get nothing is not ready)",
+            Quoted(text)
+        ));
+    }
+    weight
 }
 
 fn read_port(port: &k8s::EndpointPort, names: &mut Interner) -> Result<Option<SlicePort>, String> {
@@ -208,6 +260,7 @@ fn read_endpoint(
         on_node: endpoint.node_name.as_deref().is_some_and(|n| !n.is_empty()),
         local: endpoint.node_name.as_deref() == Some(node) && !node.is_empty(),
         node_hint,
+        zone: 0,
         zones: hints
             .for_zones
             .iter()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::weights::{self, Weights};
 use super::{Surroundings, Warnings};
 use crate::k8s::{Service, ServicePort};
 use crate::options::SCHEDULERS;
@@ -20,10 +21,11 @@ const SCHEDULER_FLAGS: [&str; 2] = [
 const ONE_PACKET: &str = "ipvs.kube-ipvs.dev/one-packet";
 const UPPER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/upper-threshold";
 const LOWER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/lower-threshold";
+const WEIGHTS: &str = "ipvs.kube-ipvs.dev/weights";
 
 /// Whether an annotation is one that [`read`] looks at.
 pub(crate) fn is_read(name: &str) -> bool {
-    let all = [ONE_PACKET, UPPER_THRESHOLD, LOWER_THRESHOLD];
+    let all = [ONE_PACKET, UPPER_THRESHOLD, LOWER_THRESHOLD, WEIGHTS];
     SCHEDULER.contains(&name) || SCHEDULER_FLAGS.contains(&name) || all.contains(&name)
 }
 
@@ -47,6 +49,8 @@ pub(super) struct Tuning {
     flags: Flags,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
+    /// None where the scheduler takes no notice of them.
+    pub(super) weights: Option<Weights>,
 }
 
 impl Tuning {
@@ -83,6 +87,7 @@ pub(super) fn read(
     flags.one_packet = notes.one_packet() || flags.one_packet;
     let (upper_threshold, lower_threshold) = notes.thresholds();
     Tuning {
+        weights: notes.weights(&scheduler),
         scheduler,
         flags,
         upper_threshold,
@@ -188,6 +193,31 @@ impl Notes<'_> {
             return (upper, 0);
         }
         (upper, lower)
+    }
+
+    /// None where the scheduler takes no notice of any.
+    fn weights(&self, scheduler: &str) -> Option<Weights> {
+        let heeded = weights::is_heeded_by(scheduler);
+        let even = heeded.then_some(Weights::EVEN);
+        let Some((name, value)) = self.value(&[WEIGHTS]) else {
+            return even;
+        };
+        if !heeded {
+            self.warn(name, value, &weights::unheeded(scheduler));
+            return None;
+        }
+        match Weights::read(value) {
+            Ok(weights) => Some(weights),
+            Err(wrong) => {
+                let most = weights::MOST;
+                let allowed = format!(
+                    "is ignored: {wrong}; node=, zone= and other= go with a number from 1 to {most}, \
+                     each once"
+                );
+                self.warn(name, value, &allowed);
+                even
+            }
+        }
     }
 
     fn threshold(&self, name: &'static str) -> u32 {

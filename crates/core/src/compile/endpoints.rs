@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::annotations::Tuning;
 use super::ports::Port;
+use super::weights::Standpoint;
 use super::{Surroundings, Warnings};
 use crate::slices::{Endpoint, NodeHint, Slice};
 use crate::state::{Family, Front, Protocol, RealServer, RealServerKey};
@@ -23,16 +24,32 @@ pub(super) struct Choice {
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) family: Family,
-    chosen: BTreeMap<RealServerKey, bool>,
+    chosen: BTreeMap<RealServerKey, Chosen>,
     draining: BTreeSet<RealServerKey>,
 }
 
-/// An endpoint with its port.
-type Found<'s> = (RealServerKey, &'s Endpoint);
+/// One that gets new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Chosen {
+    /// On this node.
+    local: bool,
+    weight: u16,
+}
+
+/// An endpoint in its slice.
+#[derive(Debug, Clone, Copy)]
+struct Candidate<'s> {
+    slice: &'s Slice,
+    endpoint: &'s Endpoint,
+}
+
+/// With its port.
+type Found<'s> = (RealServerKey, Candidate<'s>);
 
 /// Those on this node.
 fn here<'s>(found: &[Found<'s>]) -> Vec<Found<'s>> {
-    found.iter().copied().filter(|(_, e)| e.local).collect()
+    let local = |(_, found): &Found<'_>| found.endpoint.local;
+    found.iter().copied().filter(local).collect()
 }
 
 impl Choice {
@@ -43,20 +60,20 @@ impl Choice {
         slices: impl Iterator<Item = &'s Slice>,
         skipped: &BTreeSet<IpAddr>,
         looks: usize,
-        zone: Option<&str>,
+        from: Standpoint<'_>,
     ) -> Self {
         let (all, more) = gather(port, family, slices, skipped, looks);
         let all = all.into_iter();
-        let (ready, rest): (Vec<Found<'_>>, Vec<_>) = all.partition(|(_, e)| e.ready);
+        let (ready, rest): (Vec<Found<'_>>, Vec<_>) = all.partition(|(_, c)| c.endpoint.ready);
         let leaving: Vec<_> = rest
             .into_iter()
-            .filter(|(_, e)| e.serving && e.terminating)
+            .filter(|(_, c)| c.endpoint.serving && c.endpoint.terminating)
             .collect();
-        let topology = Topology::of(&ready, zone);
-        let near = ready.iter().filter(|(_, e)| topology.allows(e));
+        let topology = Topology::of(&ready, from.zone);
+        let near = ready.iter().filter(|(_, c)| topology.allows(c.endpoint));
         let near: Vec<_> = near.copied().collect();
         let drains = port.protocol != Protocol::Udp;
-        let servers = |first, then| Servers::new(family, first, then, drains);
+        let servers = |first, then| Servers::new(family, first, then, drains, from);
         Self {
             local: servers(here(&ready), here(&leaving)),
             cluster: servers(near, leaving),
@@ -76,7 +93,11 @@ impl Choice {
 
     /// Addresses on this node that may be asked to talk to themselves.
     pub(super) fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let cluster = self.cluster.chosen.iter().filter(|(_, local)| **local);
+        let cluster = self
+            .cluster
+            .chosen
+            .iter()
+            .filter(|(_, chosen)| chosen.local);
         cluster
             .chain(&self.local.chosen)
             .map(|(key, _)| key.address)
@@ -87,15 +108,25 @@ impl Servers {
     /// Ready ones; without any, those that are leaving but still serve. The
     /// latter keep their connections in any case, where weight 0 does that:
     /// a UDP client would be stuck to them.
-    fn new(family: Family, ready: Vec<Found<'_>>, leaving: Vec<Found<'_>>, drains: bool) -> Self {
+    fn new(
+        family: Family,
+        ready: Vec<Found<'_>>,
+        leaving: Vec<Found<'_>>,
+        drains: bool,
+        from: Standpoint<'_>,
+    ) -> Self {
         let fall_back = ready.is_empty();
         let (chosen, draining) = match fall_back {
             true => (leaving, Vec::new()),
             false => (ready, leaving),
         };
+        let choose = |Candidate { slice, endpoint }| Chosen {
+            local: endpoint.local,
+            weight: from.weight(slice, endpoint),
+        };
         Self {
             family,
-            chosen: chosen.into_iter().map(|(k, e)| (k, e.local)).collect(),
+            chosen: chosen.into_iter().map(|(k, c)| (k, choose(c))).collect(),
             draining: draining
                 .into_iter()
                 .filter(|_| drains)
@@ -127,14 +158,16 @@ impl Servers {
             lower_threshold: tuning.lower_threshold,
         };
         let draining = self.draining.iter().map(|key| (*key, real(0)));
-        let chosen = self.chosen.keys().map(|key| (*key, real(1)));
+        let chosen = self.chosen.iter();
+        let chosen = chosen.map(|(key, chosen)| (*key, real(chosen.weight.into())));
         draining.chain(chosen).collect()
     }
 }
 
 /// The endpoints that have this port, each address and port once. Of
-/// duplicates in several slices the liveliest counts: while an endpoint moves
-/// between slices one of them is stale. Looks at so many, and says whether there
+/// duplicates in several slices the liveliest counts, with the weight of its slice,
+/// and of equals that of the first by name: while an endpoint moves between
+/// slices one of them is stale. Looks at so many, and says whether there
 /// are more.
 fn gather<'s>(
     port: &Port,
@@ -142,8 +175,8 @@ fn gather<'s>(
     slices: impl Iterator<Item = &'s Slice>,
     skipped: &BTreeSet<IpAddr>,
     mut looks: usize,
-) -> (BTreeMap<RealServerKey, &'s Endpoint>, bool) {
-    let mut found: BTreeMap<RealServerKey, &Endpoint> = BTreeMap::new();
+) -> (BTreeMap<RealServerKey, Candidate<'s>>, bool) {
+    let mut found: BTreeMap<RealServerKey, Candidate<'_>> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.family == family) {
         for number in slice.numbers(&port.name, port.protocol) {
             let endpoints = slice.endpoints.iter().take(looks);
@@ -152,9 +185,10 @@ fn gather<'s>(
                     address: endpoint.address,
                     port: number,
                 };
-                let known = found.entry(key).or_insert(endpoint);
-                if liveliness(endpoint) > liveliness(known) {
-                    *known = endpoint;
+                let candidate = Candidate { slice, endpoint };
+                let known = found.entry(key).or_insert(candidate);
+                if liveliness(endpoint) > liveliness(known.endpoint) {
+                    *known = candidate;
                 }
             }
             let Some(left) = looks.checked_sub(slice.endpoints.len()) else {
@@ -180,7 +214,7 @@ enum Topology<'z> {
 impl<'z> Topology<'z> {
     /// Hints count only when every ready endpoint has one and one is meant for us.
     fn of(ready: &[Found<'_>], zone: Option<&'z str>) -> Self {
-        let endpoints = || ready.iter().map(|(_, endpoint)| *endpoint);
+        let endpoints = || ready.iter().map(|(_, found)| found.endpoint);
         if endpoints().all(|e| e.node_hint != NodeHint::None)
             && endpoints().any(|e| e.node_hint == NodeHint::Ours)
         {

@@ -10,6 +10,7 @@ use super::endpoints::{self, Choice};
 use super::marks::{Marks, Urn};
 use super::policy;
 use super::ports::{Port, port_number};
+use super::weights::Standpoint;
 use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::k8s;
 use crate::localhost::{LocalhostPort, loopback};
@@ -78,7 +79,11 @@ impl<'a> Compiler<'a> {
             return;
         }
         let (looks, skipped) = (self.bounds.endpoints, &self.shape.skipped);
-        let choice = Choice::of(port, family, slices, skipped, looks, self.around.zone);
+        let from = Standpoint {
+            zone: self.around.zone,
+            weights: self.shape.tuning.weights,
+        };
+        let choice = Choice::of(port, family, slices, skipped, looks, from);
         self.tell_of_shares(port, &choice);
         self.hairpin(&choice);
         self.localhost(port, family, &choice);

@@ -12,6 +12,7 @@ mod marks;
 mod policy;
 mod ports;
 mod ranges;
+mod weights;
 mod withheld;
 
 use std::collections::BTreeSet;
@@ -35,6 +36,7 @@ use crate::warnings::{MOST, Warnings};
 pub(crate) use self::annotations::{is_read, scheduler_of};
 pub(crate) use self::ports::{port_number, protocol};
 pub(crate) use self::ranges::Ranges;
+pub(crate) use self::weights::{MOST as MOST_WEIGHT, number as weight};
 pub use self::withheld::Withheld;
 
 use self::addresses::Addresses;
@@ -227,6 +229,13 @@ pub(crate) fn compile<'a>(
     let shape = Shape::read(name, service, around, &mut warnings);
     let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
     let shape = Shape { skipped, ..shape };
+    let tuning = &shape.tuning;
+    weights::tell(
+        slices.clone(),
+        &tuning.scheduler,
+        tuning.weights,
+        &mut warnings,
+    );
     let ports = ports::read(service, &mut warnings);
     let bounds = Bounds::of(&ports, &shape, around);
     let mut compiler = Compiler::new(name, shape, bounds, around, warnings, taken);

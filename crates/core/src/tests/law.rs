@@ -31,9 +31,14 @@ fn services() -> Vec<Option<Service>> {
             .load_balancer("203.0.113.5")
             .external_local()
     };
+    let weighted = || {
+        let wrr = web().annotation("ipvs.kube-ipvs.dev/scheduler", "wrr");
+        wrr.annotation("ipvs.kube-ipvs.dev/weights", "node=10,other=3")
+    };
     vec![
         None,
         Some(web()),
+        Some(weighted()),
         Some(service("web", "10.96.0.9")),
         Some(bare("web", &["10.96.0.1"]).port("", "UDP", 80)),
         Some(web().internal_local()),

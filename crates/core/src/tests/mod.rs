@@ -16,4 +16,5 @@ mod ranges;
 mod reading;
 mod refusals;
 mod unknown;
+mod weights;
 mod whose;

@@ -71,19 +71,24 @@ fn some_service() -> impl Strategy<Value = Object> {
             "2026-02-01T00:00:00Z",
             "never",
         ]),
-        maybe(vec!["mh", "lc", "fastest"]),
+        maybe(vec!["mh", "lc", "fastest", "wrr"]),
+        maybe(vec!["node=10,zone=3,other=1", "node=65535", "other=0"]),
         select(vec!["default", "default", "tenant"]),
         select(vec!["ClusterIP", "LoadBalancer", "ExternalName"]),
         maybe(vec![32000, 80, -1]),
     );
     (meta, spec).prop_map(|(meta, spec)| {
-        let (name, created, scheduler, namespace, kind, health) = meta;
+        let (name, created, scheduler, weights, namespace, kind, health) = meta;
         let (cluster, balanced, external, ports, internal, outer, ranges) = spec;
         let ports = ports.into_iter().map(|(name, protocol, port, node_port)| {
             json!({"name": name, "protocol": protocol, "port": port, "nodePort": node_port})
         });
         let ingress = balanced.into_iter().map(|ip| json!({"ip": ip}));
-        let notes = scheduler.map(|name| json!({"ipvs.kube-ipvs.dev/scheduler": name}));
+        let notes = [("scheduler", scheduler), ("weights", weights)].into_iter();
+        let notes = notes.filter_map(|(name, value)| {
+            Some((format!("ipvs.kube-ipvs.dev/{name}"), Value::from(value?)))
+        });
+        let notes: serde_json::Map<String, Value> = notes.collect();
         let json = json!({
             "metadata": {"name": name, "namespace": namespace,
                          "creationTimestamp": created, "annotations": notes},
@@ -117,24 +122,26 @@ fn some_slice() -> impl Strategy<Value = Object> {
         ),
         maybe(vec!["a", "b"]),
         maybe(vec!["node-1", "node-2"]),
+        maybe(vec!["a", "b", ""]),
     );
     let slice = (
         (
             select(vec!["s1", "s2", "s3", "s4"]),
             select(vec!["default", "default", "tenant"]),
+            maybe(vec!["7", "0", "65535"]),
         ),
         maybe(vec!["web", "dns", "db", "kubernetes"]),
         select(vec!["IPv4", "IPv4", "IPv6", "FQDN", "IPX"]),
         proptest::collection::vec(endpoint, 0..4),
         proptest::collection::vec((select(vec!["", "a", "b"]), select(vec![8080, 0])), 0..3),
     );
-    slice.prop_map(|((name, namespace), service, family, endpoints, ports)| {
+    slice.prop_map(|((name, namespace, weight), service, family, endpoints, ports)| {
         let endpoints = endpoints
             .into_iter()
-            .map(|(address, node, conditions, zone, for_node)| {
+            .map(|(address, node, conditions, zone, for_node, at)| {
                 let (ready, serving, terminating) = conditions;
                 let hint = |name: Option<&str>| name.map(|name| vec![json!({"name": name})]);
-                json!({"addresses": [address], "nodeName": node,
+                json!({"addresses": [address], "nodeName": node, "zone": at,
                    "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
                    "hints": {"forZones": hint(zone), "forNodes": hint(for_node)}})
             });
@@ -143,7 +150,8 @@ fn some_slice() -> impl Strategy<Value = Object> {
             .map(|(name, port)| json!({"name": name, "port": port}));
         let labels = service.map(|name| json!({"kubernetes.io/service-name": name}));
         let json = json!({
-            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "metadata": {"name": name, "namespace": namespace, "labels": labels,
+                         "annotations": weight.map(|w| json!({"ipvs.kube-ipvs.dev/weight": w}))},
             "addressType": family, "endpoints": endpoints.collect::<Vec<_>>(),
             "ports": ports.collect::<Vec<_>>()
         });
