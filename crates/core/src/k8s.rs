@@ -17,6 +17,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub const SERVICE_PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of an EndpointSlice that nobody proxies.
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+/// Annotation of an EndpointSlice: when that changed which made it what it is.
+pub const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Annotation of an EndpointSlice: weight of its endpoints.
 pub const WEIGHT_ANNOTATION: &str = "ipvs.kube-ipvs.dev/weight";
 /// Label of a Node: its zone.

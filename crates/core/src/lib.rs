@@ -6,6 +6,7 @@
 //!
 //! A change walks [`event`] → [`cluster`] → [`diff`](mod@diff) → [`plan`].
 
+mod climb;
 pub mod cluster;
 mod compile;
 pub mod diff;

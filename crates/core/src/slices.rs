@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroI64, NonZeroU16};
 use std::sync::Arc;
 
-use crate::k8s::{self, WEIGHT_ANNOTATION};
+use crate::k8s::{self, TRIGGER_TIME_ANNOTATION, WEIGHT_ANNOTATION};
 use crate::names::Warning;
 use crate::read::{self, Quoted};
 use crate::state::{Family, Protocol};
 use crate::warnings::Warnings;
 
 /// A slice of one address family.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Slice {
     /// Family of all its endpoints.
     pub(crate) family: Family,
@@ -24,8 +24,23 @@ pub(crate) struct Slice {
     zones: Box<[Arc<str>]>,
     /// Share of new connections of each endpoint, if it is said.
     pub(crate) weight: Option<NonZeroU16>,
+    /// When something of it changed, as it says: milliseconds of Unix time.
+    pub(crate) changed: Option<NonZeroI64>,
     /// What could not be used.
     pub(crate) warnings: Box<[Warning]>,
+}
+
+/// What is the same but for the time of its last change is the same: the time
+/// only says how old endpoints are that were not there before.
+impl PartialEq for Slice {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |slice: &Self| (slice.family, slice.weight);
+        parts(self) == parts(other)
+            && self.ports == other.ports
+            && self.endpoints == other.endpoints
+            && self.zones == other.zones
+            && self.warnings == other.warnings
+    }
 }
 
 impl Slice {
@@ -51,6 +66,7 @@ impl Slice {
             endpoints: Box::default(),
             zones: Box::default(),
             weight: None,
+            changed: None,
             warnings: warnings.into(),
         }
     }
@@ -170,6 +186,7 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         endpoints,
         zones: zones.into(),
         weight: read_weight(slice, &mut warnings),
+        changed: read_time(slice),
         warnings: warnings.finish(object).into(),
     }
 }
@@ -186,6 +203,13 @@ fn place(zone: &str, zones: &mut Vec<Arc<str>>, names: &mut Interner) -> Option<
         zones.push(names.intern(zone));
     }
     Some(place)
+}
+
+/// When it changed; what is no time is as good as none.
+fn read_time(slice: &k8s::EndpointSlice) -> Option<NonZeroI64> {
+    let text = slice.metadata.annotations.get(TRIGGER_TIME_ANNOTATION)?;
+    let time: jiff::Timestamp = text.parse().ok()?;
+    NonZeroI64::new(time.as_millisecond())
 }
 
 fn read_weight(slice: &k8s::EndpointSlice, warnings: &mut Warnings) -> Option<NonZeroU16> {

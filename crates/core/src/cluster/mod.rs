@@ -2,6 +2,7 @@
 
 mod account;
 mod claims;
+mod climbs;
 mod counts;
 mod ground;
 mod health_ports;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use self::account::{Account, EndpointCounts, FrontAccount, PortAccount, Unserved};
 use self::claims::Claims;
+use self::climbs::Climbs;
 pub(crate) use self::counts::Addresses as CountedAddresses;
 use self::ground::{Change, Ground};
 use self::health_ports::{HealthPorts, moved};
@@ -30,14 +32,13 @@ use self::objects::Entry;
 use self::placement::Placement;
 use self::schedulers::Schedulers;
 pub(crate) use self::territory::Territory;
-use crate::compile::compile;
 use crate::diff::Touched;
 use crate::event::{Event, Kind, Listener, ObjectRef};
 use crate::names::ServiceName;
 use crate::object::Object;
 use crate::options::Options;
 use crate::slices::Interner;
-use crate::state::{KernelState, Protocol, VirtualServerKey};
+use crate::state::{KernelState, Protocol};
 use crate::unknown::Unknown;
 
 /// What a health-check node port answers.
@@ -76,6 +77,7 @@ pub struct Cluster {
     health_ports: HealthPorts,
     host_ports: HostPorts,
     placement: Placement,
+    climbs: Climbs,
     /// How often a Service was compiled.
     #[cfg(test)]
     compilations: usize,
@@ -100,6 +102,7 @@ impl Cluster {
             health_ports: HealthPorts::default(),
             host_ports: HostPorts::default(),
             placement: Placement::default(),
+            climbs: Climbs::default(),
             #[cfg(test)]
             compilations: 0,
         }
@@ -258,7 +261,7 @@ impl Cluster {
 
     /// Compiles one Service. Returns the VIPs that came or went.
     fn compile_one(&mut self, name: &ServiceName, touched: &mut Touched) -> BTreeSet<IpAddr> {
-        let Some(entry) = self.entries.get_mut(name) else {
+        let Some(entry) = self.entries.get(name) else {
             return BTreeSet::new();
         };
         #[cfg(test)]
@@ -266,20 +269,9 @@ impl Cluster {
             self.compilations += 1;
         }
         let claimant = entry.claimant(name);
-        let mut compiled = match &entry.service {
-            Some(service) => {
-                let vips = self.placement.bound();
-                let missing = self.schedulers.missing();
-                let around =
-                    self.ground
-                        .surroundings(&self.options, &self.territory, vips, missing);
-                let taken = |mark, family| {
-                    let mark = VirtualServerKey::Mark { mark, family };
-                    self.claims.is_taken(mark, &claimant)
-                };
-                compile(name, service, entry.slices.values(), &around, &taken)
-            }
-            None => Default::default(),
+        let mut compiled = self.compile_objects(name, &claimant);
+        let Some(entry) = self.entries.get_mut(name) else {
+            return BTreeSet::new();
         };
         let footprint = &mut entry.footprint;
         let before = footprint.claims.clone();

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::Cluster;
 use super::claims::Claimant;
 use super::placement::{Footprint, Served};
+use crate::climb::Climb;
 use crate::compile::is_read;
 use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::{ServiceName, Warning};
@@ -23,6 +24,8 @@ pub(super) struct Entry {
     pub(super) service: Option<Box<Service>>,
     pub(super) slices: Slices,
     pub(super) footprint: Footprint,
+    /// Where new endpoints are to begin with little.
+    pub(super) climb: Option<Box<Climb>>,
 }
 
 /// Slices by name, so that the order of arrival plays no part. Nearly always

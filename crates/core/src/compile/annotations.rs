@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::slow_start::{self, SLOW_START};
 use super::weights::{self, Weights};
 use super::{Surroundings, Warnings};
 use crate::k8s::{Service, ServicePort};
@@ -25,7 +26,13 @@ const WEIGHTS: &str = "ipvs.kube-ipvs.dev/weights";
 
 /// Whether an annotation is one that [`read`] looks at.
 pub(crate) fn is_read(name: &str) -> bool {
-    let all = [ONE_PACKET, UPPER_THRESHOLD, LOWER_THRESHOLD, WEIGHTS];
+    let all = [
+        ONE_PACKET,
+        UPPER_THRESHOLD,
+        LOWER_THRESHOLD,
+        WEIGHTS,
+        SLOW_START,
+    ];
     SCHEDULER.contains(&name) || SCHEDULER_FLAGS.contains(&name) || all.contains(&name)
 }
 
@@ -86,6 +93,7 @@ pub(super) fn read(
     notes.scheduler_flags(&scheduler, &mut flags);
     flags.one_packet = notes.one_packet() || flags.one_packet;
     let (upper_threshold, lower_threshold) = notes.thresholds();
+    notes.slow_start(&scheduler);
     Tuning {
         weights: notes.weights(&scheduler),
         scheduler,
@@ -193,6 +201,19 @@ impl Notes<'_> {
             return (upper, 0);
         }
         (upper, lower)
+    }
+
+    /// Tells of what does not come of it; how long it is asks
+    /// [`climb_of`](slow_start::climb_of).
+    fn slow_start(&self, scheduler: &str) {
+        let Some((name, value)) = self.value(&[SLOW_START]) else {
+            return;
+        };
+        match slow_start::read(value) {
+            Err(wrong) => self.warn(name, value, &wrong),
+            Ok(_) if slow_start::is_shared_by(scheduler) => {}
+            Ok(_) => self.warn(name, value, &slow_start::not_shared(scheduler)),
+        }
     }
 
     /// None where the scheduler takes no notice of any.

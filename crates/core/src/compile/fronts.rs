@@ -12,6 +12,7 @@ use super::policy;
 use super::ports::{Port, port_number};
 use super::weights::Standpoint;
 use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
+use crate::climb::Climb;
 use crate::k8s;
 use crate::localhost::{LocalhostPort, loopback};
 use crate::names::{ServiceName, ServicePortName};
@@ -24,6 +25,7 @@ use crate::state::{Family, Front, Persistence, Protocol, VirtualServer, VirtualS
 pub(super) struct Compiler<'a> {
     name: &'a ServiceName,
     shape: Shape,
+    climb: Option<&'a Climb>,
     around: &'a Surroundings<'a>,
     out: Compiled,
     /// Fronts claimed so far, with the name of the port.
@@ -44,6 +46,7 @@ impl<'a> Compiler<'a> {
         name: &'a ServiceName,
         shape: Shape,
         bounds: Bounds,
+        climb: Option<&'a Climb>,
         around: &'a Surroundings<'a>,
         warnings: Warnings,
         taken: &'a dyn Fn(u32, Family) -> bool,
@@ -51,6 +54,7 @@ impl<'a> Compiler<'a> {
         Self {
             urn: Urn::new(taken),
             bounds,
+            climb,
             own: 0,
             beyond: 0,
             name,
@@ -82,6 +86,7 @@ impl<'a> Compiler<'a> {
         let from = Standpoint {
             zone: self.around.zone,
             weights: self.shape.tuning.weights,
+            climb: self.climb,
         };
         let choice = Choice::of(port, family, slices, skipped, looks, from);
         self.tell_of_shares(port, &choice);

@@ -12,6 +12,7 @@ mod marks;
 mod policy;
 mod ports;
 mod ranges;
+mod slow_start;
 mod weights;
 mod withheld;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::climb::Climb;
 use crate::cluster::{CountedAddresses, Territory};
 use crate::event::Listener;
 use crate::k8s;
@@ -36,6 +38,7 @@ use crate::warnings::{MOST, Warnings};
 pub(crate) use self::annotations::{is_read, scheduler_of};
 pub(crate) use self::ports::{port_number, protocol};
 pub(crate) use self::ranges::Ranges;
+pub(crate) use self::slow_start::climb_of;
 pub(crate) use self::weights::{MOST as MOST_WEIGHT, number as weight};
 pub use self::withheld::Withheld;
 
@@ -212,12 +215,14 @@ impl Claim {
     }
 }
 
-/// Compiles a Service with its slices. `taken` says whether a mark is that of a
+/// Compiles a Service with its slices. `climb` has the endpoints that are new,
+/// where those begin with little; `taken` says whether a mark is that of a
 /// Service that goes before.
 pub(crate) fn compile<'a>(
     name: &ServiceName,
     service: &k8s::Service,
     slices: impl Iterator<Item = &'a Slice> + Clone,
+    climb: Option<&Climb>,
     around: &Surroundings<'_>,
     taken: &dyn Fn(u32, Family) -> bool,
 ) -> Compiled {
@@ -230,15 +235,10 @@ pub(crate) fn compile<'a>(
     let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
     let shape = Shape { skipped, ..shape };
     let tuning = &shape.tuning;
-    weights::tell(
-        slices.clone(),
-        &tuning.scheduler,
-        tuning.weights,
-        &mut warnings,
-    );
+    weights::tell(slices.clone(), tuning, climb.is_some(), &mut warnings);
     let ports = ports::read(service, &mut warnings);
     let bounds = Bounds::of(&ports, &shape, around);
-    let mut compiler = Compiler::new(name, shape, bounds, around, warnings, taken);
+    let mut compiler = Compiler::new(name, shape, bounds, climb, around, warnings, taken);
     for port in &ports {
         for &family in &around.options.families {
             compiler.port(port, family, slices.clone());

@@ -5,6 +5,8 @@
 //! conditions, so that the others know of it too.
 
 use super::Warnings;
+use super::annotations::Tuning;
+use crate::climb::{Climb, STEPS};
 use crate::read::Quoted;
 use crate::slices::{Endpoint, Slice};
 
@@ -91,6 +93,8 @@ pub(super) struct Standpoint<'z> {
     pub(super) zone: Option<&'z str>,
     /// None where the scheduler takes no notice of them.
     pub(super) weights: Option<Weights>,
+    /// Who is new, where those begin with little.
+    pub(super) climb: Option<&'z Climb>,
 }
 
 impl Standpoint<'_> {
@@ -107,31 +111,42 @@ impl Standpoint<'_> {
         } else {
             weights.other
         };
-        place.saturating_mul(slice.weight.map_or(1, u16::from))
+        let weight = place.saturating_mul(slice.weight.map_or(1, u16::from));
+        match self.climb {
+            Some(climb) => weight.min(MOST / STEPS) * climb.step(endpoint.address),
+            None => weight,
+        }
     }
 }
 
-/// Tells where weights of slices are not what they say.
+/// Tells where weights are not what they say.
 pub(super) fn tell<'s>(
     slices: impl Iterator<Item = &'s Slice>,
-    scheduler: &str,
-    weights: Option<Weights>,
+    tuning: &Tuning,
+    climbs: bool,
     warnings: &mut Warnings,
 ) {
     let said = slices.filter_map(|slice| slice.weight);
-    let Some(greatest) = said.map(u16::from).max() else {
-        return;
-    };
-    let Some(weights) = weights else {
-        let why = unheeded(scheduler);
-        warnings.add(format!("the weight of its EndpointSlices {why}"));
+    let greatest = said.map(u16::from).max();
+    let Some(weights) = tuning.weights else {
+        if greatest.is_some() {
+            let why = unheeded(&tuning.scheduler);
+            warnings.add(format!("the weight of its EndpointSlices {why}"));
+        }
         return;
     };
     let most = weights.greatest();
-    if most.checked_mul(greatest).is_none() {
-        warnings.add(format!(
-            "weight {most} of the Service times weight {greatest} of an EndpointSlice is above \
-             {MOST}, which is taken instead"
-        ));
+    let mut product = u64::from(most);
+    let mut said = format!("weight {most} of the Service");
+    if let Some(greatest) = greatest {
+        product *= u64::from(greatest);
+        said += &format!(" times weight {greatest} of an EndpointSlice");
+    }
+    if climbs {
+        product *= u64::from(STEPS);
+        said += &format!(" times {STEPS} for slow-start");
+    }
+    if product > u64::from(MOST) {
+        warnings.add(format!("{said} is above {MOST}, which is taken instead"));
     }
 }

@@ -15,6 +15,7 @@ mod properties;
 mod ranges;
 mod reading;
 mod refusals;
+mod slow_start;
 mod unknown;
 mod weights;
 mod whose;

@@ -122,10 +122,9 @@ impl<D: Dataplane> Driver<D> {
                 .chain(self.retry)
                 .chain(self.again())
                 .min();
-            let drain = self
-                .syncer
-                .drain_due()
-                .map(|due| self.born + Duration::from_millis(due));
+            let on_clock = |due| self.born + Duration::from_millis(due);
+            let drain = self.syncer.drain_due().map(on_clock);
+            let climb = self.syncer.step_due().map(on_clock);
             tokio::select! {
                 biased;
                 _ = stop.changed() => return,
@@ -143,6 +142,8 @@ impl<D: Dataplane> Driver<D> {
                 // What is pending comes first, so that a step tells of a whole state.
                 () = sleep_until(self.next_step), if !self.pending => self.steps(),
                 () = at(drain) => self.drain(),
+                // A round that is due anyway takes the step along.
+                () = at(climb), if !self.pending => self.request(),
                 () = at(self.count) => self.count(),
                 Some(Question { ask, reply }) = asked(&mut questions) => {
                     // Who gave up waiting hears nothing, and costs nothing.
@@ -164,6 +165,11 @@ impl<D: Dataplane> Driver<D> {
     /// Milliseconds on the syncer's clock.
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What is compiled is compiled for this moment.
+    fn tell_time(&mut self) {
+        self.syncer.tell_time(self.now(), jiff::Timestamp::now());
     }
 
     /// Takes in one event and all that wait behind it.
@@ -247,6 +253,7 @@ impl<D: Dataplane> Driver<D> {
     fn round(&mut self) {
         self.pending = false;
         self.retry = None;
+        self.tell_time();
         let begun = Instant::now();
         match self.syncer.sync(self.now()) {
             // The list that completes them all need not wait for a period.
@@ -280,6 +287,7 @@ impl<D: Dataplane> Driver<D> {
             self.round();
         }
         self.look_at_host();
+        self.tell_time();
         let begun = Instant::now();
         match self.syncer.audit(self.now(), Trigger::Audit) {
             Ok(round) => {

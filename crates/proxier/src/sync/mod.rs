@@ -80,6 +80,8 @@ pub struct Syncer<D> {
     seed: u64,
     /// What the kernel refuses, and plans are made around.
     refusals: Refusals,
+    /// Whether what the kernel held before the start was taken in.
+    resumed: bool,
 }
 
 impl<D: Dataplane> Syncer<D> {
@@ -111,6 +113,7 @@ impl<D: Dataplane> Syncer<D> {
             schedulers: schedulers::Answers::default(),
             stale: BTreeSet::new(),
             refusals: Refusals::default(),
+            resumed: false,
         }
     }
 
@@ -265,6 +268,7 @@ impl<D: Dataplane> Syncer<D> {
         if !self.cluster.synced() {
             return Ok(None);
         }
+        self.cluster.tick(now);
         if self.known.is_none() {
             return self.audit(now, Trigger::Change).map(Some);
         }
@@ -283,12 +287,18 @@ impl<D: Dataplane> Syncer<D> {
         self.overtaken = false;
         self.look_first(&observed)?;
         self.ask_for_schedulers();
+        self.cluster.tick(now);
+        if !self.resumed {
+            self.cluster.resume(&observed.state);
+        }
         let drift = match &self.known {
             Some(known) => self.drift(known.state(), &observed.state, sysctls),
             None => Drift::new(),
         };
         let observed = self.serve_first(now, observed)?;
         let mut touched = self.all_slices();
+        self.cluster.resumed();
+        self.resumed = true;
         self.look_at_drain(now, &observed);
         self.settle_record(&observed.state);
         self.refusals
@@ -311,6 +321,7 @@ impl<D: Dataplane> Syncer<D> {
         let observed = self.dataplane.observe().context(READ)?;
         self.look_first(&observed)?;
         self.ask_for_schedulers();
+        self.cluster.resume(&observed.state);
         self.cluster.compile();
         self.look_at_drain(0, &observed);
         Ok(diff(
@@ -374,6 +385,16 @@ impl<D: Dataplane> Syncer<D> {
     /// When [`Self::drain`] is due, in milliseconds.
     pub fn drain_due(&self) -> Option<u64> {
         self.known.is_some().then_some(self.drain_due).flatten()
+    }
+
+    /// It is so late on the syncer's clock, and this on everybody's.
+    pub fn tell_time(&mut self, now: u64, wall: jiff::Timestamp) {
+        self.cluster.tell_time(now, wall);
+    }
+
+    /// When [`Self::sync`] has new endpoints to give more to, in milliseconds.
+    pub fn step_due(&self) -> Option<u64> {
+        self.known.is_some().then(|| self.cluster.step_due())?
     }
 
     /// Whether the ownership record names a virtual server.

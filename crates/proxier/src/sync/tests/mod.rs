@@ -10,6 +10,7 @@ mod objects;
 mod refused;
 mod schedulers;
 mod slices;
+mod slow_start;
 mod start;
 mod told;
 mod unread;

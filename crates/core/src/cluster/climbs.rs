@@ -1,0 +1,155 @@
+//! When the endpoints of which Service are to climb a step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Cluster;
+use super::claims::Claimant;
+use super::objects::{Entry, Slices};
+use crate::climb::{Climb, Clock, STEPS};
+use crate::compile::{Claim, Compiled, climb_of, compile};
+use crate::names::ServiceName;
+use crate::state::{KernelState, VirtualServer, VirtualServerKey};
+
+/// What a kernel held before this program started.
+type Inherited = BTreeMap<VirtualServerKey, Arc<VirtualServer>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Climbs {
+    pub(super) clock: Clock,
+    /// Services with endpoints on their way up, and when they are looked at.
+    due: BTreeMap<ServiceName, u64>,
+    pub(super) inherited: Option<Inherited>,
+}
+
+impl Climbs {
+    /// Takes in when a Service is looked at again.
+    pub(super) fn look_at(&mut self, name: &ServiceName, due: Option<u64>) {
+        match due {
+            Some(due) => _ = self.due.insert(name.clone(), due),
+            None if self.due.is_empty() => {}
+            None => _ = self.due.remove(name),
+        }
+    }
+
+    /// Lets endpoints go on from what the kernel holds of these claims; true when
+    /// that says anything.
+    pub(super) fn resume(&self, climb: &mut Climb, claims: &[Claim]) -> bool {
+        let Some(inherited) = &self.inherited else {
+            return false;
+        };
+        let mut found = false;
+        for claim in claims {
+            let there = inherited.get(&claim.key);
+            let (Some(there), Some(wanted)) = (there, &claim.server) else {
+                continue;
+            };
+            for (key, real) in &wanted.real_servers {
+                let weight = there.real_servers.get(key).map_or(0, |real| real.weight);
+                if weight == 0 || real.weight == 0 {
+                    continue;
+                }
+                let step = u32::from(climb.step(key.address));
+                let whole = real.weight / step * u32::from(STEPS);
+                climb.resume(key.address, weight, whole);
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+/// Looks which endpoints are new, where they are to climb for so many
+/// milliseconds; true when they were not looked at before.
+fn look(
+    climb: &mut Option<Box<Climb>>,
+    slices: &Slices,
+    clock: Clock,
+    duration: Option<u64>,
+) -> bool {
+    let Some(duration) = duration else {
+        *climb = None;
+        return false;
+    };
+    let begins = climb.is_none();
+    let climb = climb.get_or_insert_with(|| Box::new(Climb::new()));
+    climb.look(clock, duration, slices.values(), begins);
+    begins
+}
+
+impl Cluster {
+    /// Compiles a Service with its slices; nothing where only slices are known.
+    pub(super) fn compile_objects(&mut self, name: &ServiceName, claimant: &Claimant) -> Compiled {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return Compiled::default();
+        };
+        let Entry {
+            service,
+            slices,
+            climb,
+            ..
+        } = &mut **entry;
+        let Some(service) = service.as_deref() else {
+            *climb = None;
+            self.climbs.look_at(name, None);
+            return Compiled::default();
+        };
+        let missing = self.schedulers.missing();
+        let duration = climb_of(service, &self.options, missing);
+        let begins = look(climb, slices, self.climbs.clock, duration);
+        let vips = self.placement.bound();
+        let around = self
+            .ground
+            .surroundings(&self.options, &self.territory, vips, missing);
+        let taken = |mark, family| {
+            let mark = VirtualServerKey::Mark { mark, family };
+            self.claims.is_taken(mark, claimant)
+        };
+        let compile =
+            |climb: Option<&Climb>| compile(name, service, slices.values(), climb, &around, &taken);
+        let mut compiled = compile(climb.as_deref());
+        if begins
+            && let Some(climb) = climb
+            && self.climbs.resume(climb, &compiled.claims)
+        {
+            compiled = compile(Some(climb));
+        }
+        let due = climb.as_ref().and_then(|climb| climb.due());
+        self.climbs.look_at(name, due);
+        compiled
+    }
+
+    /// It is so late: milliseconds on a clock that never goes back. Services
+    /// whose endpoints climb a step are marked.
+    pub fn tick(&mut self, now: u64) {
+        self.climbs.clock.tick(now);
+        let due = self.climbs.due.iter().filter(|(_, due)| **due <= now);
+        self.dirty.extend(due.map(|(name, _)| name.clone()));
+    }
+
+    /// As [`Self::tick`], and what everybody's clock shows, by which nodes agree
+    /// how old an endpoint is.
+    pub fn tell_time(&mut self, now: u64, wall: Timestamp) {
+        self.tick(now);
+        self.climbs.clock.tell(wall);
+    }
+
+    /// When endpoints climb their next step, on the clock of [`Self::tick`].
+    pub fn step_due(&self) -> Option<u64> {
+        self.climbs.due.values().min().copied()
+    }
+
+    /// Endpoints that the kernel holds with less than their whole weight go on
+    /// from there, in what is compiled for the first time until
+    /// [`Self::resumed`].
+    pub fn resume(&mut self, kernel: &KernelState) {
+        self.climbs.inherited = Some(kernel.virtual_servers.clone());
+    }
+
+    /// What is new from now on was not there before the program started.
+    pub fn resumed(&mut self) {
+        self.climbs.inherited = None;
+    }
+}
