@@ -10,7 +10,7 @@ use super::Cluster;
 use super::claims::Claimant;
 use super::placement::{Footprint, Served};
 use crate::climb::Climb;
-use crate::compile::is_read;
+use crate::compile::{adopt, is_read};
 use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::{ServiceName, Warning};
 use crate::read::{self, Quoted};
@@ -114,6 +114,8 @@ impl Cluster {
         let name = self.name_of(&metadata.namespace, &metadata.name);
         metadata.uid = String::new();
         metadata.resource_version = String::new();
+        adopt(&mut service);
+        let metadata = &mut service.metadata;
         keep(&mut metadata.annotations, is_read);
         keep(&mut metadata.labels, |key| key == SERVICE_PROXY_NAME_LABEL);
         fit(&mut service);

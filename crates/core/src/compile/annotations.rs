@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::kube_router;
 use super::slow_start::{self, SLOW_START};
 use super::weights::{self, Weights};
 use super::{Surroundings, Warnings};
 use crate::k8s::{Service, ServicePort};
 use crate::options::SCHEDULERS;
 use crate::read::Quoted;
+use crate::row::Masquerade;
 use crate::state::{Flags, Protocol};
 use crate::warnings::few;
 
@@ -22,6 +24,7 @@ const SCHEDULER_FLAGS: [&str; 2] = [
 const ONE_PACKET: &str = "ipvs.kube-ipvs.dev/one-packet";
 const UPPER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/upper-threshold";
 const LOWER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/lower-threshold";
+const MASQUERADE: &str = "ipvs.kube-ipvs.dev/masquerade";
 const WEIGHTS: &str = "ipvs.kube-ipvs.dev/weights";
 
 /// Whether an annotation is one that [`read`] looks at.
@@ -32,14 +35,43 @@ pub(crate) fn is_read(name: &str) -> bool {
         LOWER_THRESHOLD,
         WEIGHTS,
         SLOW_START,
+        MASQUERADE,
     ];
-    SCHEDULER.contains(&name) || SCHEDULER_FLAGS.contains(&name) || all.contains(&name)
+    SCHEDULER.contains(&name)
+        || SCHEDULER_FLAGS.contains(&name)
+        || all.contains(&name)
+        || kube_router::is_read(name)
 }
 
 /// The scheduler that a Service names, if it is one.
 pub(crate) fn scheduler_of(service: &Service) -> Option<&'static str> {
     let (_, value) = value(service, &SCHEDULER)?;
     SCHEDULERS.into_iter().find(|known| *known == value)
+}
+
+/// Whether endpoints are to see this node instead of the client; none where the
+/// node decides.
+pub(super) fn masquerade(
+    service: &Service,
+    external_local: bool,
+    warnings: &mut Warnings,
+) -> Option<Masquerade> {
+    let (name, value) = value(service, &[MASQUERADE])?;
+    let mut tell = |why| warnings.add(format!("annotation {name}: {} {why}", Quoted(value)));
+    match value {
+        "auto" => None,
+        "never" => Some(Masquerade::Never),
+        "always" => {
+            if external_local {
+                tell("hides the clients that externalTrafficPolicy: Local would show");
+            }
+            Some(Masquerade::Always)
+        }
+        _ => {
+            tell("is none of auto, always and never; auto is used");
+            None
+        }
+    }
 }
 
 /// The first of several names that is there, with its value.

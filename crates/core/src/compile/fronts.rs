@@ -111,7 +111,16 @@ impl<'a> Compiler<'a> {
         let fronts = others.chain(node_ports).chain(external.into_iter().map(at));
         // The same marks for all fronts of the port: behind them are the same endpoints.
         let local = self.shape.external_local;
-        let marks = Marks::of(self.name, port, family, local, self.around, &mut self.urn);
+        let asked = self.shape.masquerade;
+        let marks = Marks::of(
+            self.name,
+            port,
+            family,
+            local,
+            asked,
+            self.around,
+            &mut self.urn,
+        );
         let marks = marks.as_ref();
         let mut given = BTreeMap::new();
         let mut beyond = false;
@@ -191,7 +200,13 @@ impl<'a> Compiler<'a> {
             let family = Family::of(front.address);
             self.out.without_local.insert((policy, family));
         }
-        let treatment = policy::treat(address.kind, local, choice, self.around.options);
+        let treatment = policy::treat(
+            address.kind,
+            local,
+            choice,
+            self.shape.masquerade,
+            self.around.options,
+        );
         let row = Row {
             inside: marks.and_then(|marks| marks.inside(&treatment)),
             mark: marks.and_then(|marks| marks.of_all(address.kind, &treatment)),

@@ -80,6 +80,10 @@ pub(super) struct Marks {
     cluster: Drawn,
     /// Leads to those on this node.
     local: Drawn,
+    /// Leads to those of the whole cluster too, for NodePorts whose clients are
+    /// not masqueraded: not the mark of traffic from inside, which may be that of
+    /// fronts that other endpoints answer meanwhile.
+    plain: Option<Drawn>,
     /// Whether NodePorts have marks.
     node_ports: bool,
     /// What the mark of a NodePort that is masqueraded has besides.
@@ -94,6 +98,7 @@ impl Marks {
         port: &Port,
         family: Family,
         external_local: bool,
+        asked: Option<Masquerade>,
         around: &Surroundings<'_>,
         urn: &mut Urn<'_>,
     ) -> Option<Self> {
@@ -113,6 +118,7 @@ impl Marks {
         Some(Self {
             cluster: draw(""),
             local: draw(" local"),
+            plain: (asked == Some(Masquerade::Never)).then(|| draw(" never")),
             node_ports,
             masquerade: masquerade_bit(options),
         })
@@ -126,10 +132,11 @@ impl Marks {
     /// What a mark that is used is to be claimed by: itself without the bit for
     /// masquerading, and those that would go before it if they were free.
     pub(super) fn claims(&self, mark: u32) -> impl Iterator<Item = u32> {
+        let plain = self.plain.as_ref().filter(|plain| plain.mark == mark);
         let drawn = if self.is_local(mark) {
             &self.local
         } else {
-            &self.cluster
+            plain.unwrap_or(&self.cluster)
         };
         drawn.taken.iter().copied().chain([drawn.mark])
     }
@@ -144,8 +151,9 @@ impl Marks {
         if !self.node_ports || kind != FrontKind::NodePort {
             return None;
         }
+        let plain = self.plain.as_ref();
         let mark = match treatment.outside {
-            Outside::Cluster => self.cluster.mark,
+            Outside::Cluster => plain.unwrap_or(&self.cluster).mark,
             Outside::Local => self.local.mark,
             Outside::Dropped | Outside::Refused => return None,
         };

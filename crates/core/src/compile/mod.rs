@@ -8,6 +8,7 @@ mod annotations;
 mod bounds;
 mod endpoints;
 mod fronts;
+mod kube_router;
 mod marks;
 mod policy;
 mod ports;
@@ -30,12 +31,13 @@ use crate::k8s;
 use crate::localhost::LocalhostPort;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
-use crate::row::Row;
+use crate::row::{Masquerade, Row};
 use crate::slices::Slice;
 use crate::state::{Family, Front, Protocol, VirtualServer, VirtualServerKey};
 use crate::warnings::{MOST, Warnings};
 
 pub(crate) use self::annotations::{is_read, scheduler_of};
+pub(crate) use self::kube_router::adopt;
 pub(crate) use self::ports::{port_number, protocol};
 pub(crate) use self::ranges::Ranges;
 pub(crate) use self::slow_start::climb_of;
@@ -231,6 +233,7 @@ pub(crate) fn compile<'a>(
     }
     let mut warnings = Warnings::default();
     bounds::too_long(service, &mut warnings);
+    kube_router::tell(service, &mut warnings);
     let shape = Shape::read(name, service, around, &mut warnings);
     let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
     let shape = Shape { skipped, ..shape };
@@ -282,6 +285,8 @@ struct Shape {
     affinity: Option<u32>,
     internal_local: bool,
     external_local: bool,
+    /// None where the node decides.
+    masquerade: Option<Masquerade>,
     ranges: Ranges,
     /// Endpoints that are addresses of Services.
     skipped: BTreeSet<IpAddr>,
@@ -295,8 +300,14 @@ impl Shape {
         warnings: &mut Warnings,
     ) -> Self {
         let spec = &service.spec;
+        let external_local = policy::is_local(
+            "externalTrafficPolicy",
+            spec.external_traffic_policy.as_deref(),
+            warnings,
+        );
         Self {
             addresses: addresses::read(name, service, around, warnings),
+            masquerade: annotations::masquerade(service, external_local, warnings),
             tuning: annotations::read(service, around, warnings),
             affinity: policy::affinity(spec, warnings),
             internal_local: policy::is_local(
@@ -304,11 +315,7 @@ impl Shape {
                 spec.internal_traffic_policy.as_deref(),
                 warnings,
             ),
-            external_local: policy::is_local(
-                "externalTrafficPolicy",
-                spec.external_traffic_policy.as_deref(),
-                warnings,
-            ),
+            external_local,
             ranges: ranges::read(spec, around.host, warnings),
             skipped: BTreeSet::new(),
         }

@@ -33,11 +33,12 @@ pub(super) enum Outside {
     Refused,
 }
 
-/// The decision.
+/// The decision. `asked` is what the owner wants for clients' addresses.
 pub(super) fn treat(
     kind: FrontKind,
     local_policy: bool,
     choice: &Choice,
+    asked: Option<Masquerade>,
     options: &Options,
 ) -> Treatment {
     let internal = kind == FrontKind::ClusterIp;
@@ -50,13 +51,15 @@ pub(super) fn treat(
         (true, false) if choice.cluster.is_empty() => Outside::Refused,
         (true, false) => Outside::Dropped,
     };
-    let masquerade = match outside {
-        Outside::Dropped | Outside::Refused => Masquerade::Never,
+    let masquerade = match (outside, asked) {
+        (Outside::Refused, _) => Masquerade::Never,
+        (_, Some(asked)) => asked,
+        (Outside::Dropped, None) => Masquerade::Never,
         _ if internal && options.masquerade_all => Masquerade::Always,
         _ if internal && options.detect_local => Masquerade::OffCluster,
         _ if internal => Masquerade::Never,
-        Outside::Cluster => Masquerade::Always,
-        Outside::Local => Masquerade::Never,
+        (Outside::Cluster, None) => Masquerade::Always,
+        (Outside::Local, None) => Masquerade::Never,
     };
     let inside = match outside {
         Outside::Dropped => true,

@@ -46,6 +46,12 @@ fn services() -> Vec<Option<Service>> {
         Some(web().with(|s| s.spec.session_affinity = Some("ClientIP".to_owned()))),
         Some(web().node_port(30080)),
         Some(local()),
+        Some(local().annotation("ipvs.kube-ipvs.dev/masquerade", "always")),
+        Some(
+            web()
+                .node_port(30080)
+                .annotation("ipvs.kube-ipvs.dev/masquerade", "never"),
+        ),
         Some(local().with(|s| s.spec.health_check_node_port = Some(32000))),
         Some(ranges(&[])),
         Some(ranges(&["192.0.2.0/24"])),
