@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
-
 use crate::state::{
     Flags, Persistence, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
 use crate::table::{Edit, Moved, Turn};
+
+mod steps;
+
+pub use steps::AsDiff;
 
 /// A virtual server without its real servers: what one add or edit carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +177,7 @@ fn lines<T: fmt::Display>(
 }
 
 /// One thing done, in words.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// `front`, `guard`, `hairpin`, `network`, `virtual server`, `real server`, `vip`.
     pub object: &'static str,
@@ -240,25 +242,14 @@ impl fmt::Display for Plan {
     }
 }
 
-impl Serialize for Plan {
-    /// `{"changes": 2, "steps": [{"object": ..., "action": ..., "text": ...}]}`.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let lines: Vec<Line> = self.lines().collect();
-        let mut plan = serializer.serialize_struct("Plan", 2)?;
-        plan.serialize_field("changes", &lines.len())?;
-        plan.serialize_field("steps", &lines)?;
-        plan.end()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::row::{Row, Verdict};
     use crate::state::Front;
 
-    #[test]
-    fn what_is_counted_are_the_lines() {
+    /// One of everything.
+    fn of_everything() -> Plan {
         let front = |text: &str| -> Front { text.parse().unwrap() };
         let turn = |from: Option<Verdict>, to: Option<Verdict>| Turn {
             from: from.map(Row::of),
@@ -296,7 +287,7 @@ mod tests {
             flags: Flags::default(),
             persistence: None,
         };
-        let plan = Plan {
+        Plan {
             ops: vec![
                 Op::Table(edit.into()),
                 Op::AddVirtualServer(key, settings.clone()),
@@ -308,7 +299,12 @@ mod tests {
                 Op::RemoveRealServer(key, real),
                 Op::RemoveVirtualServer(key),
             ],
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_counted_are_the_lines() {
+        let plan = of_everything();
 
         let mut lines = BTreeMap::new();
         for line in plan.lines() {
@@ -318,6 +314,31 @@ mod tests {
         assert_eq!(plan.counts(), lines);
         assert_eq!(lines[&("guard", "add")], 2);
         assert_eq!(lines.len(), 17);
+    }
+
+    #[test]
+    fn programs_get_every_value_with_its_type() {
+        let plan = of_everything();
+        let json = serde_json::to_value(&plan).unwrap();
+        let steps = json["steps"].as_array().unwrap();
+        assert_eq!(json["changes"], plan.lines().count());
+        assert_eq!(steps.len(), plan.lines().count());
+        for (step, line) in steps.iter().zip(plan.lines()) {
+            assert_eq!(step["object"], line.object.replace(' ', "-"), "{line}");
+            let action = match line.action {
+                "bind" => "add",
+                "unbind" => "remove",
+                action => action,
+            };
+            assert_eq!(step["action"], action, "{line}");
+        }
+        insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap());
+    }
+
+    #[test]
+    fn people_get_a_diff() {
+        insta::assert_snapshot!(AsDiff(&of_everything()).to_string());
+        assert_eq!(AsDiff(&Plan::default()).to_string(), "");
     }
 
     /// A cold start has an operation for each real server.

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use kube_ipvs_core::plan::AsDiff;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Options};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -354,7 +355,7 @@ pub fn plan(program: &Program, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         streams::print_json(&plan)?;
     } else {
-        streams::print(&plan)?;
+        streams::print(AsDiff(&plan))?;
     }
     all_was_read(unreadable)?;
     Ok(if plan.is_empty() {
