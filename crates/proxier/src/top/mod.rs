@@ -22,6 +22,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
 
 pub use args::{Output, TopArgs};
 pub use rates::Counts;
@@ -100,6 +102,49 @@ pub fn show(choice: Choice, interval: Duration, source: &mut impl Source) -> any
             // However long a look takes, there is time for keys before the next.
             next = Instant::now() + interval;
         }
+    }
+}
+
+/// What a terminal would show, look after look, for tests and benchmarks.
+#[derive(Debug)]
+pub struct Screens<'a, S> {
+    app: App,
+    source: &'a mut S,
+    terminal: Terminal<TestBackend>,
+}
+
+/// Screens of so many columns and lines. The first look is taken here: it reads all.
+///
+/// # Errors
+/// The look came to nothing.
+pub fn screens<S: Source>(
+    choice: Choice,
+    source: &mut S,
+    (width, height): (u16, u16),
+) -> anyhow::Result<Screens<'_, S>> {
+    let mut app = App::new(choice);
+    app.table.take(source.look(&app.table, &BTreeSet::new())?);
+    let Ok(terminal) = Terminal::new(TestBackend::new(width, height));
+    Ok(Screens {
+        app,
+        source,
+        terminal,
+    })
+}
+
+impl<S: Source> Screens<'_, S> {
+    /// Takes the next look and gives what is shown then.
+    ///
+    /// # Errors
+    /// The look came to nothing.
+    pub fn look(&mut self) -> anyhow::Result<String> {
+        let sample = self.source.look(&self.app.table, self.app.shown())?;
+        self.app.table.take(sample);
+        let app = &mut self.app;
+        let Ok(_) = self
+            .terminal
+            .draw(|frame| draw(frame, app, "every 2s", true));
+        Ok(self.terminal.backend().to_string())
     }
 }
 
