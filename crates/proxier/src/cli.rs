@@ -12,7 +12,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::usage::Usage;
-use crate::{check, cleanup, compile, explain, initialise, inspect, streams, tasks, top, usage};
+use crate::{
+    check, cleanup, compile, explain, initialise, inspect, plugin, streams, tasks, top, usage,
+};
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
@@ -20,6 +22,17 @@ use crate::{check, cleanup, compile, explain, initialise, inspect, streams, task
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// The flag by which a tool that else looks changes something, if it is given.
+    pub(crate) fn changes(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::Inspect(args) if args.restore => Some("--restore"),
+            Command::Inspect(args) if args.zero => Some("--zero"),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,9 +120,16 @@ enum Output {
 pub fn main() -> ExitCode {
     tasks::exit_on_panic();
     let arguments: Vec<_> = std::env::args_os().map(config::normalise).collect();
-    let result = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => run(cli.command),
-        Err(answer) => no_command(&answer, &arguments),
+    let result = if plugin::is_called(&arguments) {
+        match plugin::PluginArgs::try_parse_from(&arguments) {
+            Ok(args) => plugin::run(&args),
+            Err(answer) => no_command(&answer, &arguments),
+        }
+    } else {
+        match Cli::try_parse_from(&arguments) {
+            Ok(cli) => run(cli.command),
+            Err(answer) => no_command(&answer, &arguments),
+        }
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         streams::complain(format_args!("kube-ipvs: {error:#}"));

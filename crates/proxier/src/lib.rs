@@ -36,6 +36,7 @@ pub mod input;
 pub mod inspect;
 pub mod localhost;
 pub mod metrics;
+pub mod plugin;
 pub mod run;
 pub mod source;
 mod streams;

@@ -38,7 +38,9 @@ fn flags() -> BTreeMap<String, BTreeSet<String>> {
         let names = names.into_iter().map(|name| format!("--{name}"));
         (command.get_name().to_owned(), names.collect())
     };
-    program.get_subcommands().map(flags_of).collect()
+    let plugin = kube_ipvs::plugin::PluginArgs::command();
+    let commands = program.get_subcommands().chain([&plugin]);
+    commands.map(flags_of).collect()
 }
 
 fn name_of(word: &str) -> &str {
