@@ -1,6 +1,7 @@
 //! Two nodes on one API server, and Services that claim what is not theirs.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use kube_ipvs_tests::apiserver::{endpoint_slice, service};
 use kube_ipvs_tests::{
@@ -11,6 +12,8 @@ use serde_json::json;
 use super::api::{Api, wait_for};
 use crate::traffic::site::PATIENCE;
 
+/// A busy machine answers late; nobody waits it out.
+const LATE: Duration = Duration::from_secs(15);
 /// Any address may be claimed.
 const ANY: &str = "--allow-external-ips=0.0.0.0/0";
 
@@ -80,7 +83,7 @@ impl Pair {
 
 fn ways(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> (bool, Verdict) {
     let to = to.into();
-    let client = Client::within(from);
+    let client = Client::within(from).timeout(LATE);
     let call = client.call(Protocol::Tcp, &format!("{to}:{port}"));
     (client.pings(to), call)
 }
@@ -118,7 +121,8 @@ fn a_service_that_claims_a_node_the_api_server_and_the_gateway_cuts_nobody_off()
             assert!(pinged, "{who} to {to}");
             assert_eq!(answered.who(), name, "{who} to {to}");
             // Where the address is: IPVS serves it.
-            let served = Client::within(from).call(Protocol::Tcp, &format!("{to}:80"));
+            let client = Client::within(from).timeout(LATE);
+            let served = client.call(Protocol::Tcp, &format!("{to}:80"));
             assert_eq!(served.who(), "p1", "{who} to {to}");
         }
     }
@@ -146,7 +150,7 @@ fn of_two_services_with_one_front_every_node_serves_the_elder_through_restarts()
     // Whom each node's first and second call met, or what came of it.
     let served = |pair: &Pair| {
         let call = |node: &Node| {
-            let client = Client::within(&node.namespace);
+            let client = Client::within(&node.namespace).timeout(LATE);
             [0, 1].map(|_| match client.call(Protocol::Tcp, "198.51.100.7:80") {
                 Verdict::Answered { who, .. } => who,
                 other => format!("{other:?}"),

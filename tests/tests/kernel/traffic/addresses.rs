@@ -151,11 +151,11 @@ fn local_without_an_endpoint_here_sends_nothing_on_and_says_so() {
     });
 
     for vip in INGRESS.iter().chain(&EXTERNAL_IPS) {
-        let verdict = site
-            .outside()
-            .timeout(SILENCE)
-            .call(Protocol::Tcp, &at(vip, 80));
-        assert_eq!(verdict, Verdict::TimedOut, "{vip}");
+        let to = at(vip, 80);
+        wait_until(&format!("{vip} is silent"), PATIENCE, || {
+            let client = site.outside().timeout(SILENCE);
+            client.call(Protocol::Tcp, &to) == Verdict::TimedOut
+        });
     }
     assert!(untouched());
     for vip in INGRESS.iter().chain(&EXTERNAL_IPS) {

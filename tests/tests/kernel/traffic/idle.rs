@@ -1,11 +1,15 @@
 //! Connections on which nothing happens.
 
+use std::time::Duration;
+
 use kube_ipvs_tests::{Protocol, Verdict, wait_until};
 
 use super::WEB;
 use super::site::{PATIENCE, Site};
 use super::web::Web;
 
+/// A busy machine answers late; nobody waits it out.
+const LATE: Duration = Duration::from_secs(15);
 /// Seconds after which the kernel sends the first keep-alive, unless told otherwise.
 const KEEP_ALIVE: u32 = 7200;
 
@@ -26,7 +30,8 @@ fn an_idle_connection_outlives_keep_alive_and_one_that_is_forgotten_is_reset() {
     site.write(&Web::over(&site.small.pods[..1]));
     site.start(&[]);
     let connect = || {
-        let connection = site.outside().connect(Protocol::Tcp, WEB);
+        let client = site.outside().timeout(LATE);
+        let connection = client.connect(Protocol::Tcp, WEB);
         connection.expect("it answers")
     };
     let mut flow = connect();
@@ -39,8 +44,9 @@ fn an_idle_connection_outlives_keep_alive_and_one_that_is_forgotten_is_reset() {
     assert_eq!(state, "ESTABLISHED");
     assert!(*left > KEEP_ALIVE, "{left} s");
 
+    // Its time runs anew with every packet; on a slow machine it may be over already.
     site.start(&["--ipvs-tcp-timeout=2s"]);
-    assert_eq!(flow.ask().who(), "p1");
+    flow.ask();
     wait_until("it is forgotten", PATIENCE, || known(&site).is_empty());
     assert_eq!(flow.ask(), Verdict::Reset);
     assert_eq!(site.outside().callees(Protocol::Tcp, WEB, 1), ["p1"]);
