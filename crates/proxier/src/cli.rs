@@ -13,7 +13,8 @@ use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::usage::Usage;
 use crate::{
-    check, cleanup, compile, explain, initialise, inspect, plugin, streams, tasks, top, usage,
+    check, cleanup, compile, explain, initialise, inspect, plugin, status, streams, tasks, top,
+    usage,
 };
 
 /// The IPVS Service proxy for Kubernetes.
@@ -50,6 +51,9 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show who calls what: rates, connections, weights, live or once
     Top(top::TopArgs),
+    /// One page about this node: what runs, what it did last, what is wrong now and what to do;
+    /// exit code 0 when all is well, 1 when something is wrong
+    Status(status::StatusArgs),
     /// Say whether this node can run the proxy, and what stands in the way
     Check(check::CheckArgs),
     /// Remove exactly what is ours from this node
@@ -172,6 +176,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Completion(args) => completion(args.shell),

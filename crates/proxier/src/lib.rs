@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod plugin;
 pub mod run;
 pub mod source;
+pub mod status;
 mod streams;
 pub mod sync;
 pub mod tasks;

@@ -386,7 +386,9 @@ impl Metrics {
         text::render(&lock(&self.inner.registry))
     }
 
-    fn source_age(&self, now: Instant) -> Option<Duration> {
+    /// Since the source was heard, or stopped being read whole; none before it
+    /// ever was.
+    pub fn source_age(&self, now: Instant) -> Option<Duration> {
         if let Some(source) = &*lock(&self.inner.source) {
             return source.age(now);
         }

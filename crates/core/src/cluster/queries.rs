@@ -93,6 +93,14 @@ impl Cluster {
         known.map(|(name, _)| name)
     }
 
+    /// How many EndpointSlices are known, of Services or not.
+    pub fn endpoint_slices(&self) -> usize {
+        self.entries
+            .values()
+            .map(|entry| entry.slices.values().count())
+            .sum()
+    }
+
     /// Services that answer at port 53 for UDP, whatever a cluster calls its DNS.
     /// Only those at cluster addresses alone, which no other Service can want:
     /// one that comes first must take nothing from an older one.

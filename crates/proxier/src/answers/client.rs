@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::{Ask, FILE_NAME, Told, VERSION};
+use super::{Ask, FILE_NAME, NodeReport, Told, VERSION};
 
 /// A loop that is in the middle of a long round answers after it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,6 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// Somebody listens and gives no answer that makes sense.
 pub fn ask(directory: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
+    exchange(directory, ask)
+}
+
+/// Asks the daemon about itself; otherwise as [`ask`].
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_node(directory: &Path) -> anyhow::Result<Option<NodeReport>> {
+    exchange(directory, &Ask::Node)
+}
+
+fn exchange<T: DeserializeOwned>(directory: &Path, ask: &Ask) -> anyhow::Result<Option<T>> {
     let path = directory.join(FILE_NAME);
     let operation = || format!("ask the kube-ipvs at {}", path.display());
     let mut stream = match UnixStream::connect(&path) {
@@ -57,7 +70,7 @@ struct Versioned {
     version: u32,
 }
 
-fn understood(answer: &[u8]) -> anyhow::Result<Told> {
+fn understood<T: DeserializeOwned>(answer: &[u8]) -> anyhow::Result<T> {
     let Versioned { version } = serde_json::from_slice(answer)?;
     anyhow::ensure!(
         version == VERSION,

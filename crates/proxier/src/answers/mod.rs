@@ -4,8 +4,10 @@
 //! One JSON object a connection each way. Who may search the directory may ask:
 //! that is root. Questions change nothing, are answered one at a time between
 //! two rounds of the loop, and cost as much as the Service asked about is big.
+//! That about the daemon itself is answered in a round too, without the loop's part.
 
 mod client;
+mod node;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +18,8 @@ use kube_ipvs_core::state::VirtualServerKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-pub use client::ask;
+pub use client::{ask, ask_node};
+pub use node::{Held, LastRound, LoopReport, NodeReport, RefusedThere};
 pub use server::{Questions, serve};
 
 /// File name below the state directory.
@@ -37,6 +40,17 @@ pub enum Ask {
     },
     /// The Service that has a front or mark.
     Front(VirtualServerKey),
+    /// The daemon itself: answered with a [`NodeReport`], all others with [`Told`].
+    Node,
+}
+
+/// What the loop answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Of a Service.
+    Service(Box<Told>),
+    /// Of itself.
+    Loop(Box<LoopReport>),
 }
 
 /// What the daemon knows of it.
@@ -103,7 +117,7 @@ pub struct Question {
     /// What is asked.
     pub ask: Ask,
     /// Where the answer goes. Who gave up waiting has dropped its other end.
-    pub reply: oneshot::Sender<Told>,
+    pub reply: oneshot::Sender<Reply>,
 }
 
 /// Namespace and name of `namespace/name:port`.

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Ask, FILE_NAME, Question, Told};
+use super::{Ask, FILE_NAME, NodeReport, Question, Reply};
 
 /// Bytes of a question.
 const LONGEST: u64 = 4096;
@@ -20,6 +20,9 @@ const LONGEST: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// For the loop to come to it: less than a client waits.
 const LOOP: Duration = Duration::from_secs(8);
+/// The same where an answer without the loop's part is one too: who asks for it
+/// wants to know of a loop that hangs.
+const LOOP_OF_NODE: Duration = Duration::from_secs(2);
 /// After a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -27,12 +30,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub type Questions = mpsc::Receiver<Question>;
 
 /// Listens in a state directory. The future serves, and never ends; the loop
-/// takes the questions. To be called by who holds the lock of the directory:
+/// takes the questions, and `about` says what is known of the daemon without it.
+/// To be called by who holds the lock of the directory:
 /// a socket that is there is left over.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn serve(directory: &Path) -> anyhow::Result<(impl Future<Output = ()> + use<>, Questions)> {
+pub fn serve<F: Fn() -> NodeReport>(
+    directory: &Path,
+    about: F,
+) -> anyhow::Result<(impl Future<Output = ()> + use<F>, Questions)> {
     let path = directory.join(FILE_NAME);
     let operation = || format!("listen for questions at {}", path.display());
     match std::fs::remove_file(&path) {
@@ -47,7 +54,7 @@ pub fn serve(directory: &Path) -> anyhow::Result<(impl Future<Output = ()> + use
     let serving = async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => answer(stream, &ask).await,
+                Ok((stream, _)) => answer(stream, &ask, &about).await,
                 Err(error) => {
                     tracing::debug!(%error, "a question could not be taken");
                     tokio::time::sleep(PAUSE).await;
@@ -59,14 +66,30 @@ pub fn serve(directory: &Path) -> anyhow::Result<(impl Future<Output = ()> + use
 }
 
 /// Who asks wrongly, or is too slow, gets no answer.
-async fn answer(mut stream: UnixStream, questions: &mpsc::Sender<Question>) {
+async fn answer(
+    mut stream: UnixStream,
+    questions: &mpsc::Sender<Question>,
+    about: &impl Fn() -> NodeReport,
+) {
     let Ok(Some(ask)) = timeout(PATIENCE, read(&mut stream)).await else {
         return;
     };
-    let Ok(Some(told)) = timeout(LOOP, put(ask, questions)).await else {
-        return;
+    let patience = match ask {
+        Ask::Node => LOOP_OF_NODE,
+        _ => LOOP,
     };
-    let text = serde_json::to_vec(&told).unwrap_or_default();
+    let text = match timeout(patience, put(ask.clone(), questions)).await {
+        Ok(Some(Reply::Service(told))) => serde_json::to_vec(&told),
+        answered if ask == Ask::Node => {
+            let of_loop = match answered {
+                Ok(Some(Reply::Loop(of_loop))) => Some(*of_loop),
+                _ => None,
+            };
+            serde_json::to_vec(&NodeReport { of_loop, ..about() })
+        }
+        _ => return,
+    };
+    let text = text.unwrap_or_default();
     // A client that went away needs nothing more.
     _ = timeout(PATIENCE, stream.write_all(&text)).await;
 }
@@ -77,7 +100,7 @@ async fn read(stream: &mut UnixStream) -> Option<Ask> {
     serde_json::from_slice(&text).ok()
 }
 
-async fn put(ask: Ask, questions: &mpsc::Sender<Question>) -> Option<Told> {
+async fn put(ask: Ask, questions: &mpsc::Sender<Question>) -> Option<Reply> {
     let (reply, told) = oneshot::channel();
     questions.send(Question { ask, reply }).await.ok()?;
     told.await.ok()

@@ -13,6 +13,10 @@ fn question() -> Ask {
     }
 }
 
+fn about() -> NodeReport {
+    NodeReport::new(jiff::Timestamp::UNIX_EPOCH)
+}
+
 fn told(n: &str) -> Told {
     Told {
         version: VERSION,
@@ -25,14 +29,16 @@ fn told(n: &str) -> Told {
 async fn a_question_is_answered_by_the_loop() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join(FILE_NAME), "left over").expect("written");
-    let (serving, mut questions) = serve(directory.path()).expect("a socket");
+    let (serving, mut questions) = serve(directory.path(), about).expect("a socket");
     let server = tokio::spawn(serving);
     let path = directory.path().to_owned();
     let asked = tokio::task::spawn_blocking(move || ask(&path, &question()));
 
     let Question { ask, reply } = questions.recv().await.expect("a question");
     assert_eq!(ask, question());
-    reply.send(told("default/wed")).expect("it waits");
+    reply
+        .send(Reply::Service(told("default/wed").into()))
+        .expect("it waits");
 
     let answer = asked.await.expect("no panic").expect("an answer");
     assert_eq!(answer, Some(told("default/wed")));
@@ -42,7 +48,7 @@ async fn a_question_is_answered_by_the_loop() {
 #[tokio::test]
 async fn who_asks_wrongly_gets_no_answer_and_the_next_one_does() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (serving, mut questions) = serve(directory.path()).expect("a socket");
+    let (serving, mut questions) = serve(directory.path(), about).expect("a socket");
     let server = tokio::spawn(serving);
     let path = directory.path().to_owned();
     let asked = tokio::task::spawn_blocking(move || {
@@ -59,7 +65,9 @@ async fn who_asks_wrongly_gets_no_answer_and_the_next_one_does() {
     });
 
     let Question { reply, .. } = questions.recv().await.expect("the third");
-    reply.send(told("a/b")).expect("it waits");
+    reply
+        .send(Reply::Service(told("a/b").into()))
+        .expect("it waits");
 
     let answer = asked.await.expect("no panic").expect("an answer");
     assert_eq!(answer, Some(told("a/b")));
@@ -121,4 +129,38 @@ fn what_went_wrong_is_told_with_its_remedy() {
             said(late)
         );
     }
+}
+
+#[tokio::test]
+async fn a_daemon_tells_of_itself_also_when_its_loop_does_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (serving, mut questions) = serve(directory.path(), about).expect("a socket");
+    let server = tokio::spawn(serving);
+    let asked = || {
+        let path = directory.path().to_owned();
+        tokio::task::spawn_blocking(move || ask_node(&path))
+    };
+
+    let with = asked();
+    let Question { ask, reply } = questions.recv().await.expect("a question");
+    assert_eq!(ask, Ask::Node);
+    let of_loop = LoopReport {
+        node: "node-1".into(),
+        ..LoopReport::default()
+    };
+    reply
+        .send(Reply::Loop(of_loop.clone().into()))
+        .expect("it waits");
+    let with = with.await.expect("no panic").expect("an answer");
+    let expected = NodeReport {
+        of_loop: Some(of_loop),
+        ..about()
+    };
+    assert_eq!(with, Some(expected));
+
+    // The loop is gone, or in a round: nobody answers in its place.
+    drop(questions);
+    let without = asked().await.expect("no panic").expect("an answer");
+    assert_eq!(without, Some(about()));
+    server.abort();
 }

@@ -6,6 +6,7 @@ pub mod linux;
 mod listeners;
 pub mod lock;
 mod netfilter;
+pub mod progress;
 pub mod record;
 pub mod sysctl;
 
@@ -85,6 +86,10 @@ pub trait Dataplane {
     /// # Errors
     /// When a part could not be made; nothing should be bound then.
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared>;
+
+    /// Takes where it tells how far a long plan is. One that is never long, or
+    /// never asked, need not.
+    fn tell(&mut self, _progress: progress::Progress) {}
 
     /// Carries a plan out in its order, stage by stage ([`Plan::next_stage`]). A
     /// stage in which something is refused is carried out but for that, and is

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Context;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_nft::{ForeignChain, Nft};
 use kube_ipvs_vip::{Binder, Binding};
 
-use super::ExplainArgs;
 use super::seen::Seen;
 use crate::dataplane::Dataplane;
 use crate::dataplane::linux::{Linux, Setup};
@@ -17,10 +17,10 @@ use crate::dataplane::record::RecordFile;
 use crate::dataplane::sysctl::{Options, Sysctls};
 
 /// What the layers hold now.
-pub(super) fn look(args: &ExplainArgs) -> anyhow::Result<Seen> {
+pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {
     let families = [kube_ipvs_nft::Family::Ip, kube_ipvs_nft::Family::Ip6];
     let mut linux = Linux::open(Setup {
-        link: args.link.clone(),
+        link: link.to_owned(),
         binding: Binding::Address,
         tables: families.map(kube_ipvs_nft::Config::new).to_vec(),
         sysctls: Vec::new(),
@@ -29,7 +29,7 @@ pub(super) fn look(args: &ExplainArgs) -> anyhow::Result<Seen> {
     })?;
     let observed = linux.observe()?;
     let host = linux.host_addresses()?.into_iter();
-    let record = RecordFile::open(&args.state_dir)?;
+    let record = RecordFile::open(state_dir)?;
     let mut unjudged = legacy();
     let (chains, accept_bits) = chains().unwrap_or_else(|error| {
         unjudged.push(format!("chains of others: {error:#}"));
@@ -38,13 +38,13 @@ pub(super) fn look(args: &ExplainArgs) -> anyhow::Result<Seen> {
     Ok(Seen {
         state: observed.state,
         connections: observed.connections,
-        routed: routed(&args.link)?,
+        routed: routed(link)?,
         host: host.map(|address| address.address).collect(),
         recorded: record.record().virtual_servers.clone(),
         chains,
         accept_bits,
         sysctls: sysctls(),
-        runs: StateLock::is_held(&args.state_dir)?,
+        runs: StateLock::is_held(state_dir)?,
         unjudged,
         unread: Vec::new(),
     })

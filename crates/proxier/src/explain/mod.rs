@@ -24,6 +24,8 @@ use serde::Serialize;
 use crate::answers::{self, Ask, Told};
 use crate::streams;
 pub use account::{Known, Service};
+pub(crate) use look::look;
+pub(crate) use reason::plural;
 pub use reason::{Nobody, Outcome, Reason, Said};
 pub use seen::Seen;
 use target::{Target, Wanted};
@@ -88,7 +90,7 @@ struct Answer {
 /// # Errors
 /// The kernel or the record cannot be read.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let mut seen = look::look(args)?;
+    let mut seen = look(&args.link, &args.state_dir)?;
     let told = asked(args, &mut seen);
     let answer = answer(args, &seen, &told)?;
     match args.output {

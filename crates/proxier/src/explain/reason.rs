@@ -401,7 +401,7 @@ pub(super) fn names(nets: &[IpNet]) -> String {
     names.join(", ")
 }
 
-pub(super) fn plural(n: usize, noun: &str) -> String {
+pub(crate) fn plural(n: usize, noun: &str) -> String {
     if n == 1 {
         noun.to_owned()
     } else {

@@ -77,13 +77,13 @@ impl Seen {
         names.find(|name| !name.is_empty())
     }
 
-    pub(super) fn is_vip(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_vip(&self, address: IpAddr) -> bool {
         self.state.vips.contains(&address) || self.routed.contains(&address)
     }
 
     /// Chains of others that drop traffic of a family at a hook, unless they
     /// let ours pass.
-    pub(super) fn dropping(
+    pub(crate) fn dropping(
         &self,
         family: Family,
         hook: Hook,
@@ -99,7 +99,7 @@ impl Seen {
     }
 
     /// A sysctl that is known to have another value than 1.
-    pub(super) fn is_off(&self, path: &'static str) -> Option<&String> {
+    pub(crate) fn is_off(&self, path: &'static str) -> Option<&String> {
         self.sysctls.get(path).filter(|value| *value != "1")
     }
 }

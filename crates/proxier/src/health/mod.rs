@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube_ipvs_core::state::Family;
 
+use crate::dataplane::progress::{Made, Progress};
 use crate::metrics::Metrics;
 pub use state::{HealthState, Node, Report};
 
@@ -59,6 +60,7 @@ type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
 pub struct Health {
     state: Arc<Mutex<HealthState>>,
     metrics: Metrics,
+    progress: Progress,
     clock: Clock,
 }
 
@@ -90,6 +92,7 @@ impl Health {
         Self {
             state: Arc::new(Mutex::new(HealthState::new(families, sync_period))),
             metrics,
+            progress: Progress::default(),
             clock: Arc::new(clock),
         }
     }
@@ -142,7 +145,17 @@ impl Health {
     /// Why this node is not ready now; empty is ready.
     pub fn not_ready(&self) -> BTreeMap<String, String> {
         let now = self.now().instant;
-        self.state().not_ready(now)
+        let mut reasons = self.state().not_ready(now);
+        if let (Some(first), Some(made)) = (reasons.get_mut("first-sync"), self.progress.made()) {
+            let Made { done, all } = made;
+            first.push_str(&format!(": {done} of {all} virtual servers are made"));
+        }
+        reasons
+    }
+
+    /// How far a long round is: told by who carries it out.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     fn now(&self) -> Moment {

@@ -194,6 +194,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_long_first_sync_says_how_far_it_is() {
+        let clock = TestClock::new();
+        let health = health(&clock);
+        let at = served(&health).await;
+        health.progress().begin(4000);
+        health.progress().advance(1500);
+
+        let body = get(at, "/readyz?verbose").await.body;
+
+        let line = "[-]first-sync: no sync has been complete since the start: 1500 of 4000 virtual servers are made\n";
+        assert!(body.contains(line), "{body}");
+    }
+
+    #[tokio::test]
     async fn healthz_answers_as_kube_proxy() {
         let clock = TestClock::new();
         let health = synced(&clock);

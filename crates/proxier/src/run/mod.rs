@@ -14,9 +14,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use jiff::Timestamp;
 use kube_ipvs_core::plan::AsDiff;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Options};
@@ -24,6 +25,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
 
+use crate::answers::NodeReport;
 use crate::config::{Conntrack, Settings};
 use crate::dataplane::Dataplane;
 use crate::dataplane::linux::{Linux, Setup};
@@ -163,7 +165,9 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (tasks, endings) = Tasks::new(runtime.handle().clone());
     let connections = Connections::new(tasks.clone());
     let _servers = servers::start(&tasks, &connections, &program, &health);
-    let (_answers, questions) = listen(&tasks, &program.state_dir, runtime.handle());
+    let syncer = syncer.telling(health.progress().clone());
+    let about = about(health.clone(), metrics.clone());
+    let (_answers, questions) = listen(&tasks, &program.state_dir, runtime.handle(), about);
     let (events, received) = mpsc::channel(EVENT_QUEUE);
     let mut sources = sources::start(&runtime, &tasks, &program, events, &health, &metrics)?;
     let ports = HealthCheckPorts::new(connections, health.clone());
@@ -237,15 +241,27 @@ struct Heard {
     questions: Option<answers::Questions>,
 }
 
+/// What is known of this program without its loop.
+fn about(health: Health, metrics: Metrics) -> impl Fn() -> NodeReport + Send + Sync {
+    let since = Timestamp::now();
+    move || NodeReport {
+        reasons: health.not_ready(),
+        source_age_seconds: metrics.source_age(Instant::now()).map(|age| age.as_secs()),
+        progress: health.progress().made(),
+        ..NodeReport::new(since)
+    }
+}
+
 /// Takes questions of tools on this node. Serving does not depend on it: that it
 /// cannot be is told.
 fn listen(
     tasks: &Tasks,
     state_dir: &Path,
     runtime: &Handle,
+    about: impl Fn() -> NodeReport + Send + Sync + 'static,
 ) -> (Option<Task>, Option<answers::Questions>) {
     let _guard = runtime.enter();
-    match answers::serve(state_dir) {
+    match answers::serve(state_dir, about) {
         Ok((serving, questions)) => {
             let task = tasks.spawn("answers", serving);
             (Some(task), Some(questions))
@@ -253,7 +269,7 @@ fn listen(
         Err(error) => {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "`kube-ipvs explain` will know only what is in the kernel"
+                "`kube-ipvs explain` and `status` will know only what is in the kernel"
             );
             (None, None)
         }

@@ -15,7 +15,7 @@ impl<D: Dataplane> Syncer<D> {
         let account = name.as_ref().and_then(|name| cluster.account(name));
         let asked = match ask {
             Ask::Service { name, .. } => Some(&name[..]),
-            Ask::Front(_) => None,
+            Ask::Front(_) | Ask::Node => None,
         };
         let named = asked.into_iter().flat_map(|asked| {
             let all = cluster.services();
@@ -44,6 +44,7 @@ impl<D: Dataplane> Syncer<D> {
         let (namespace, name) = match ask {
             Ask::Front(key) => return Some(self.cluster().service_of(key)?.service),
             Ask::Service { namespace, name } => (namespace, name),
+            Ask::Node => return None,
         };
         let first = namespace.as_deref().unwrap_or("default");
         let meant = ServiceName::new(first, name);

@@ -65,6 +65,7 @@ impl<D: Dataplane> Syncer<D> {
         let mut report = ApplyReport::default();
         let mut met = Met::default();
         let mut rest = self.plan_for(&scope);
+        self.progress.begin(virtual_servers_made(&rest));
         let mut whole = true;
         while let Some(stage) = rest.next_stage() {
             let Stage { report: part, done } = self.carry_out_stage(&stage);
@@ -87,6 +88,7 @@ impl<D: Dataplane> Syncer<D> {
             }
             rest = self.plan_for(&scope);
         }
+        self.progress.end();
         self.overtaken |= report.remade;
         self.forget_flows(now, &tried, &mut report);
         report.refused.extend(self.flush_record());
@@ -254,6 +256,13 @@ impl<D: Dataplane> Syncer<D> {
         let all = guilty.len() == parts.len() && parts.len() > 1;
         (!all).then_some(guilty)
     }
+}
+
+/// How many virtual servers a plan makes.
+fn virtual_servers_made(plan: &Plan) -> usize {
+    let ops = plan.ops.iter();
+    ops.filter(|op| matches!(op, Op::AddVirtualServer(..)))
+        .count()
 }
 
 fn as_whole(refusal: Refusal) -> Refusal {

@@ -11,9 +11,10 @@ use kube_ipvs_vip::Change;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::hour::LastHour;
 use super::reporter::Reporter;
-use super::{Backoff, Syncer, Trigger};
-use crate::answers::{Ask, Question, Questions, Told};
+use super::{Backoff, Round, Syncer, Trigger};
+use crate::answers::{Ask, LastRound, LoopReport, Question, Questions, Reply, Told};
 use crate::dataplane::Dataplane;
 
 /// After a change, table sizes are counted anew: late enough to cost nothing.
@@ -63,6 +64,10 @@ pub struct Driver<D> {
     count: Option<Instant>,
     /// Waits for the first good round.
     settled: Option<Settled<D>>,
+    /// The last round that did something, with its end.
+    last: Option<(Instant, LastRound)>,
+    /// What others changed.
+    hour: LastHour,
     /// What tools of this node ask.
     questions: Option<Questions>,
     /// The zero of the syncer's clock.
@@ -89,6 +94,8 @@ impl<D: Dataplane> Driver<D> {
             started: false,
             count: None,
             settled: None,
+            last: None,
+            hour: LastHour::default(),
             questions: None,
             born: now,
         }
@@ -148,7 +155,7 @@ impl<D: Dataplane> Driver<D> {
                 Some(Question { ask, reply }) = asked(&mut questions) => {
                     // Who gave up waiting hears nothing, and costs nothing.
                     if !reply.is_closed() {
-                        _ = reply.send(self.told(&ask));
+                        _ = reply.send(self.answer(&ask));
                     }
                 }
             }
@@ -255,6 +262,10 @@ impl<D: Dataplane> Driver<D> {
         self.retry = None;
         self.tell_time();
         let begun = Instant::now();
+        if self.syncer.cluster().synced() {
+            // A long first round is no wait for the source.
+            self.reporter.reason("source", None);
+        }
         match self.syncer.sync(self.now()) {
             // The list that completes them all need not wait for a period.
             Ok(None) => return self.reporter.waiting(self.syncer.cluster()),
@@ -345,11 +356,37 @@ impl<D: Dataplane> Driver<D> {
         }
     }
 
-    fn told(&self, ask: &Ask) -> Told {
-        Told {
+    fn answer(&self, ask: &Ask) -> Reply {
+        if *ask == Ask::Node {
+            return Reply::Loop(Box::new(LoopReport {
+                last: self.last.clone().map(|(then, last)| LastRound {
+                    seconds_ago: then.elapsed().as_secs(),
+                    ..last
+                }),
+                drift: self.hour.sum(self.now()),
+                ..self.syncer.loop_report()
+            }));
+        }
+        Reply::Service(Box::new(Told {
             reasons: self.reporter.not_ready(),
             ..self.syncer.told(ask)
+        }))
+    }
+
+    /// Keeps what is asked for later.
+    fn remember(&mut self, round: &Round, took: Duration) {
+        self.hour.add(self.now(), &round.drift);
+        if round.plan.is_empty() && round.is_clean() && round.trigger != Trigger::Start {
+            return;
         }
+        let last = LastRound {
+            trigger: round.trigger.to_string(),
+            seconds_ago: 0,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            changes: round.summary(),
+            complete: round.failures().next().is_none(),
+        };
+        self.last = Some((Instant::now(), last));
     }
 
     fn count(&mut self) {
@@ -357,9 +394,10 @@ impl<D: Dataplane> Driver<D> {
         self.reporter.tables(&self.syncer);
     }
 
-    fn finished(&mut self, round: &super::Round, begun: Instant) {
+    fn finished(&mut self, round: &Round, begun: Instant) {
         round.log();
         let took = begun.elapsed();
+        self.remember(round, took);
         if self.reporter.round(round, &mut self.syncer, took) {
             self.request();
         }

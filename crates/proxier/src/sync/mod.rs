@@ -8,7 +8,9 @@ mod audit;
 mod backoff;
 mod carry;
 pub mod driver;
+mod hour;
 mod loads;
+mod node;
 pub mod refusals;
 pub mod report;
 pub mod reporter;
@@ -32,6 +34,7 @@ use kube_ipvs_core::state::{
 };
 use kube_ipvs_core::{Change, Cluster, Event, HealthCheck, HostAddress, ServiceName, Unknown};
 
+use crate::dataplane::progress::Progress;
 use crate::dataplane::record::RecordFile;
 use crate::dataplane::{ApplyReport, Cleaned, Dataplane, Nature, Observed, Refusal};
 use carry::Scope;
@@ -82,6 +85,8 @@ pub struct Syncer<D> {
     refusals: Refusals,
     /// Whether what the kernel held before the start was taken in.
     resumed: bool,
+    /// How far a long round is.
+    progress: Progress,
 }
 
 impl<D: Dataplane> Syncer<D> {
@@ -114,7 +119,15 @@ impl<D: Dataplane> Syncer<D> {
             stale: BTreeSet::new(),
             refusals: Refusals::default(),
             resumed: false,
+            progress: Progress::default(),
         }
+    }
+
+    /// Tells there how far a long round is.
+    pub fn telling(mut self, progress: Progress) -> Self {
+        self.dataplane.tell(progress.clone());
+        self.progress = progress;
+        self
     }
 
     /// Reads all real servers in so many passes of the audit, instead of in as

@@ -16,7 +16,7 @@ use crate::dataplane::{Cleaned, Dataplane};
 use crate::health::node_ports::{Addresses, HealthCheckPorts};
 use crate::health::{self, Health};
 use crate::localhost::LocalhostNodePorts;
-use crate::metrics::{Metrics, Tables};
+use crate::metrics::Metrics;
 
 /// Annotation of EndpointSlices: when the change behind them happened.
 const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -252,26 +252,10 @@ impl Reporter {
     /// Counts what the kernel holds for us: a walk over the cluster, so not for
     /// every change.
     pub(super) fn tables<D: Dataplane>(&self, syncer: &Syncer<D>) {
-        let Some(state) = syncer.known() else { return };
         for family in &self.families {
-            let servers = || {
-                let all = state.virtual_servers.iter();
-                all.filter(|(key, _)| key.family() == *family && syncer.owns(key))
-            };
-            let fronts = state.table.rows.keys();
-            let vips = state.vips.iter();
-            self.metrics.set_tables(
-                *family,
-                Tables {
-                    virtual_servers: servers().count(),
-                    real_servers: servers().map(|(_, server)| server.real_servers.len()).sum(),
-                    draining: syncer.draining(*family),
-                    vips: vips.filter(|vip| Family::of(**vip) == *family).count(),
-                    fronts: fronts
-                        .filter(|front| Family::of(front.address) == *family)
-                        .count(),
-                },
-            );
+            if let Some(sizes) = syncer.sizes(*family) {
+                self.metrics.set_tables(*family, sizes);
+            }
         }
     }
 

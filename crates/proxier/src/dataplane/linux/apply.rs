@@ -141,6 +141,7 @@ impl Run<'_> {
             let (changes, requests): (Vec<_>, Vec<_>) = ops.iter().filter_map(request).unzip();
             match self.linux.client.apply(&requests) {
                 Ok(errors) => {
+                    self.linux.progress.advance(made(&changes));
                     self.report.done += requests.len() - errors.len();
                     self.judge(&changes, errors, &mut unmade);
                 }
@@ -181,6 +182,14 @@ impl Run<'_> {
             self.report.refused.push(Refusal::of(change, nature, error));
         }
     }
+}
+
+/// How many virtual servers are made.
+fn made(changes: &[Change]) -> usize {
+    let changes = changes.iter();
+    changes
+        .filter(|change| matches!(change, Change::AddVirtualServer(_)))
+        .count()
 }
 
 /// Whether something in a transaction is refused, or any transaction would be.

@@ -26,6 +26,7 @@ use kube_ipvs_core::{HostAddress, Listener};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::conntrack::Conntrack;
+use super::progress::Progress;
 use super::record::ChangedTimeouts;
 use super::{ApplyReport, Dataplane, Observed, Prepared, sysctl};
 use table::Table;
@@ -58,6 +59,7 @@ pub struct Linux {
     foreign: foreign::Foreign,
     nft: kube_ipvs_nft::Nft,
     conntrack: Conntrack,
+    progress: Progress,
 }
 
 impl Linux {
@@ -83,6 +85,7 @@ impl Linux {
             foreign: foreign::Foreign::default(),
             nft,
             conntrack,
+            progress: Progress::default(),
         })
     }
 
@@ -142,6 +145,10 @@ pub(crate) fn with_hint(error: ipvs::Error) -> anyhow::Error {
 }
 
 impl Dataplane for Linux {
+    fn tell(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+
     fn observe(&mut self) -> anyhow::Result<Observed> {
         observe::all(self)
     }

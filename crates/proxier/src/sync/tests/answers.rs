@@ -9,7 +9,7 @@ use super::clock::stage_with;
 use super::fake::Fate;
 use super::objects::{service, service_in};
 use super::{Host, WEB, dns, key, lists, tell, web};
-use crate::answers::{Ask, Question, Told};
+use crate::answers::{Ask, Held, Question, Reply, Told};
 use kube_ipvs_core::plan::Op;
 
 fn named(namespace: Option<&str>, name: &str) -> Ask {
@@ -107,8 +107,34 @@ fn the_loop_answers_while_it_runs() {
                 reply,
             };
             ask.send(question).await.unwrap();
-            let told = told.await.unwrap();
+            let Reply::Service(told) = told.await.unwrap() else {
+                panic!("asked about a Service");
+            };
             assert_eq!(service_of(&told), Some("default/web"));
+
+            let (reply, of_loop) = oneshot::channel();
+            let ask_it = Question {
+                ask: Ask::Node,
+                reply,
+            };
+            ask.send(ask_it).await.unwrap();
+            let Reply::Loop(of_loop) = of_loop.await.unwrap() else {
+                panic!("asked about the loop");
+            };
+            assert_eq!(of_loop.node, "node-1");
+            assert_eq!((of_loop.services, of_loop.endpoint_slices), (1, 1));
+            assert_eq!(of_loop.fronts, [("ClusterIP".to_owned(), 1)].into());
+            let held = Held {
+                virtual_servers: 1,
+                real_servers: 1,
+                draining: Some(0),
+                vips: 1,
+                rows: 1,
+            };
+            assert_eq!(of_loop.held, Some(held));
+            let last = of_loop.last.expect("a round");
+            assert_eq!((&last.trigger[..], last.complete), ("start", true));
+            assert!(last.changes.contains("virtual server +1"), "{last:?}");
         },
     );
 }

@@ -1,0 +1,118 @@
+//! What the daemon says of itself, for `kube-ipvs status`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::VERSION;
+use crate::dataplane::progress::Made;
+
+/// The running daemon: what it knows without its loop, and what that says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// See [`VERSION`].
+    pub version: u32,
+    /// Of the program: `0.1.0`.
+    pub program: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it was started.
+    pub since: Timestamp,
+    /// Why this node is not ready, by a short word.
+    pub reasons: BTreeMap<String, String>,
+    /// Since the source was heard last, or read whole; none before it ever was.
+    pub source_age_seconds: Option<u64>,
+    /// How far a long round is.
+    pub progress: Option<Made>,
+    /// What the loop says; none while it is in the middle of a round.
+    #[serde(rename = "loop")]
+    pub of_loop: Option<LoopReport>,
+}
+
+impl NodeReport {
+    /// Of a program that was started then, and says nothing else.
+    pub fn new(since: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since,
+            reasons: BTreeMap::new(),
+            source_age_seconds: None,
+            progress: None,
+            of_loop: None,
+        }
+    }
+}
+
+/// What the loop knows, between two rounds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopReport {
+    /// Name of the node.
+    pub node: String,
+    /// Kinds whose first full list is still missing.
+    pub awaited: Vec<String>,
+    /// Services that are known, served or not.
+    pub services: usize,
+    /// Their EndpointSlices.
+    pub endpoint_slices: usize,
+    /// Fronts by kind: `ClusterIP` -> 12. Marks are not counted.
+    pub fronts: BTreeMap<String, usize>,
+    /// What it takes the kernel to hold; none when it is about to look.
+    pub held: Option<Held>,
+    /// The last round that changed or found something.
+    pub last: Option<LastRound>,
+    /// What the kernel refuses: the first ones.
+    pub refused: Vec<RefusedThere>,
+    /// How many there are.
+    pub refused_count: usize,
+    /// What somebody else changed within the last hour, by the operation that
+    /// undoes it.
+    pub drift: BTreeMap<String, u64>,
+    /// What is wrong with objects: the first ones.
+    pub warnings: Vec<String>,
+    /// How many there are.
+    pub warning_count: usize,
+}
+
+/// How much of ours the kernel holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Virtual servers on record.
+    pub virtual_servers: usize,
+    /// Their real servers.
+    pub real_servers: usize,
+    /// Those of them that drain; not known without a daemon.
+    pub draining: Option<usize>,
+    /// Addresses of Services, bound on our link.
+    pub vips: usize,
+    /// Fronts that our table says something of.
+    pub rows: usize,
+}
+
+/// A round that did something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRound {
+    /// `start`, `change`, `audit`.
+    pub trigger: String,
+    /// Since its end.
+    pub seconds_ago: u64,
+    /// From its begin to its end.
+    pub took_ms: u64,
+    /// `real server +2 -1, vip +1`; empty when nothing was to be done.
+    pub changes: String,
+    /// Nothing failed that is not one Service's.
+    pub complete: bool,
+}
+
+/// Something that the kernel refuses, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedThere {
+    /// `virtual server 10.96.0.10:80/TCP`.
+    pub what: String,
+    /// `namespace/name`, where it is one's.
+    pub service: Option<String>,
+    /// Operation, object, errno and remedy.
+    pub error: String,
+}
