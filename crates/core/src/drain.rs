@@ -10,6 +10,8 @@
 //! All that must survive a restart is in the kernel: weight 0 and the counts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::cluster::Cluster;
@@ -44,9 +46,13 @@ pub struct Load {
 pub struct Drain {
     timeout: u64,
     held: BTreeMap<Key, Held>,
+    /// Those that are looked at again, by when.
+    due: BTreeSet<(u64, Key)>,
     /// Shared with the terms of a round, which ends before the next step.
     kept: Arc<BTreeSet<Key>>,
     drained: Arc<BTreeSet<Key>>,
+    /// Everything that drains was looked at once.
+    started: bool,
 }
 
 /// Milliseconds, on the caller's clock.
@@ -54,8 +60,9 @@ pub struct Drain {
 struct Held {
     since: u64,
     last_active: u64,
-    /// Before that it is not looked at, unless its virtual server changes.
-    due: u64,
+    /// Before that it is not looked at, unless its virtual server changes; never
+    /// once it was let go.
+    due: Option<u64>,
 }
 
 /// What a step came to.
@@ -73,8 +80,10 @@ impl Drain {
         Self {
             timeout: timeout_ms,
             held: BTreeMap::new(),
+            due: BTreeSet::new(),
             kept: Arc::default(),
             drained: Arc::default(),
+            started: false,
         }
     }
 
@@ -113,60 +122,83 @@ impl Drain {
         let mut step = Step::default();
         let changed = &mut step.touched.virtual_servers;
         self.keep(cluster, observed, touched, &mut load, changed);
-        self.forget(cluster, changed);
-        let until = self.until(now);
-        let candidates = cluster.draining().union(&self.kept).copied();
-        for key in candidates.collect::<Vec<_>>() {
-            let is_due = match self.held.get(&key) {
-                _ if touched.virtual_servers.contains(&key.0) => true,
-                _ if self.drained.contains(&key) => continue,
-                Some(held) => held.due <= until,
-                None => true,
-            };
-            let due = if is_due {
-                let due = self.look(now, &key, cluster, load(&key));
-                self.settle(&key, due, changed);
-                due
-            } else {
-                self.held.get(&key).map(|held| held.due)
-            };
-            step.next = due.into_iter().chain(step.next).min();
+        self.let_kept_go(cluster, changed);
+        for key in self.due_or_touched(now, cluster, touched) {
+            if !self.kept.contains(&key) && !cluster.draining().contains(&key) {
+                self.forget(&key, changed);
+                continue;
+            }
+            let due = self.look(now, &key, cluster, load(&key));
+            self.settle(&key, due, changed);
         }
+        step.next = self.due.first().map(|(due, _)| *due);
         step
     }
 
-    /// When those are due that are looked at now.
-    fn until(&self, now: u64) -> u64 {
-        let is_any = self.held.values().any(|held| held.due <= now);
-        if is_any { now + ALONG_MS } else { now }
+    /// What is due, and what is of a virtual server that was touched; at first
+    /// all there is.
+    fn due_or_touched(&mut self, now: u64, cluster: &Cluster, touched: &Touched) -> BTreeSet<Key> {
+        let draining = cluster.draining();
+        let mut keys = BTreeSet::new();
+        if !std::mem::replace(&mut self.started, true) {
+            keys.extend(draining);
+        }
+        for server in &touched.virtual_servers {
+            keys.extend(self.held.range(all_of(server)).map(|(key, _)| *key));
+            for set in [&self.drained, &self.kept, draining] {
+                keys.extend(set.range(all_of(server)));
+            }
+        }
+        if self.due.first().is_some_and(|(due, _)| *due <= now) {
+            let soon = self.due.iter();
+            let soon = soon.take_while(|(due, _)| *due <= now + ALONG_MS);
+            keys.extend(soon.map(|(_, key)| *key));
+        }
+        keys
     }
 
-    /// Lets go of what does not drain any more.
-    fn forget(&mut self, cluster: &Cluster, changed: &mut BTreeSet<VirtualServerKey>) {
+    /// Those that are wanted again, or whose endpoint is gone.
+    fn let_kept_go(&mut self, cluster: &Cluster, changed: &mut BTreeSet<VirtualServerKey>) {
         let desired = cluster.desired();
-        let is_over = |key: &Key| desires(desired, key) || !cluster.has_endpoint(&key.0, &key.1);
-        strike(&mut self.kept, is_over, changed);
-        let draining = cluster.draining();
-        strike(&mut self.drained, |key| !draining.contains(key), changed);
-        let kept = &self.kept;
-        let held = &mut self.held;
-        held.retain(|key, _| draining.contains(key) || kept.contains(key));
+        let is_over = |key: &&Key| desires(desired, key) || !cluster.has_endpoint(&key.0, &key.1);
+        let over: Vec<Key> = self.kept.iter().filter(is_over).copied().collect();
+        for key in over {
+            // Shared with no terms by now, so nothing is copied.
+            Arc::make_mut(&mut self.kept).remove(&key);
+            changed.insert(key.0);
+            if !cluster.draining().contains(&key) {
+                self.forget(&key, changed);
+            }
+        }
+    }
+
+    /// It does not drain any more.
+    fn forget(&mut self, key: &Key, changed: &mut BTreeSet<VirtualServerKey>) {
+        let due = self.held.remove(key).and_then(|held| held.due);
+        due.map(|due| self.due.remove(&(due, *key)));
+        if self.drained.contains(key) {
+            Arc::make_mut(&mut self.drained).remove(key);
+            changed.insert(key.0);
+        }
     }
 
     /// Takes in when one is looked at again; none lets it go.
     fn settle(&mut self, key: &Key, due: Option<u64>, changed: &mut BTreeSet<VirtualServerKey>) {
-        let Some(due) = due else {
+        if let Some(held) = self.held.get_mut(key) {
+            let before = std::mem::replace(&mut held.due, due);
+            before.map(|before| self.due.remove(&(before, *key)));
+            self.due.extend(due.map(|due| (due, *key)));
+        }
+        if due.is_none() {
             if self.kept.contains(key) {
                 Arc::make_mut(&mut self.kept).remove(key);
+                self.held.remove(key);
                 changed.insert(key.0);
             } else if !self.drained.contains(key) {
                 Arc::make_mut(&mut self.drained).insert(*key);
                 changed.insert(key.0);
             }
             return;
-        };
-        if let Some(held) = self.held.get_mut(key) {
-            held.due = due;
         }
         if self.drained.contains(key) {
             Arc::make_mut(&mut self.drained).remove(key);
@@ -214,7 +246,7 @@ impl Drain {
         let held = self.held.entry(*key).or_insert(Held {
             since: now,
             last_active: now,
-            due: now,
+            due: None,
         });
         let deadline = held.since + self.timeout;
         if now >= deadline {
@@ -239,21 +271,12 @@ impl Drain {
     }
 }
 
-/// Takes out what is over; the set is copied only where there is any.
-fn strike(
-    set: &mut Arc<BTreeSet<Key>>,
-    is_over: impl Fn(&Key) -> bool,
-    changed: &mut BTreeSet<VirtualServerKey>,
-) {
-    let over: Vec<Key> = set.iter().filter(|key| is_over(key)).copied().collect();
-    if over.is_empty() {
-        return;
-    }
-    let set = Arc::make_mut(set);
-    for key in over {
-        set.remove(&key);
-        changed.insert(key.0);
-    }
+/// All real servers of a virtual server, as a range of keys.
+fn all_of(server: &VirtualServerKey) -> RangeInclusive<Key> {
+    let real = |address: IpAddr, port| (*server, RealServerKey { address, port });
+    let first = real(Ipv4Addr::UNSPECIFIED.into(), 0);
+    let last = real(Ipv6Addr::from(u128::MAX).into(), u16::MAX);
+    first..=last
 }
 
 /// Whether a front's new connections have a virtual server of their mark: its

@@ -161,6 +161,29 @@ fn an_endpoint_that_is_not_ready_for_a_moment_keeps_its_connections() {
 }
 
 #[test]
+fn an_endpoint_that_is_not_ready_goes_when_its_connections_are_gone() {
+    let mut node = Node::new(web());
+    node.cluster
+        .endpoints(&web(), [ep("10.244.1.7").not_ready(), ep("10.244.1.8")]);
+    node.connections(3, 0).round(0);
+    assert_eq!(node.drain.waiting(Family::V4), 1);
+    assert_lines(&node.connections(0, 0).round(2_000).0, GONE);
+    assert_eq!(node.drain.waiting(Family::V4), 0);
+    assert_eq!(node.round(3_000).1, None);
+}
+
+#[test]
+fn an_endpoint_that_keeps_its_connections_and_is_gone_goes_at_once() {
+    let mut node = Node::new(web());
+    node.cluster
+        .endpoints(&web(), [ep("10.244.1.7").not_ready(), ep("10.244.1.8")]);
+    node.connections(3, 0).round(0);
+    node.cluster.endpoints(&web(), [ep("10.244.1.8")]);
+    assert_lines(&node.round(100).0, GONE);
+    assert_eq!(node.drain.waiting(Family::V4), 0);
+}
+
+#[test]
 fn an_endpoint_that_is_not_ready_and_idle_goes_at_once() {
     let mut node = Node::new(web());
     node.cluster

@@ -144,8 +144,13 @@ fn service(number: usize) -> Result<Object> {
 /// terminating.
 fn slice(number: usize, change: usize, leaves: bool) -> Result<Object> {
     let address = |endpoint: usize| {
-        let last = if endpoint + 1 == ENDPOINTS { change } else { 0 };
-        format!("172.{}.{}.{}", 16 + endpoint, last % 256, number % 254 + 1)
+        // Never 0 for a change: that is where it was before.
+        let last = if endpoint + 1 == ENDPOINTS && change > 0 {
+            change % 255 + 1
+        } else {
+            0
+        };
+        format!("172.{}.{}.{}", 16 + endpoint, last, number % 254 + 1)
     };
     let endpoints = (0..ENDPOINTS).map(|endpoint| {
         json!({
