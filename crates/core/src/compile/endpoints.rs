@@ -145,6 +145,17 @@ impl Servers {
         self.chosen.len()
     }
 
+    /// How many there are, with those that only keep their connections.
+    pub(super) fn all(&self) -> usize {
+        self.chosen.len() + self.draining.len()
+    }
+
+    /// The greatest weight.
+    pub(super) fn greatest(&self) -> u16 {
+        let weights = self.chosen.values().map(|chosen| chosen.weight);
+        weights.max().unwrap_or_default()
+    }
+
     /// Whether the same ones answer.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.chosen == other.chosen && self.draining == other.draining

@@ -10,7 +10,7 @@ use super::endpoints::{self, Choice};
 use super::marks::{Marks, Urn};
 use super::policy;
 use super::ports::{Port, port_number};
-use super::weights::Standpoint;
+use super::weights::{self, Standpoint};
 use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::climb::Climb;
 use crate::k8s;
@@ -340,14 +340,28 @@ impl<'a> Compiler<'a> {
             real_servers: {
                 let mut all = servers.weighted(tuning);
                 self.bounds.keep(&mut all);
+                let most = weights::most_of(all.len(), tuning).into();
+                for real in all.values_mut() {
+                    real.weight = real.weight.min(most);
+                }
                 all
             },
         }
     }
 
-    /// Says where not every endpoint is served.
+    /// Says where not every endpoint is served, or not with its weight.
     fn tell_of_shares(&mut self, port: &Port, choice: &Choice) {
         let (count, most) = (choice.cluster.len(), self.bounds.real_servers);
+        let all = choice.cluster.all().min(most);
+        let heaviest = weights::most_of(all, &self.shape.tuning);
+        if choice.cluster.greatest() > heaviest {
+            self.warnings.add(format!(
+                "port {}: of {all} endpoints none has a weight above {heaviest}: with \
+                 upper-threshold the scheduler wrr counts weights times endpoints for a \
+                 connection; use wlc, or smaller weights",
+                Quoted(&port.name)
+            ));
+        }
         if count > most {
             self.warnings.add(format!(
                 "port {}: of {count} endpoints each node serves {most}, the port's share of \

@@ -31,6 +31,21 @@ pub(super) fn unheeded(scheduler: &str) -> String {
     format!("means nothing to scheduler {scheduler}, every endpoint has weight 1 ({heeding} weigh)")
 }
 
+/// Steps that the kernel may take for one connection. `wrr` counts from the
+/// greatest weight down to 1 and looks at all real servers each time, as long as
+/// those that weigh so much are at their threshold: with the virtual server
+/// locked, and nothing else runs on that processor.
+const STEPS_OF_WRR: usize = 65_536;
+
+/// The greatest weight that each of so many real servers may have.
+pub(super) fn most_of(real_servers: usize, tuning: &Tuning) -> u16 {
+    if tuning.scheduler != "wrr" || tuning.upper_threshold == 0 {
+        return MOST;
+    }
+    let most = STEPS_OF_WRR / real_servers.max(1);
+    u16::try_from(most).unwrap_or(MOST).max(1)
+}
+
 /// A weight of an endpoint: 1 to 65535.
 pub(crate) fn number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());

@@ -106,6 +106,31 @@ fn weights_that_make_no_sense_are_as_good_as_none_and_say_what_is_allowed() {
 }
 
 #[test]
+fn with_a_threshold_wrr_has_no_more_to_count_than_endpoints_times_weights_allow() {
+    const THRESHOLD: &str = "ipvs.kube-ipvs.dev/upper-threshold";
+    let asked = |scheduler| weighted(scheduler, "node=65535,zone=21846,other=3");
+    let full = |scheduler| asked(scheduler).annotation(THRESHOLD, "1");
+    let all = [65_535, 21_846, 3];
+
+    // 3 endpoints, 21,845 each: 65,535 steps.
+    let (weights, warnings) = given(full("wrr"));
+    assert_eq!(weights, [21_845, 21_845, 3]);
+    assert_eq!(
+        warnings,
+        [
+            "port \"\": of 3 endpoints none has a weight above 21845: with upper-threshold the \
+             scheduler wrr counts weights times endpoints for a connection; use wlc, or smaller \
+             weights"
+        ]
+    );
+    for free in [asked("wrr"), full("wlc")] {
+        assert_eq!(given(free), (all.to_vec(), vec![]));
+    }
+    let small = weighted("wrr", "node=21845,other=1").annotation(THRESHOLD, "1");
+    assert_eq!(given(small), (vec![21_845, 1, 1], vec![]));
+}
+
+#[test]
 fn schedulers_that_do_not_weigh_have_even_weights_and_a_warning() {
     for scheduler in crate::options::SCHEDULERS {
         let weighs = !["rr", "lc", "dh", "sh"].contains(&scheduler);
