@@ -71,8 +71,14 @@ fn some_service() -> impl Strategy<Value = Object> {
             "2026-02-01T00:00:00Z",
             "never",
         ]),
-        maybe(vec!["mh", "lc", "fastest", "wrr"]),
-        maybe(vec!["node=10,zone=3,other=1", "node=65535", "other=0"]),
+        maybe(vec!["mh", "lc", "fastest", "wrr", "wlc"]),
+        (
+            maybe(vec!["node=10,zone=3,other=1", "node=65535", "other=0"]),
+            maybe(vec!["1s", "1h", "soon"]),
+            maybe(vec!["never", "always", "auto", "maybe"]),
+            maybe(vec!["true", "false"]),
+            maybe(vec!["1", "0", "4294967295", "-1"]),
+        ),
         select(vec!["default", "default", "tenant"]),
         select(vec!["ClusterIP", "LoadBalancer", "ExternalName"]),
         maybe(vec![32000, 80, -1]),
@@ -84,10 +90,17 @@ fn some_service() -> impl Strategy<Value = Object> {
             json!({"name": name, "protocol": protocol, "port": port, "nodePort": node_port})
         });
         let ingress = balanced.into_iter().map(|ip| json!({"ip": ip}));
-        let notes = [("scheduler", scheduler), ("weights", weights)].into_iter();
-        let notes = notes.filter_map(|(name, value)| {
-            Some((format!("ipvs.kube-ipvs.dev/{name}"), Value::from(value?)))
-        });
+        let (weights, slow_start, masquerade, local, threshold) = weights;
+        let notes = [
+            ("ipvs.kube-ipvs.dev/scheduler", scheduler),
+            ("ipvs.kube-ipvs.dev/weights", weights),
+            ("ipvs.kube-ipvs.dev/slow-start", slow_start),
+            ("ipvs.kube-ipvs.dev/masquerade", masquerade),
+            ("kube-router.io/service.local", local),
+            ("ipvs.kube-ipvs.dev/upper-threshold", threshold),
+        ];
+        let notes = notes.into_iter();
+        let notes = notes.filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))));
         let notes: serde_json::Map<String, Value> = notes.collect();
         let json = json!({
             "metadata": {"name": name, "namespace": namespace,
@@ -199,6 +212,7 @@ enum Change {
     Delete(ObjectRef),
     Host(Vec<&'static str>),
     Gateways(Vec<&'static str>),
+    Later(u64),
     Compile,
 }
 
@@ -218,6 +232,7 @@ fn some_change() -> impl Strategy<Value = Change> {
         2 => object().prop_map(|object| Change::Delete(object.reference())),
         1 => proptest::sample::subsequence(host, 0..4).prop_map(Change::Host),
         1 => proptest::sample::subsequence(gateways, 0..3).prop_map(Change::Gateways),
+        1 => select(vec![0, 1, 200, 400_000, 40_000_000]).prop_map(Change::Later),
         2 => Just(Change::Compile),
     ]
 }
@@ -242,7 +257,7 @@ impl World {
             Change::Delete(object) => _ = self.objects.remove(object),
             Change::Host(host) => self.host = Some(host.clone()),
             Change::Gateways(gateways) => self.gateways.clone_from(gateways),
-            Change::Compile => {}
+            Change::Later(_) | Change::Compile => {}
         }
     }
 
@@ -270,6 +285,15 @@ fn same(one: &Cluster, other: &Cluster) {
     assert_eq!(one.draining(), other.draining());
 }
 
+/// Compiles, and does to the kernel what that asks for.
+fn round(cluster: &mut Cluster, kernel: &mut Model) {
+    let touched = cluster.compile();
+    let before = kernel.state().clone();
+    let plan = diff_touched(cluster.desired(), &before, &touched, &Terms::default());
+    kernel.apply(&plan).unwrap();
+    assert_eq!(kernel.state(), cluster.desired());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -280,6 +304,7 @@ proptest! {
         let mut world = World::default();
         let mut cluster = Cluster::new(some_options());
         let mut kernel = Model::default();
+        let mut now = 0;
         for change in changes.into_iter().chain([Change::Compile]) {
             world.apply(&change);
             match change {
@@ -287,14 +312,19 @@ proptest! {
                 Change::Delete(object) => cluster.apply(Event::Delete(object)),
                 Change::Host(host) => _ = cluster.host(&host),
                 Change::Gateways(all) => gateways(&mut cluster, &all),
-                Change::Compile => {
-                    let touched = cluster.compile();
-                    let now = kernel.state().clone();
-                    let plan = diff_touched(cluster.desired(), &now, &touched, &Terms::default());
-                    kernel.apply(&plan).unwrap();
-                    prop_assert_eq!(kernel.state(), cluster.desired());
+                Change::Later(passed) => {
+                    now += passed;
+                    cluster.tick(now);
                 }
+                Change::Compile => round(&mut cluster, &mut kernel),
             }
+        }
+        // When all are where they climb to, nothing tells of the way.
+        for step in 0.. {
+            let Some(due) = cluster.step_due() else { break };
+            prop_assert!(step < 100, "it never ends");
+            cluster.tick(due);
+            round(&mut cluster, &mut kernel);
         }
         same(&cluster, &world.fresh(false));
         same(&cluster, &world.fresh(true));
