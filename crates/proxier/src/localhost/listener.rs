@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::LocalhostPort;
 use kube_ipvs_core::state::Family;
+use kube_ipvs_core::{LocalhostPort, ServiceName};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,6 +50,7 @@ pub(super) struct Listener {
 #[derive(Debug)]
 struct Port {
     address: SocketAddr,
+    service: ServiceName,
     name: Arc<str>,
     common: Common,
     places: Arc<Semaphore>,
@@ -76,6 +77,7 @@ impl Listener {
         let socket = Arc::new(listen(address, Reach::OwnFamily)?);
         let port = Arc::new(Port {
             address,
+            service: port.service.service.clone(),
             name: format!("NodePort {address} of Service {}", port.service).into(),
             common: common.clone(),
             places: Arc::new(Semaphore::new(common.most_of_one)),
@@ -92,6 +94,11 @@ impl Listener {
             socket,
             _open: open,
         })
+    }
+
+    /// Whether this is for the same Service.
+    pub(super) fn is_of(&self, port: &LocalhostPort) -> bool {
+        self.port.service == port.service.service
     }
 
     /// New connections go by this.

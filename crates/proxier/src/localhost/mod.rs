@@ -150,9 +150,14 @@ impl LocalhostNodePorts {
     }
 
     fn ensure(&mut self, at: SocketAddr, port: &Arc<LocalhostPort>) -> io::Result<()> {
-        if let Some(listener) = self.open.get(&at) {
-            listener.update(port);
-            return Ok(());
+        match self.open.get(&at) {
+            Some(listener) if listener.is_of(port) => {
+                listener.update(port);
+                return Ok(());
+            }
+            // Another Service has the port now: connections to the old one end.
+            Some(_) => _ = self.open.remove(&at),
+            None => {}
         }
         if self.open.len() >= self.most {
             return Err(io::Error::other(format!(

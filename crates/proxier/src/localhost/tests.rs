@@ -19,9 +19,17 @@ fn ports(bounds: Bounds) -> LocalhostNodePorts {
 
 /// What is wanted, with the endpoints of each port.
 fn wanted<const N: usize>(all: [(SocketAddr, &[SocketAddr]); N]) -> Arc<LocalhostPorts> {
+    wanted_by("web", all)
+}
+
+/// What a Service wants.
+fn wanted_by<const N: usize>(
+    name: &str,
+    all: [(SocketAddr, &[SocketAddr]); N],
+) -> Arc<LocalhostPorts> {
     let ports = all.map(|(at, endpoints)| {
         let service = ServicePortName {
-            service: ServiceName::new("default", "web"),
+            service: ServiceName::new("default", name),
             port: "".into(),
         };
         let port = LocalhostPort {
@@ -195,6 +203,23 @@ async fn a_port_that_goes_is_free_and_its_connections_end() {
     assert!(again.is_ok(), "the port is free: {again:?}");
     let told = end(&mut open).await;
     assert_eq!(told, Some(io::ErrorKind::ConnectionReset), "no orderly end");
+}
+
+#[tokio::test]
+async fn a_port_that_another_service_gets_takes_no_connection_along() {
+    let mut ports = ports(PLENTY);
+    let (mine, theirs) = (
+        endpoint("127.0.0.1", "a").await,
+        endpoint("127.0.0.1", "b").await,
+    );
+    let at = opened(&mut ports, &own_ip(), &[mine]).await;
+    let mut open = through(at).await;
+
+    assert_eq!(ports.sync(&wanted_by("other", [(at, &[theirs])])), []);
+
+    let told = end(&mut open).await;
+    assert_eq!(told, Some(io::ErrorKind::ConnectionReset));
+    assert_eq!(call(at, b"").await.expect("an answer"), b"b");
 }
 
 #[tokio::test]
