@@ -166,6 +166,21 @@ fn the_slices_time_is_the_clock_that_nodes_share() {
         node.cluster.add(slice(&slow(), both()).changed(time));
         node.round(60_000);
         assert_eq!(node.weights(), [10, weight], "{time}");
+        node.round(60_000 + 9 * STEP);
+        assert_eq!(node.weights(), [10, 10], "{time}: in no more than its time");
+    }
+}
+
+#[test]
+fn of_two_slices_with_one_endpoint_the_younger_says_how_old_it_is() {
+    let old = || slice(&slow(), both()).changed("2025-12-31T23:00:00Z");
+    let young = || slice(&slow(), both()).changed(MIDNIGHT);
+    for (first, second) in [(old(), young()), (young(), old())] {
+        let mut node = Node::new();
+        node.cluster.add(first);
+        node.cluster.add(second.named("web-2"));
+        node.round(30_000);
+        assert_eq!(node.weights(), [10, 4]);
     }
 }
 
