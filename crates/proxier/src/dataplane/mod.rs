@@ -80,6 +80,15 @@ pub trait Dataplane {
         true
     }
 
+    /// What another Service proxy has made on this node, in words for people.
+    /// Costs more than a question, so ask where there is a reason to.
+    ///
+    /// # Errors
+    /// When that could not be read.
+    fn signs_of_others(&mut self) -> anyhow::Result<BTreeSet<String>> {
+        Ok(BTreeSet::new())
+    }
+
     /// Makes sure that the ground is there: sysctls, link, table. What was
     /// observed stays: a table that is made anew gets the rows it had.
     ///

@@ -75,6 +75,24 @@ impl Fact {
         })
     }
 
+    /// What whoever is in charge of a Node should know.
+    pub fn of_node(name: &str, note: &str) -> Self {
+        Self {
+            about: About {
+                object: ObjectRef {
+                    kind: Kind::Node,
+                    namespace: String::new(),
+                    name: name.to_owned(),
+                },
+                uid: String::new(),
+            },
+            severity: Severity::Warning,
+            reason: "OtherProxy".to_owned(),
+            action: "Sync".to_owned(),
+            note: note.to_owned(),
+        }
+    }
+
     /// The Event's name: the object's, and a hash over all that is said. The
     /// hash is fixed: every node and every version must find the same one.
     pub fn event_name(&self) -> String {
@@ -242,6 +260,15 @@ mod tests {
         assert_eq!(fact.about.object.to_string(), "Service default/web");
         assert_eq!(fact.note, "clusterIPs: 10.96.0.300 is no address");
         assert_eq!(Fact::of_warning(&warning("Node node-1")), None);
+    }
+
+    #[test]
+    fn what_concerns_a_node_is_about_it() {
+        let fact = Fact::of_node("node-1", "another Service proxy works on this node");
+
+        assert_eq!(fact.about.object.to_string(), "Node node-1");
+        assert_eq!(fact.severity, Severity::Warning);
+        assert_eq!(fact.event_namespace(), "default");
     }
 
     #[test]

@@ -119,6 +119,17 @@ impl Health {
         self.metrics.not_ready(not_ready.keys().map(String::as_str));
     }
 
+    /// Sets a warning, or takes it back: `/readyz?verbose` shows it, and it is no
+    /// reason against readiness. Key and text as with [`Self::set_reason`].
+    pub fn set_warning(&self, key: &str, warning: Option<String>) {
+        self.state().set_warning(key, warning);
+    }
+
+    /// The warnings, by key.
+    pub fn warnings(&self) -> BTreeMap<String, String> {
+        self.state().warnings().clone()
+    }
+
     /// Says what the kernel refuses of single Services; `/readyz?verbose` lists it.
     pub fn set_refused(&self, refused: Vec<String>) {
         self.state().set_refused(refused);

@@ -129,6 +129,10 @@ async fn readyz(State(health): State<Health>, uri: Uri) -> Response {
             body["refused"] = json!(refused);
             body["refusedCount"] = json!(count);
         }
+        let warnings = health.warnings();
+        if !warnings.is_empty() {
+            body["warnings"] = json!(warnings);
+        }
         return (code, [NOSNIFF], axum::Json(body)).into_response();
     }
     let mut text: String = reasons
@@ -136,6 +140,9 @@ async fn readyz(State(health): State<Health>, uri: Uri) -> Response {
         .map(|(key, reason)| format!("[-]{key}: {}\n", Escaped(reason)))
         .collect();
     if asks_for(&uri, "verbose") {
+        let warnings = health.warnings();
+        let warnings = warnings.iter();
+        text.extend(warnings.map(|(key, text)| format!("[!]{key}: {}\n", Escaped(text))));
         text.push_str(&refused(&health));
     }
     text.push_str(match (reasons.is_empty(), asks_for(&uri, "verbose")) {
@@ -353,6 +360,34 @@ mod tests {
 
         health.set_refused(Vec::new());
         assert!(!get(to, "/readyz?verbose").await.body.contains("refused"));
+    }
+
+    #[tokio::test]
+    async fn a_warning_is_shown_to_who_asks_for_more_and_the_node_stays_ready() {
+        let clock = TestClock::new();
+        let health = health(&clock);
+        for family in [Family::V4, Family::V6] {
+            health.updated(family);
+        }
+        let to = served(&health).await;
+        let line = "[!]other-proxy: nft table ip kube-proxy\n";
+
+        health.set_warning("other-proxy", Some("nft table ip kube-proxy".into()));
+
+        let verbose = get(to, "/readyz?verbose").await;
+        assert_eq!(verbose.code, 200);
+        assert!(verbose.body.contains(line), "{}", verbose.body);
+        assert_eq!(get(to, "/readyz").await.body, "ok");
+        let json = get(to, "/readyz?format=json").await.body;
+        assert!(json.contains("\"warnings\":{\"other-proxy\":"), "{json}");
+
+        health.set_warning("other-proxy", None);
+        assert!(
+            !get(to, "/readyz?verbose")
+                .await
+                .body
+                .contains("other-proxy")
+        );
     }
 
     #[tokio::test]

@@ -41,6 +41,8 @@ pub struct HealthState {
     syncs: BTreeMap<Family, Syncs>,
     node: Node,
     reasons: BTreeMap<String, String>,
+    /// What a person should look at, and is no reason against readiness.
+    warnings: BTreeMap<String, String>,
     /// The first of what the kernel refuses of single Services.
     refused: Vec<String>,
     refused_count: usize,
@@ -87,6 +89,7 @@ impl HealthState {
                 .collect(),
             node: Node::Unknown,
             reasons: BTreeMap::new(),
+            warnings: BTreeMap::new(),
             refused: Vec::new(),
             refused_count: 0,
         }
@@ -126,6 +129,19 @@ impl HealthState {
             Some(reason) => self.reasons.insert(key.to_owned(), reason),
             None => self.reasons.remove(key),
         };
+    }
+
+    /// Sets or takes back a warning: it changes nothing of readiness.
+    pub fn set_warning(&mut self, key: &str, warning: Option<String>) {
+        match warning {
+            Some(warning) => self.warnings.insert(key.to_owned(), warning),
+            None => self.warnings.remove(key),
+        };
+    }
+
+    /// The warnings, by key.
+    pub fn warnings(&self) -> &BTreeMap<String, String> {
+        &self.warnings
     }
 
     /// What the API says about this node.

@@ -178,6 +178,9 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     if let Some(sink) = sources.sink.take() {
         reporter = reporter.with_sink(sink);
     }
+    if let Some(sink) = sources.node_sink.take() {
+        reporter = reporter.with_node_sink(sink);
+    }
     let (stop, stopped) = watch::channel(false);
     let link = program.setup.link.clone();
     let times = program.times;

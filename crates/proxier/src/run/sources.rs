@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::source::kube::{self as api, SourceStatus};
 use crate::source::manifests::{Manifests, Reading, Watched};
 use crate::source::protected::{self, Checked, Guard, Timing};
-use crate::sync::reporter::WarningSink;
+use crate::sync::reporter::{NodeSink, WarningSink};
 use crate::tasks::{Task, Tasks};
 
 /// How often the state of the watches is written to `/readyz`.
@@ -30,6 +30,8 @@ const STATUS_TICK: Duration = Duration::from_secs(1);
 pub(super) struct Sources {
     /// Where warnings for owners of Services go, if anywhere.
     pub(super) sink: Option<WarningSink>,
+    /// And what those in charge of this Node should know.
+    pub(super) node_sink: Option<NodeSink>,
     tasks: Vec<Task>,
     guard: Option<Guard>,
 }
@@ -87,15 +89,21 @@ fn from_api(
     running.push(tasks.spawn("state of the watches", tell_status(status, health.clone())));
     let checks = tell_checks(guard.checked.clone(), health.clone());
     running.push(tasks.spawn("state of protected addresses", checks));
+    let recorder = || Recorder::spawn(tasks, client, node, Pace::default());
+    let recorder = program.events.then(recorder);
     Sources {
-        sink: program.events.then(|| sink(tasks, client, node)),
+        sink: recorder.clone().map(sink),
+        node_sink: recorder.map(|recorder| node_sink(recorder, node.clone())),
         tasks: running,
         guard: Some(guard),
     }
 }
 
-fn sink(tasks: &Tasks, client: &Client, node: &str) -> WarningSink {
-    let recorder = Recorder::spawn(tasks, client, node, Pace::default());
+fn node_sink(recorder: Recorder, node: String) -> NodeSink {
+    Box::new(move |note| recorder.record(Fact::of_node(&node, note)))
+}
+
+fn sink(recorder: Recorder) -> WarningSink {
     Box::new(move |warning| {
         if let Some(fact) = Fact::of_warning(warning) {
             recorder.record(fact);

@@ -103,6 +103,8 @@ struct Found {
     /// What was known of that.
     known: KernelState,
     sysctls: u64,
+    /// Somebody else was at work: perhaps another proxy.
+    strange: bool,
 }
 
 impl<D: Dataplane> Syncer<D> {
@@ -143,15 +145,23 @@ impl<D: Dataplane> Syncer<D> {
             }
         };
         let drift = self.drift(&found.known, &part(&state, &found.touched), found.sysctls);
+        if !drift.is_empty() {
+            self.beware(&found.known, &state);
+        }
         self.known = Some(Model::new(state));
         if !overtaken {
             self.piece = next;
         }
         self.walk.drifted |= !drift.is_empty();
-        if found.touched.is_empty() && drift.is_empty() && self.piece != Piece::default() {
+        let looks = self.is_alert() | found.strange;
+        let rests = found.touched.is_empty() && drift.is_empty() && self.piece != Piece::default();
+        if rests && !(looks && self.look_for_others()) {
             return Ok(None);
         }
         let round = self.carry_out_touched(now, found.touched, Trigger::Audit);
+        if looks && !rests {
+            self.look_for_others();
+        }
         Ok(Some(Round { drift, ..round }))
     }
 
@@ -177,6 +187,7 @@ impl<D: Dataplane> Syncer<D> {
             state.table = observed.state.table;
             return Ok(());
         }
+        found.strange = true;
         observed.state.table = self.dataplane.tables().context(READ)?;
         found.sysctls += self.prepare(&observed)?;
         let known = KernelState {
@@ -236,6 +247,7 @@ impl<D: Dataplane> Syncer<D> {
                         real_servers,
                         ..server
                     };
+                    found.strange |= self.is_strange(&key);
                     state.virtual_servers.insert(key, now.into());
                     found.differs(key, None);
                 }

@@ -11,6 +11,7 @@ pub mod driver;
 mod hour;
 mod loads;
 mod node;
+pub mod others;
 pub mod refusals;
 pub mod report;
 pub mod reporter;
@@ -87,6 +88,7 @@ pub struct Syncer<D> {
     resumed: bool,
     /// How far a long round is.
     progress: Progress,
+    others: others::Others,
 }
 
 impl<D: Dataplane> Syncer<D> {
@@ -120,6 +122,7 @@ impl<D: Dataplane> Syncer<D> {
             refusals: Refusals::default(),
             resumed: false,
             progress: Progress::default(),
+            others: others::Others::default(),
         }
     }
 
@@ -304,8 +307,14 @@ impl<D: Dataplane> Syncer<D> {
         if !self.resumed {
             self.cluster.resume(&observed.state);
         }
-        let drift = match &self.known {
-            Some(known) => self.drift(known.state(), &observed.state, sysctls),
+        let drift = match self.known.take() {
+            Some(known) => {
+                let drift = self.drift(known.state(), &observed.state, sysctls);
+                if !drift.is_empty() {
+                    self.beware(known.state(), &observed.state);
+                }
+                drift
+            }
             None => Drift::new(),
         };
         let observed = self.serve_first(now, observed)?;
@@ -323,6 +332,8 @@ impl<D: Dataplane> Syncer<D> {
         self.piece = audit::Piece::default();
         self.walk.start_over();
         let round = self.carry_out(now, Scope::Everything, trigger);
+        // What serves comes first.
+        self.look_for_others();
         Ok(Round { drift, ..round })
     }
 

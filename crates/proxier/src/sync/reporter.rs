@@ -26,6 +26,14 @@ const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// Takes warnings that a Service's owner should know.
 pub type WarningSink = Box<dyn FnMut(&Warning) + Send>;
 
+/// Takes what those in charge of this Node should know.
+pub type NodeSink = Box<dyn FnMut(&str) + Send>;
+
+/// Somebody took away what is ours.
+const WIPED: &str = "all VIPs or virtual servers of kube-ipvs on this node were removed by somebody \
+                     else, as `kube-proxy --cleanup` does and a kube-proxy that starts; they are \
+                     made anew: see that no other Service proxy runs here";
+
 /// Tells the world.
 pub struct Reporter {
     families: Vec<Family>,
@@ -38,6 +46,9 @@ pub struct Reporter {
     warned: BTreeSet<Warning>,
     told: Told,
     sink: Option<WarningSink>,
+    node_sink: Option<NodeSink>,
+    /// Signs of another proxy that were told of.
+    others: BTreeSet<String>,
     /// The oldest change of an EndpointSlice that no round has carried out.
     triggered: Option<Timestamp>,
     pending: Pending,
@@ -63,6 +74,8 @@ impl Reporter {
             warned: BTreeSet::new(),
             told: Told::default(),
             sink: None,
+            node_sink: None,
+            others: BTreeSet::new(),
             triggered: None,
             pending: Pending::default(),
         }
@@ -83,6 +96,12 @@ impl Reporter {
     /// Passes warnings on.
     pub fn with_sink(mut self, sink: WarningSink) -> Self {
         self.sink = Some(sink);
+        self
+    }
+
+    /// Passes on what concerns the Node.
+    pub fn with_node_sink(mut self, sink: NodeSink) -> Self {
+        self.node_sink = Some(sink);
         self
     }
 
@@ -169,6 +188,7 @@ impl Reporter {
         self.numbers(round, took);
         self.node(syncer.cluster().node());
         self.warnings(syncer.cluster());
+        self.others(syncer);
         let ports = syncer.cluster().localhost_node_ports();
         self.localhost(|here| here.sync(ports));
         let changed = self.health_checks(syncer);
@@ -181,6 +201,37 @@ impl Reporter {
             self.tables(syncer);
         }
         changed
+    }
+
+    /// Another Service proxy on this node, and what it did: no reason against
+    /// readiness, since what it takes away is made anew.
+    fn others<D: Dataplane>(&mut self, syncer: &mut Syncer<D>) {
+        let others = syncer.others();
+        let (wiped, came, left) = (others.take_wiped(), others.came(), others.left());
+        if wiped {
+            self.tell_node(WIPED);
+        }
+        if !came.is_subset(&self.others) {
+            self.tell_node(&beside_us(&came));
+        }
+        let warning = match (came.is_empty(), left.is_empty()) {
+            (false, _) => Some(beside_us(&came)),
+            (true, false) => Some(format!(
+                "a kube-proxy was here before, or is here: {}; where none runs any more, \
+                 --adopt-kube-proxy removes that",
+                words(&left)
+            )),
+            (true, true) => None,
+        };
+        self.health.set_warning("other-proxy", warning);
+        self.others = came;
+    }
+
+    fn tell_node(&mut self, note: &str) {
+        tracing::warn!("{note}");
+        if let Some(sink) = &mut self.node_sink {
+            sink(note);
+        }
     }
 
     /// What one Service is refused is no matter of the node's health.
@@ -330,4 +381,18 @@ impl Reporter {
         self.localhost(LocalhostNodePorts::retry);
         !self.unopened.is_empty() && self.health_checks(syncer)
     }
+}
+
+fn beside_us(signs: &BTreeSet<String>) -> String {
+    format!(
+        "another Service proxy works on this node beside kube-ipvs: {} appeared; two proxies undo \
+         each other's work: stop it here (of kube-proxy: by the node selector of its DaemonSet), \
+         then --adopt-kube-proxy removes what it left",
+        words(signs)
+    )
+}
+
+fn words(signs: &BTreeSet<String>) -> String {
+    let all: Vec<&str> = signs.iter().map(String::as_str).collect();
+    all.join(", ")
 }

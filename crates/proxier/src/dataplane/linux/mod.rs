@@ -176,6 +176,10 @@ impl Dataplane for Linux {
         self.nft.tables_changed()
     }
 
+    fn signs_of_others(&mut self) -> anyhow::Result<BTreeSet<String>> {
+        crate::adopt::signs(&mut self.nft)
+    }
+
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared> {
         let report = sysctl::ensure(&self.setup.sysctl_root, &self.setup.sysctls);
         if let Some(failed) = report.failed.first() {

@@ -74,6 +74,9 @@ pub(super) struct Kernel {
     /// What the host listens on, and how often somebody asked.
     pub(super) listeners: BTreeSet<Listener>,
     pub(super) listened: usize,
+    /// What another proxy made, and how often somebody looked.
+    pub(super) signs: BTreeSet<String>,
+    pub(super) looked: usize,
     /// Dangers met on the way, see [`Model::dangers`].
     pub(super) dangers: Vec<String>,
 }
@@ -108,6 +111,8 @@ impl Fake {
             loads_fail: false,
             listeners: BTreeSet::new(),
             listened: 0,
+            signs: BTreeSet::new(),
+            looked: 0,
             dangers: Vec::new(),
         })))
     }
@@ -307,6 +312,12 @@ impl Dataplane for Fake {
 
     fn tables_changed(&mut self) -> bool {
         self.kernel().tables_changed
+    }
+
+    fn signs_of_others(&mut self) -> anyhow::Result<BTreeSet<String>> {
+        let mut kernel = self.kernel();
+        kernel.looked += 1;
+        Ok(kernel.signs.clone())
     }
 
     fn prepare(&mut self, _observed: &Observed) -> anyhow::Result<Prepared> {

@@ -7,6 +7,7 @@ mod fake;
 mod faults;
 mod first_lists;
 mod objects;
+mod others;
 mod refused;
 mod schedulers;
 mod slices;
