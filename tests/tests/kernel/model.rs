@@ -89,6 +89,7 @@ fn setup() -> Setup {
         sysctls: Sysctls::wanted(Options {
             ipv6: true,
             strict_arp: false,
+            run_estimation: None,
         }),
         sysctl_root: "/proc/sys".into(),
         timeouts: ipvs_netlink::Timeouts {

@@ -9,7 +9,7 @@ use crate::dataplane::sysctl::{Options, Sysctls, Wanted};
 pub(super) fn check(host: &Host) -> Vec<Finding> {
     let wanted = Sysctls::wanted(Options {
         ipv6: true,
-        strict_arp: false,
+        ..Options::default()
     });
     let mut findings: Vec<Finding> = wanted
         .iter()

@@ -65,6 +65,9 @@ pub struct RunArgs {
     /// Metrics of every Service and real server, with Kubernetes names
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub service_metrics: Option<bool>,
+    /// Whether the kernel computes rates of virtual servers and endpoints [default: as it is]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
+    pub ipvs_run_estimation: Option<bool>,
     /// Scheduler flags of Services that name no scheduler: sh-port, sh-fallback, mh-port (mh has it without being told), no-mh-port, mh-fallback
     #[arg(long, value_name = "FLAGS", value_delimiter = ',')]
     pub ipvs_scheduler_flags: Vec<String>,

@@ -85,6 +85,8 @@ pub struct Settings {
     pub exclude_cidrs: Vec<IpNet>,
     /// arp_ignore and arp_announce are set.
     pub strict_arp: bool,
+    /// Whether the kernel computes rates of virtual servers; none leaves it alone.
+    pub run_estimation: Option<bool>,
     /// IPVS timeouts.
     pub ipvs_timeouts: IpvsTimeouts,
     /// Sizes and timeouts of conntrack.

@@ -166,6 +166,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("allow-external-ips", Texts, "none", "networks whose addresses are honoured as externalIPs; `0.0.0.0/0,::/0` for all"),
     ours("drain-timeout", Duration, "15m", "how long a terminating endpoint may keep its connections"),
     ours("events", Bool, "true", "write Kubernetes Events"),
+    ours("ipvs-run-estimation", Bool, "as the host has it", "whether the kernel computes rates of virtual servers and endpoints (`net.ipv4.vs.run_estimation`, Linux 5.15 and later), for which it looks at each of them every two seconds; with false the rates of `inspect --rate` and of ipvsadm stay 0, and counters are whole; without it what the host has stays"),
     ours("ipvs-scheduler-flags", Texts, "", "sh-port, sh-fallback, mh-port, no-mh-port, mh-fallback, of Services that name no scheduler; sh and mh have their fallback flag in any case, mh has mh-port without no-mh-port"),
     ours("log-format", Text, "human", "human or json; wins over logging-format"),
     ours("manifests", Text, "", "read objects from YAML instead of an API server: a directory, a file, or `-`"),

@@ -198,6 +198,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("vip-binding", "route"),
         ("vmodule", "proxier=4"),
         ("write-config-to", "/out"),
+        ("ipvs-run-estimation", "false"),
         ("ipvs-scheduler-flags", "no-mh-port"),
     ])
 }

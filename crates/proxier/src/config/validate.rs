@@ -80,6 +80,7 @@ pub(super) fn settings(
         scheduler,
         exclude_cidrs: check.networks("ipvs.excludeCIDRs", &configuration.ipvs.exclude_cidrs),
         strict_arp: configuration.ipvs.strict_arp,
+        run_estimation: args.ipvs_run_estimation,
         ipvs_timeouts: check.ipvs_timeouts(),
         conntrack: check.conntrack(),
         vip_binding: args.vip_binding.unwrap_or_default(),

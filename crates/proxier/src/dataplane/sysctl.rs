@@ -18,6 +18,8 @@ pub struct Options {
     pub ipv6: bool,
     /// `--ipvs-strict-arp`: ARP is answered only for addresses of the link asked.
     pub strict_arp: bool,
+    /// `--ipvs-run-estimation`: whether the kernel computes rates; none leaves it alone.
+    pub run_estimation: Option<bool>,
 }
 
 /// A sysctl that should have a value.
@@ -110,6 +112,8 @@ const STRICT_ARP: [Wanted; 2] = [
     },
 ];
 
+const RUN_ESTIMATION: &str = "net/ipv4/vs/run_estimation";
+
 /// The table of sysctls.
 pub struct Sysctls;
 
@@ -122,6 +126,13 @@ impl Sysctls {
         }
         if options.strict_arp {
             wanted.extend(STRICT_ARP);
+        }
+        if let Some(run) = options.run_estimation {
+            wanted.push(Wanted {
+                path: RUN_ESTIMATION,
+                value: if run { "1" } else { "0" },
+                reason: "--ipvs-run-estimation: whether rates of virtual servers are computed",
+            });
         }
         wanted
     }
@@ -259,6 +270,11 @@ fn wanted_value(value: &Option<String>) -> String {
 fn remedy(path: &str, source: &io::Error) -> String {
     let name = path.replace('/', ".");
     match source.kind() {
+        io::ErrorKind::NotFound if path == RUN_ESTIMATION => {
+            "this kernel is older than 5.15 and always computes rates: do without \
+             --ipvs-run-estimation"
+                .into()
+        }
         io::ErrorKind::NotFound if path.starts_with("net/ipv4/vs/") => {
             "load the kernel module ip_vs".into()
         }
@@ -313,6 +329,7 @@ mod tests {
         let all = Sysctls::wanted(Options {
             ipv6: true,
             strict_arp: true,
+            run_estimation: None,
         });
 
         assert_eq!(all.len(), 7);
@@ -323,6 +340,26 @@ mod tests {
         );
         assert!(!all.iter().any(|w| w.path.contains("route_localnet")));
         assert!(!all.iter().any(|w| w.path.contains("conn_reuse_mode")));
+        assert!(!all.iter().any(|w| w.path.contains("run_estimation")));
+    }
+
+    #[test]
+    fn estimation_is_run_or_not_as_the_operator_says_and_an_old_kernel_is_named() {
+        for (run, value) in [(true, "1"), (false, "0")] {
+            let all = Sysctls::wanted(Options {
+                run_estimation: Some(run),
+                ..Options::default()
+            });
+            let last = all.last().expect("one more");
+            assert_eq!(
+                (all.len(), last.path, last.value),
+                (5, RUN_ESTIMATION, value)
+            );
+
+            let report = ensure(proc_sys(&[]).path(), &[*last]);
+            let text = report.failed[0].to_string();
+            assert!(text.contains("this kernel is older than 5.15"), "{text}");
+        }
     }
 
     #[test]

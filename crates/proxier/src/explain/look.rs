@@ -80,7 +80,7 @@ fn chains() -> anyhow::Result<(Vec<ForeignChain>, BTreeMap<Family, u8>)> {
 fn sysctls() -> BTreeMap<&'static str, String> {
     let wanted = Sysctls::wanted(Options {
         ipv6: true,
-        strict_arp: false,
+        ..Options::default()
     });
     let value = |path: &str| std::fs::read_to_string(format!("/proc/sys/{path}")).ok();
     let read = wanted.iter().filter_map(|wanted| {

@@ -173,6 +173,7 @@ fn sysctls(settings: &Settings, families: &[Family]) -> Vec<sysctl::Wanted> {
     Sysctls::wanted(sysctl::Options {
         ipv6: families.contains(&Family::V6),
         strict_arp: settings.strict_arp,
+        run_estimation: settings.run_estimation,
     })
 }
 

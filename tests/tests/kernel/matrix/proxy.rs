@@ -45,6 +45,7 @@ impl Proxy {
                 sysctls: Sysctls::wanted(sysctl::Options {
                     ipv6: true,
                     strict_arp: false,
+                    run_estimation: None,
                 }),
                 sysctl_root: "/proc/sys".into(),
                 timeouts: Timeouts {
