@@ -252,6 +252,17 @@ async fn a_port_of_a_program_of_the_host_is_left_to_it_told_once_and_tried_again
 }
 
 #[tokio::test]
+async fn a_port_that_is_wanted_again_is_told_again() {
+    let mut ports = ports(PLENTY);
+    let (_program, at) = taken(&own_ip()).await;
+    let want = || wanted([(at, &[at][..])]);
+
+    assert_eq!(ports.sync(&want()).len(), 1);
+    assert_eq!(ports.sync(&wanted([])), []);
+    assert_eq!(ports.sync(&want()).len(), 1);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_refuses_breaks_the_connection_off() {
     let mut ports = ports(PLENTY);
     // Has a port and does not listen.
