@@ -13,6 +13,8 @@ mod filling;
 mod messages;
 mod programming;
 mod replay;
+mod restore;
+mod top;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("daemon", daemon::run),
     ("filling", filling::run),
     ("programming", programming::run),
+    ("restore", restore::run),
+    ("top", top::run),
 ];
 
 fn main() -> ExitCode {
