@@ -14,7 +14,7 @@ use super::Syncer;
 use crate::dataplane::Dataplane;
 
 /// Virtual servers where only Services are.
-const SERVERS: &str = "virtual servers that are not ours in the networks of ClusterIPs";
+pub(super) const SERVERS: &str = "virtual servers that are not ours in the networks of ClusterIPs";
 
 /// Steps of the audit that look after somebody changed what is ours: a pass of
 /// a big node.
@@ -105,7 +105,10 @@ impl<D: Dataplane> Syncer<D> {
             networks.any(|network| network.contains(&address))
         };
         match key {
-            VirtualServerKey::Front(front) => !self.owns(key) && within(front.address),
+            VirtualServerKey::Front(front) => {
+                let excluded = self.cluster.options().excludes(key);
+                !excluded && !self.owns(key) && within(front.address)
+            }
             VirtualServerKey::Mark { .. } => false,
         }
     }

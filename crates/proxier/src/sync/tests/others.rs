@@ -4,14 +4,18 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kube_ipvs_core::{Kind, Options};
 use kube_ipvs_vip::Change;
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::clock::{Stage, TIMES, stage, stage_with};
-use super::objects::web;
-use super::{Host, WEB, key, lists};
+use super::objects::{upsert, web};
+use super::{Host, WEB, key, lists, syncer_with, tell};
 use crate::health::Health;
+use crate::sync::Trigger;
 use crate::sync::driver::Driver;
+use crate::sync::others::SERVERS;
 use crate::sync::reporter::Reporter;
 
 const TABLE: &str = "nft table ip kube-proxy";
@@ -142,6 +146,33 @@ fn a_single_edit_is_no_wipe() {
         assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
         assert_eq!(*notes.lock().unwrap(), Vec::<String>::new());
     });
+}
+
+/// Whether another proxy is seen where somebody has a virtual server at an
+/// address that a Service might have.
+fn is_seen(exclude: &[&str]) -> bool {
+    let host = Host::with_foreign();
+    let options = Options {
+        close_service_cidrs: true,
+        exclude: exclude.iter().map(|net| net.parse().unwrap()).collect(),
+        ..Options::default()
+    };
+    let mut syncer = syncer_with(host.fake.clone(), host.state.path(), options);
+    let networks = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}});
+    let networks = upsert(Kind::ServiceCidr, networks);
+    tell(
+        &mut syncer,
+        lists(web(&["10.1.0.1"]).into_iter().chain([networks])),
+    );
+    syncer.audit(0, Trigger::Audit).unwrap();
+    syncer.look_for_others();
+    syncer.others().left().contains(SERVERS)
+}
+
+#[test]
+fn what_the_operator_excluded_is_of_no_proxy() {
+    assert!(is_seen(&["10.97.0.0/16"]));
+    assert!(!is_seen(&["10.96.0.128/25"]));
 }
 
 #[test]
