@@ -128,6 +128,20 @@ fn the_node_of_a_pod_and_named_ones_are_asked_alone() {
     );
 }
 
+/// No two pages are the same, so none "differs".
+#[test]
+fn each_node_has_its_own_page() {
+    let (code, out, error) = Plugin::new().run(&["status"]);
+    assert_eq!(code, Some(1), "{error}");
+    let page = |node: &str, word: &str| format!("{node}:\n  default/web\n    {word}\n");
+    let pages = [
+        page("node-1", "served"),
+        page("node-2", "served"),
+        page("node-3", "refused"),
+    ];
+    assert_eq!(out, pages.concat());
+}
+
 #[test]
 fn json_of_all_nodes_is_one_document() {
     let plugin = Plugin::new();

@@ -28,6 +28,7 @@ Examples:
   kubectl ipvs explain default/web             on every node: who answers, and which node differs
   kubectl ipvs --node node-3 top               rates of connections on one node, once
   kubectl ipvs --pod shop/web-0 explain web    on the node of a pod
+  kubectl ipvs status                          a page about each node, and what is wrong there
   kubectl ipvs inspect -Sn                     rules without counters: the same on every node?
   kubectl ipvs check -o json                   one document with the answers of all nodes
 
@@ -76,6 +77,8 @@ pub struct PluginArgs {
 enum Tool {
     /// Who answers, and why
     Explain,
+    /// One page about each node
+    Status,
     /// Rates, connections, weights, once
     Top,
     /// Virtual servers, as ipvsadm lists them
@@ -84,6 +87,13 @@ enum Tool {
     Check,
     /// Version and build
     Version,
+}
+
+impl Tool {
+    /// Whether its answer is the same on nodes that are well.
+    fn is_alike(self) -> bool {
+        !matches!(self, Self::Status | Self::Top)
+    }
 }
 
 /// Whether the program was called as the plugin.
@@ -114,7 +124,7 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<ExitCode> {
     if wants_json(&args.arguments) {
         streams::print_json(&answers::document(&answers))?;
     } else {
-        streams::print(answers::side_by_side(&answers, args.tool != Tool::Top))?;
+        streams::print(answers::side_by_side(&answers, args.tool.is_alike()))?;
     }
     Ok(ExitCode::from(code(&answers)))
 }
