@@ -4,6 +4,7 @@
 
 pub(crate) mod alone;
 mod api;
+mod beside;
 mod closed;
 mod edits;
 mod faults;

@@ -18,5 +18,6 @@ mod model;
 mod netlink;
 mod nft;
 mod snapshot;
+mod top;
 mod traffic;
 mod vip;

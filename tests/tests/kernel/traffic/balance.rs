@@ -1,7 +1,7 @@
 //! Schedulers as clients feel them.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use kube_ipvs_tests::{
@@ -59,6 +59,28 @@ fn the_first_connections_of_many_nodes_go_to_different_endpoints() {
 
     let met: BTreeSet<&str> = firsts.iter().map(String::as_str).collect();
     assert_eq!(met, ENDPOINTS.into(), "{firsts:?}");
+}
+
+#[test]
+fn wrr_gives_each_what_it_weighs() {
+    let mut site = Site::new();
+    let pods = &site.small.pods;
+    let _servers = [0, 1].map(|n| pods[n].serve(Protocol::Tcp, 8080));
+    let web = Web::new("web", &["10.96.0.10"])
+        .port(Protocol::Tcp, 80, 8080)
+        .option("scheduler", "wrr")
+        .option("weights", "node=3,other=1");
+    let web = web.endpoint(pods[0].v4);
+    site.write(&web.endpoint_on("node-2", pods[1].v4));
+    site.start(&[]);
+
+    let who = site.outside().callees(Protocol::Tcp, WEB, 400);
+
+    let near = site.small.pods[0].name();
+    let share = who.iter().filter(|who| *who == near).count();
+    // Three of each four, wherever a round began: a call that somebody had to
+    // make twice moves it by no more than three.
+    assert!((297..=303).contains(&share), "{share} of 400, not 300");
 }
 
 #[test]
@@ -143,4 +165,39 @@ fn one_packet_scheduling_spreads_a_flow_and_brings_no_answer() {
             line.and_then(|line| line.split_whitespace().nth(3)) == Some("2")
         })
     });
+}
+
+#[test]
+fn the_owner_of_a_service_decides_whose_address_its_endpoints_see() {
+    let mut site = Site::new();
+    let [pod, server] = &site.small.pods;
+    let _server = server.serve(Protocol::Tcp, 8080);
+    let (client, pod) = (IpAddr::from(site.small.outside.v4), IpAddr::from(pod.v4));
+    let web = Web::new("web", &["10.96.0.10"]).port(Protocol::Tcp, 80, 8080);
+    let web = web.endpoint(server.v4);
+    site.write(&web);
+    site.start(&[
+        "--cluster-cidr=10.244.0.0/16",
+        "--ipvs-min-sync-period=100ms",
+    ]);
+    let shown = |site: &Site| {
+        [
+            site.outside().call(Protocol::Tcp, WEB).saw() == client,
+            site.pod().call(Protocol::Tcp, WEB).saw() == pod,
+        ]
+    };
+    assert_eq!(
+        shown(&site),
+        [false, true],
+        "clients of the cluster's network"
+    );
+
+    for (asked, wanted) in [
+        ("never", [true, true]),
+        ("always", [false, false]),
+        ("auto", [false, true]),
+    ] {
+        site.write(&web.clone().option("masquerade", asked));
+        wait_until(asked, PATIENCE, || shown(&site) == wanted);
+    }
 }

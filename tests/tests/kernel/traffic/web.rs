@@ -23,6 +23,7 @@ pub(crate) struct Web {
 #[derive(Clone)]
 struct Endpoint {
     address: IpAddr,
+    node: &'static str,
     state: State,
 }
 
@@ -74,9 +75,17 @@ impl Web {
     pub(crate) fn endpoint_in(mut self, address: impl Into<IpAddr>, state: State) -> Self {
         self.endpoints.push(Endpoint {
             address: address.into(),
+            node: "node-1",
             state,
         });
         self
+    }
+
+    /// One more endpoint that is told to be on another node.
+    pub(crate) fn endpoint_on(self, node: &'static str, address: impl Into<IpAddr>) -> Self {
+        let mut web = self.endpoint(address);
+        web.endpoints.iter_mut().last().expect("it was added").node = node;
+        web
     }
 
     /// An annotation of ours: `scheduler`, ...
@@ -190,7 +199,7 @@ impl Endpoint {
     fn to_json(&self) -> Value {
         json!({
             "addresses": [self.address],
-            "nodeName": "node-1",
+            "nodeName": self.node,
             "conditions": {
                 "ready": self.state == State::Ready,
                 "serving": self.state != State::Left,
