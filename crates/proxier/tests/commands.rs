@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use clap::Parser;
 use kube_ipvs::cli::Cli;
 use kube_ipvs::config;
+use kube_ipvs::plugin::PluginArgs;
 
 use documents::{documents, root};
 
@@ -267,6 +268,18 @@ fn is_taken(call: &[String]) -> Result<(), String> {
     }
 }
 
+/// `kubectl ipvs`, which kubectl leaves to our plugin.
+fn is_plugins(call: &[String]) -> bool {
+    call.len() > 1 && call[0] == "kubectl" && call[1] == "ipvs"
+}
+
+fn is_taken_by_plugin(call: &[String]) -> Result<(), String> {
+    match PluginArgs::try_parse_from(&whole(call)[1..]) {
+        Err(error) if error.use_stderr() => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
 #[test]
 fn every_command_of_the_documents_is_taken_by_its_program() {
     let mut programs = BTreeMap::new();
@@ -283,6 +296,10 @@ fn every_command_of_the_documents_is_taken_by_its_program() {
             .is_some_and(|program| program == "kube-ipvs")
         {
             let taken = is_taken(&call[inner..]);
+            assert!(taken.is_ok(), "{document}: {call:?}: {taken:?}");
+        }
+        if is_plugins(&call) {
+            let taken = is_taken_by_plugin(&call);
             assert!(taken.is_ok(), "{document}: {call:?}: {taken:?}");
         }
         *programs.entry(program.to_owned()).or_insert(0) += 1;
@@ -316,6 +333,9 @@ fn a_misspelt_command_is_found() {
     assert!(is_taken(&flag).is_err_and(|error| error.contains("--hostname-overide")));
     let value = called("kube-ipvs run --drain-timeout soon");
     assert!(is_taken(&value).is_err_and(|error| error.contains("soon")));
+    let tool = called("kubectl ipvs --node node-1 stauts");
+    assert!(is_plugins(&tool));
+    assert!(is_taken_by_plugin(&tool).is_err_and(|error| error.contains("stauts")));
     assert!(!is_known(&called("kubctl get nodes 2>/dev/null")[0]));
 }
 
@@ -347,7 +367,7 @@ fn kubectl_and_helm_miss_nothing_but_the_cluster() {
     for (document, call) in all_calls() {
         let rest = whole(&call)[1..].to_vec();
         let said = match call[0].as_str() {
-            "kubectl" => {
+            "kubectl" if !is_plugins(&call) => {
                 let server = vec!["--server=http://127.0.0.1:1".to_owned()];
                 asked("KUBE_IPVS_KUBECTL", &[server, rest].concat())
             }
