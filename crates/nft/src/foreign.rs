@@ -7,6 +7,7 @@
 //! what it serves; the rule that accepts the mark must stand in the chain that
 //! drops.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::commands::Commands;
@@ -80,10 +81,7 @@ impl ForeignChain {
 
 impl fmt::Display for ForeignChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hook = match self.hook {
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-        };
+        let hook = self.hook.name();
         let reason = match self.reason {
             Reason::Policy => "policy drop",
             Reason::LastRule => "its last rule drops the rest",
@@ -93,6 +91,44 @@ impl fmt::Display for ForeignChain {
             "nft table {} {}, chain {} (hook {hook}, priority {}): {reason}",
             self.family, self.table, self.chain, self.priority
         )
+    }
+}
+
+/// A base chain of others that lets pass what it does not know, but drops or
+/// refuses some packets: by rules of its own, or of chains that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SomeDropped {
+    /// `ip`, `ip6` or `inet`.
+    pub family: String,
+    /// Name of the table.
+    pub table: String,
+    /// Name of the base chain.
+    pub chain: String,
+    /// Where it stands.
+    pub hook: Hook,
+    /// How many rules drop or refuse.
+    pub rules: usize,
+}
+
+impl fmt::Display for SomeDropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hook = self.hook.name();
+        let noun = if self.rules == 1 { "rule" } else { "rules" };
+        write!(
+            f,
+            "nft table {} {}, chain {} (hook {hook}) drops or refuses some packets, by {} {noun}",
+            self.family, self.table, self.chain, self.rules
+        )
+    }
+}
+
+impl Hook {
+    /// As nft names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Forward => "forward",
+        }
     }
 }
 
@@ -191,22 +227,56 @@ pub(crate) fn judge(chain: ForeignChain, rules: &[ListedRule]) -> Option<Foreign
     })
 }
 
-/// A rule without a match that drops or refuses.
-fn drops_everything(rule: &ListedRule) -> bool {
-    let mut drops = false;
-    for expression in &rule.expressions {
-        match expression {
-            Expression::Decide(Verdict::Drop) | Expression::Reject { .. } => drops = true,
-            Expression::Other { name, extension } => match (&name[..], extension.as_deref()) {
-                // As iptables-nft writes it.
-                ("target", Some("REJECT")) => drops = true,
-                ("counter" | "log", _) => {}
-                _ => return false,
-            },
-            _ => return false,
+/// How many rules drop or refuse of a base chain and those that it leads to;
+/// `rules` are those of its table. Verdicts in maps are not looked at.
+pub(crate) fn some_dropped(base: &ForeignChain, rules: &[ListedRule]) -> Option<SomeDropped> {
+    let mut by_chain: BTreeMap<&str, Vec<&ListedRule>> = BTreeMap::new();
+    for rule in rules {
+        by_chain.entry(&rule.chain).or_default().push(rule);
+    }
+    let mut seen = BTreeSet::from([&base.chain[..]]);
+    let mut next = vec![&base.chain[..]];
+    let mut count = 0;
+    while let Some(chain) = next.pop() {
+        let all = by_chain.get(chain).into_iter().flatten();
+        for expression in all.flat_map(|rule| &rule.expressions) {
+            if let Expression::Decide(Verdict::Goto(to) | Verdict::Jump(to)) = expression
+                && seen.insert(to)
+            {
+                next.push(to);
+            }
+            count += usize::from(drops(expression));
         }
     }
-    drops
+    (count > 0).then(|| SomeDropped {
+        family: base.family.clone(),
+        table: base.table.clone(),
+        chain: base.chain.clone(),
+        hook: base.hook,
+        rules: count,
+    })
+}
+
+/// Whether it drops or refuses what comes so far in its rule.
+fn drops(expression: &Expression) -> bool {
+    match expression {
+        Expression::Decide(Verdict::Drop) | Expression::Reject { .. } => true,
+        // As iptables-nft writes it.
+        Expression::Other { name, extension } => {
+            name == "target" && extension.as_deref() == Some("REJECT")
+        }
+        _ => false,
+    }
+}
+
+/// A rule without a match that drops or refuses.
+fn drops_everything(rule: &ListedRule) -> bool {
+    let harmless = |expression: &Expression| match expression {
+        Expression::Other { name, .. } => matches!(&name[..], "counter" | "log"),
+        _ => false,
+    };
+    let mut all = rule.expressions.iter();
+    rule.expressions.iter().any(drops) && all.all(|one| drops(one) || harmless(one))
 }
 
 /// The bit with which our table marks what it serves, by its rules: only for
@@ -246,4 +316,71 @@ fn our_rule(rule: &ListedRule) -> Option<OurRule> {
         handle: rule.handle,
         bit,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phrase::{drop, goto};
+
+    fn rule(chain: &str, phrases: Phrase) -> ListedRule {
+        ListedRule {
+            table: "fw".into(),
+            chain: chain.into(),
+            expressions: phrases,
+            ..ListedRule::default()
+        }
+    }
+
+    fn base() -> ForeignChain {
+        ForeignChain {
+            family: "ip".into(),
+            table: "fw".into(),
+            chain: "in".into(),
+            hook: Hook::Input,
+            priority: 0,
+            reason: Reason::LastRule,
+            accepted: false,
+            accept_bits: 0,
+            drops_all: false,
+        }
+    }
+
+    #[test]
+    fn single_rules_that_drop_are_counted_where_the_chain_leads() {
+        let marked = |then: Phrase| [mark_has_all(1), then].concat();
+        let rules = [
+            rule("in", marked(drop())),
+            rule("in", marked(goto("deep"))),
+            rule("deep", marked(crate::phrase::reset())),
+            // Round in a circle, and where nothing leads.
+            rule("deep", marked(goto("in"))),
+            rule("unled", drop()),
+        ];
+
+        let found = some_dropped(&base(), &rules).expect("some");
+
+        assert_eq!(
+            found.to_string(),
+            "nft table ip fw, chain in (hook input) drops or refuses some packets, by 2 rules"
+        );
+        assert_eq!(some_dropped(&base(), &rules[4..]), None);
+    }
+
+    #[test]
+    fn an_accept_rule_is_one_for_its_bit_and_for_a_table_that_marks_with_it() {
+        let ours = ListedRule {
+            comment: Some(COMMENT.to_owned()),
+            ..rule("in", accept_marked(13))
+        };
+        let last = rule("in", drop());
+        let chain = judge(base(), &[ours, last]).expect("it drops");
+
+        assert!(chain.accepted);
+        let accepts = [None, Some(12), Some(13)].map(|bit| chain.accepts(bit));
+        assert_eq!(accepts, [false, false, true]);
+        let clears = [rule("clear-marks", clear_bit(1 << 13))];
+        assert_eq!(accept_bit(&clears), Some(13));
+        assert_eq!(accept_bit(&[rule("input", accept_marked(13))]), None);
+    }
 }

@@ -93,7 +93,7 @@ pub use config::{
 };
 pub use element::{Invalid, aggregate, check};
 pub use error::NftError;
-pub use foreign::{ForeignChain, Hook, Reason, render_foreign_accept};
+pub use foreign::{ForeignChain, Hook, Reason, SomeDropped, render_foreign_accept};
 pub use nft::{NamedChain, Nft};
 pub use observe::Observed;
 pub use remains::Remains;

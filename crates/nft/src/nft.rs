@@ -6,7 +6,7 @@ use tracing::{debug, trace};
 
 use crate::commands::Commands;
 use crate::error::NftError;
-use crate::foreign::{self, ForeignChain, OurRule};
+use crate::foreign::{self, ForeignChain, OurRule, SomeDropped};
 use crate::generation::Known;
 use crate::observe::ReadSet;
 use crate::told::told;
@@ -215,6 +215,37 @@ impl Nft {
         for base in self.foreign_bases()? {
             let rules = self.rules_of(&base)?;
             found.extend(foreign::judge(base, &rules));
+        }
+        Ok(found)
+    }
+
+    /// Base chains of others at `input` and `forward` that let pass what they do
+    /// not know, and drop or refuse some packets. Whose these are is not judged.
+    ///
+    /// # Errors
+    /// The kernel cannot be heard.
+    pub fn foreign_some_dropped(&mut self) -> Result<Vec<SomeDropped>, NftError> {
+        let mut found = Vec::new();
+        for base in self.foreign_bases()? {
+            let get = Get {
+                kind: Kind::GetRule,
+                family: base.place().family,
+                table: Some(&base.table),
+                of: None,
+            };
+            let mut rules = match self.list(get, ListedRule::read) {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
+                rules => rules.map_err(NftError::exchange(format!("list {base}")))?,
+            };
+            rules.retain(|rule| rule.table == base.table);
+            let own: Vec<ListedRule> = rules
+                .iter()
+                .filter(|rule| rule.chain == base.chain)
+                .cloned()
+                .collect();
+            if foreign::judge(base.clone(), &own).is_none() {
+                found.extend(foreign::some_dropped(&base, &rules));
+            }
         }
         Ok(found)
     }

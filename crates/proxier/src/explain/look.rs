@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use kube_ipvs_core::state::Family;
-use kube_ipvs_nft::{ForeignChain, Nft};
+use kube_ipvs_nft::{ForeignChain, Nft, SomeDropped};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::seen::Seen;
@@ -31,17 +31,26 @@ pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {
     let host = linux.host_addresses()?.into_iter();
     let record = RecordFile::open(state_dir)?;
     let mut unjudged = legacy();
-    let (chains, accept_bits) = chains().unwrap_or_else(|error| {
+    let chains = chains().unwrap_or_else(|error| {
         unjudged.push(format!("chains of others: {error:#}"));
-        Default::default()
+        Chains::default()
     });
+    let Chains {
+        dropping,
+        some,
+        accept_bits,
+    } = chains;
+    unjudged.extend(
+        some.iter()
+            .map(|chain| format!("whether Service traffic is among what it drops: {chain}")),
+    );
     Ok(Seen {
         state: observed.state,
         connections: observed.connections,
         routed: routed(link)?,
         host: host.map(|address| address.address).collect(),
         recorded: record.record().virtual_servers.clone(),
-        chains,
+        chains: dropping,
         accept_bits,
         sysctls: sysctls(),
         runs: StateLock::is_held(state_dir)?,
@@ -60,20 +69,34 @@ fn routed(link: &str) -> anyhow::Result<BTreeSet<IpAddr>> {
     binder.bound_in(by_route).context("read routes to VIPs")
 }
 
-/// Chains of others that drop what they do not know, and the bits with which
-/// our tables mark what they serve.
-fn chains() -> anyhow::Result<(Vec<ForeignChain>, BTreeMap<Family, u8>)> {
+/// What nf_tables holds of others, and the bits with which our tables mark what
+/// they serve.
+#[derive(Default)]
+struct Chains {
+    /// Those that drop what they do not know.
+    dropping: Vec<ForeignChain>,
+    /// Those that drop some.
+    some: Vec<SomeDropped>,
+    accept_bits: BTreeMap<Family, u8>,
+}
+
+fn chains() -> anyhow::Result<Chains> {
     let mut nft = Nft::open()?;
-    let chains = nft.foreign_drops()?;
-    let mut bits = BTreeMap::new();
+    let dropping = nft.foreign_drops()?;
+    let some = nft.foreign_some_dropped()?;
+    let mut accept_bits = BTreeMap::new();
     let families = [
         (Family::V4, kube_ipvs_nft::Family::Ip),
         (Family::V6, kube_ipvs_nft::Family::Ip6),
     ];
     for (family, of) in families {
-        bits.extend(nft.accept_bit(of)?.map(|bit| (family, bit)));
+        accept_bits.extend(nft.accept_bit(of)?.map(|bit| (family, bit)));
     }
-    Ok((chains, bits))
+    Ok(Chains {
+        dropping,
+        some,
+        accept_bits,
+    })
 }
 
 /// Those that we would set, as they are.

@@ -256,9 +256,14 @@ fn nothing(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> String {
             told.elsewhere.iter().chain(&told.near).cloned().collect()
         }
         None => {
+            let who = if seen.runs {
+                "the kube-ipvs that runs here could tell, and it does not answer"
+            } else {
+                "a running kube-ipvs could tell"
+            };
             named += &format!(
                 ": no virtual server of it is recorded in {record}; whether there is such a \
-                 Service, only a running kube-ipvs could tell"
+                 Service, only {who}"
             );
             let services = seen.recorded.values();
             let objects = services.filter_map(|service| service.split(':').next());

@@ -220,10 +220,23 @@ fn what_there_is_not_is_said_only_by_who_knows() {
         said("web:81", Some(&told)),
         "Service default/web has no port 81; it has http 80/TCP"
     );
+    let unknown = |who: &str| {
+        format!(
+            "shop/wed: no virtual server of it is recorded in /run/kube-ipvs; whether there is \
+             such a Service, only {who}; there is default/web"
+        )
+    };
     assert_eq!(
         said("shop/wed", None),
-        "shop/wed: no virtual server of it is recorded in /run/kube-ipvs; whether there is such \
-         a Service, only a running kube-ipvs could tell; there is default/web"
+        unknown("the kube-ipvs that runs here could tell, and it does not answer")
+    );
+    let alone = Seen {
+        runs: false,
+        ..serving()
+    };
+    assert_eq!(
+        answered("shop/wed", &alone, None),
+        unknown("a running kube-ipvs could tell")
     );
 }
 
