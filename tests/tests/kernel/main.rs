@@ -1,6 +1,7 @@
 //! Tests that need root and a kernel with IPVS. `cargo xtask kernel-test` runs
 //! them in a VM, `--native` on this machine. Each brings its own namespaces.
 
+mod broken;
 mod cleanup;
 mod client;
 mod conntrack;

@@ -17,6 +17,16 @@ impl Manifests {
         Self(directory)
     }
 
+    /// Puts a file beside them.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).expect("write a manifest");
+    }
+
+    /// Takes one away.
+    pub(crate) fn remove(&self, name: &str) {
+        std::fs::remove_file(self.0.path().join(name)).expect("remove a manifest");
+    }
+
     /// The arguments of a daemon that serves them as node-1.
     pub(crate) fn run(&self, more: &[&str]) -> Vec<String> {
         let path = self.0.path().to_string_lossy();

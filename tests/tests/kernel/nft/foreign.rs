@@ -25,6 +25,9 @@ fn chains_that_drop_are_found_and_others_are_not() {
             chain filter_INPUT { type filter hook input priority 10; tcp dport 22 accept; counter log reject with icmpx type admin-prohibited; }
             chain filter_FORWARD { type filter hook forward priority 10; tcp dport 22 drop; }
             chain open { type filter hook input priority 20; accept; }
+            chain lead { type filter hook input priority 30; iif lo jump deep; }
+            chain deep { tcp dport 23 drop; udp dport 53 counter reject; }
+            chain unled { tcp dport 24 drop; }
             chain early { type filter hook input priority -150; policy drop; accept; }
         }
         table bridge br { chain in { type filter hook input priority 0; policy drop; }; }",
@@ -40,6 +43,15 @@ fn chains_that_drop_are_found_and_others_are_not() {
             "nft table ip filter, chain FORWARD (hook forward, priority 0): policy drop",
             "nft table inet firewalld, chain filter_INPUT (hook input, priority 10): its last rule drops the rest",
             "nft table inet firewalld, chain early (hook input, priority -150): policy drop",
+        ]
+    );
+    let some = lab.node.run(|| nft().foreign_some_dropped()).expect("read");
+    let texts: Vec<String> = some.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "nft table inet firewalld, chain filter_FORWARD (hook forward) drops or refuses some packets, by 1 rule",
+            "nft table inet firewalld, chain lead (hook input) drops or refuses some packets, by 2 rules",
         ]
     );
     let reachable: Vec<bool> = found.iter().map(ForeignChain::is_reachable).collect();
