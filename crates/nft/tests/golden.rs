@@ -1,8 +1,8 @@
 //! The commands as a reviewer reads them. After a wanted change: `INSTA_UPDATE=always cargo test -p kube-ipvs-nft`.
 
 use kube_ipvs_nft::{
-    Change, Config, Elements, Family, LocalPods, Set, Unallocated, render_change, render_delete,
-    render_table,
+    Change, Config, Elements, Family, Invalid, LocalPods, Set, Unallocated, render_change,
+    render_delete, render_table,
 };
 
 mod example;
@@ -118,4 +118,19 @@ fn no_change_is_no_command() {
 #[test]
 fn delete_is_no_error_without_a_table() {
     insta::assert_snapshot!(render_delete(Family::Ip6).to_string());
+}
+
+#[test]
+fn neither_a_table_nor_a_change_is_made_of_a_configuration_that_makes_no_sense() {
+    let bit = config_v4().masquerade_bit;
+    let config = Config {
+        accept_bit: Some(bit),
+        ..config_v4()
+    };
+    let same = Invalid::SameBit(bit);
+
+    let table = render_table(&config, &cluster_v4()).unwrap_err();
+    let change = render_change(&config, &Change::default(), |_| false).unwrap_err();
+
+    assert_eq!((table, change), (same.clone(), same));
 }
