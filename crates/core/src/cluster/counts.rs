@@ -16,9 +16,11 @@ pub(super) trait Counts<K> {
 /// Returns those that were not there before, or are not any more.
 pub(super) fn swap<K: Ord + Clone>(
     counts: &mut impl Counts<K>,
-    mut before: Vec<K>,
-    mut after: Vec<K>,
+    before: impl IntoIterator<Item = K>,
+    after: impl IntoIterator<Item = K>,
 ) -> BTreeSet<K> {
+    let mut before: Vec<K> = before.into_iter().collect();
+    let mut after: Vec<K> = after.into_iter().collect();
     before.sort_unstable();
     after.sort_unstable();
     let mut changed = BTreeSet::new();

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::counts::swap;
 use crate::compile::Claim;
 use crate::state::{Protocol, VirtualServerKey};
 
@@ -32,19 +33,9 @@ impl HostPorts {
         if before.iter().eq(&after) {
             return;
         }
-        for port in &after {
-            let count = self.taken.entry(*port).or_default();
-            self.new |= *count == 0;
-            *count += 1;
-        }
-        for port in before.iter() {
-            if let Some(count) = self.taken.get_mut(port) {
-                *count -= 1;
-                if *count == 0 {
-                    self.taken.remove(port);
-                }
-            }
-        }
+        let (gone, come) = (before.iter().copied(), after.iter().copied());
+        let moved = swap(&mut self.taken, gone, come);
+        self.new |= moved.iter().any(|port| self.taken.contains_key(port));
         *before = after.into_iter().collect();
     }
 

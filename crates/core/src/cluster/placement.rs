@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::claims::{Claimant, Claims};
-use super::counts::{Addresses, Counts};
+use super::counts::{Addresses, swap};
 use super::health_ports::Wish;
 use super::host_ports::HostPort;
 use super::sources;
@@ -79,10 +79,10 @@ pub(super) struct Served {
 pub(super) struct Placement {
     desired: KernelState,
     served: BTreeMap<VirtualServerKey, Served>,
-    /// How many more Services want what several want.
-    more_hairpin: BTreeMap<IpAddr, u32>,
-    more_vips: BTreeMap<IpAddr, u32>,
-    /// The desired VIPs once more: each endpoint of a change is looked for among them.
+    /// How many Services want each of the addresses in the table.
+    hairpin: Addresses,
+    /// How many Services want each of the desired VIPs. Each endpoint of a change
+    /// is looked for among them.
     bound: Addresses,
     /// Fronts at which this host answers, unless a Service is served there, and
     /// how many Services want that.
@@ -173,28 +173,24 @@ impl Placement {
             self.set_localhost(&key, localhost);
         }
         let desired = &mut self.desired;
-        let hairpin = (&footprint.hairpin[..], &grant.hairpin);
-        let moved = swap(hairpin, &mut desired.table.hairpin, &mut self.more_hairpin);
+        let (before, after) = (footprint.hairpin.iter(), grant.hairpin.iter());
+        let moved = swap(&mut self.hairpin, before.copied(), after.copied());
+        for address in &moved {
+            let is_wanted = self.hairpin.has(*address);
+            set(&mut desired.table.hairpin, *address, is_wanted);
+        }
         touched.hairpin.extend(moved);
-        let vips = (&footprint.vips[..], &grant.vips);
-        let moved = swap(vips, &mut desired.vips, &mut self.more_vips);
+        let (before, after) = (footprint.vips.iter(), grant.vips.iter());
+        let moved = swap(&mut self.bound, before.copied(), after.copied());
+        for vip in &moved {
+            let is_wanted = self.bound.has(*vip);
+            set(&mut desired.vips, *vip, is_wanted);
+            set(&mut desired.table.guarded, *vip, is_wanted);
+        }
         touched.vips.extend(&moved);
         touched.guarded.extend(&moved);
-        for vip in &moved {
-            if desired.vips.contains(vip) {
-                desired.table.guarded.insert(*vip);
-                self.bound.more(vip);
-            } else {
-                desired.table.guarded.remove(vip);
-                self.bound.less(vip);
-            }
-        }
-        for lacking in &footprint.without_local {
-            one_less(&mut self.without_local, lacking);
-        }
-        for lacking in &without_local {
-            *self.without_local.entry(*lacking).or_default() += 1;
-        }
+        let (before, after) = (footprint.without_local.iter(), without_local.iter());
+        swap(&mut self.without_local, before.copied(), after.copied());
         footprint.without_local = without_local.into_iter().collect();
         footprint.held = held;
         footprint.hairpin = grant.hairpin.into_iter().collect();
@@ -204,12 +200,8 @@ impl Placement {
         let mut warnings = grant.warnings.finish(format_args!("Service {name}"));
         warnings.append(&mut slice_warnings);
         footprint.warnings = warnings.into();
-        for reason in &footprint.withheld {
-            one_less(&mut self.withheld, reason);
-        }
-        for reason in &grant.withheld {
-            *self.withheld.entry(*reason).or_default() += 1;
-        }
+        let (before, after) = (footprint.withheld.iter(), grant.withheld.iter());
+        swap(&mut self.withheld, before.copied(), after.copied());
         footprint.withheld = grant.withheld.into();
         moved
     }
@@ -296,19 +288,9 @@ impl Placement {
 
     /// Where a Service is served, nothing but the count changes.
     fn swap_passing(&mut self, before: &[Front], after: &BTreeSet<Front>, touched: &mut Touched) {
-        for front in after {
-            *self.passing.entry(*front).or_default() += 1;
-        }
-        for front in before {
-            if let Some(count) = self.passing.get_mut(front) {
-                *count -= 1;
-                if *count == 0 {
-                    self.passing.remove(front);
-                }
-            }
-        }
-        for front in after.iter().chain(before) {
-            let key = VirtualServerKey::Front(*front);
+        let (before, after) = (before.iter().copied(), after.iter().copied());
+        for front in swap(&mut self.passing, before, after) {
+            let key = VirtualServerKey::Front(front);
             if !self.served.contains_key(&key) {
                 self.set_row(&key, None, touched);
             }
@@ -321,43 +303,13 @@ fn passing() -> Row {
     Row::of(Verdict::Serve)
 }
 
-/// Replaces what one Service wants of what several may want; `more` counts the
-/// others. Returns what came or went.
-fn swap<K: Ord + Copy>(
-    (before, after): (&[K], &BTreeSet<K>),
-    all: &mut BTreeSet<K>,
-    more: &mut BTreeMap<K, u32>,
-) -> BTreeSet<K> {
-    let mut moved = BTreeSet::new();
-    for one in before.iter().filter(|one| !after.contains(one)) {
-        if !one_less(more, one) {
-            all.remove(one);
-            moved.insert(*one);
-        }
+/// Makes it one of a set, or none.
+fn set<K: Ord>(all: &mut BTreeSet<K>, key: K, is_wanted: bool) {
+    if is_wanted {
+        all.insert(key);
+    } else {
+        all.remove(&key);
     }
-    // `before` came from an ordered set.
-    for one in after
-        .iter()
-        .filter(|one| before.binary_search(one).is_err())
-    {
-        match all.insert(*one) {
-            true => _ = moved.insert(*one),
-            false => *more.entry(*one).or_default() += 1,
-        }
-    }
-    moved
-}
-
-/// Whether somebody else still wants it.
-fn one_less<K: Ord>(more: &mut BTreeMap<K, u32>, key: &K) -> bool {
-    let Some(count) = more.get_mut(key) else {
-        return false;
-    };
-    *count -= 1;
-    if *count == 0 {
-        more.remove(key);
-    }
-    true
 }
 
 /// A claim that was won.
