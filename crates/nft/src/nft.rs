@@ -1,5 +1,8 @@
 //! The kernel's nf_tables, and the things it is asked to do.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use netlink_exchange::protocols::NETLINK_NETFILTER;
 use netlink_exchange::{Connection, Content, DecodeError, Errno, Error as Exchange, Transaction};
 use tracing::{debug, trace};
@@ -219,35 +222,33 @@ impl Nft {
         Ok(found)
     }
 
-    /// Base chains of others at `input` and `forward` that let pass what they do
-    /// not know, and drop or refuse some packets. Whose these are is not judged.
+    /// The same, and those that let pass what they do not know, but drop or refuse
+    /// some packets; whose these are is not judged. Costs a list of all rules of
+    /// their tables, where [`foreign_drops`](Self::foreign_drops) reads single chains.
     ///
     /// # Errors
     /// The kernel cannot be heard.
-    pub fn foreign_some_dropped(&mut self) -> Result<Vec<SomeDropped>, NftError> {
-        let mut found = Vec::new();
+    pub fn foreign_drops_and_some(
+        &mut self,
+    ) -> Result<(Vec<ForeignChain>, Vec<SomeDropped>), NftError> {
+        let mut dropping = Vec::new();
+        let mut some = Vec::new();
+        let mut tables = BTreeMap::new();
         for base in self.foreign_bases()? {
-            let get = Get {
-                kind: Kind::GetRule,
-                family: base.place().family,
-                table: Some(&base.table),
-                of: None,
+            let family = base.place().family;
+            let rules = match tables.entry((family, base.table.clone())) {
+                Entry::Occupied(read) => read.into_mut(),
+                Entry::Vacant(unread) => {
+                    unread.insert(self.rules(family, &base.table, None, &base.to_string())?)
+                }
             };
-            let mut rules = match self.list(get, ListedRule::read) {
-                Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
-                rules => rules.map_err(NftError::exchange(format!("list {base}")))?,
-            };
-            rules.retain(|rule| rule.table == base.table);
-            let own: Vec<ListedRule> = rules
-                .iter()
-                .filter(|rule| rule.chain == base.chain)
-                .cloned()
-                .collect();
-            if foreign::judge(base.clone(), &own).is_none() {
-                found.extend(foreign::some_dropped(&base, &rules));
+            let own = rules.iter().filter(|rule| rule.chain == base.chain);
+            match foreign::judge(base.clone(), &own.cloned().collect::<Vec<_>>()) {
+                Some(chain) => dropping.push(chain),
+                None => some.extend(foreign::some_dropped(&base, rules)),
             }
         }
-        Ok(found)
+        Ok((dropping, some))
     }
 
     /// The bit with which our table marks what it serves, as its rules say; none
@@ -256,20 +257,8 @@ impl Nft {
     /// # Errors
     /// The kernel cannot be heard.
     pub fn accept_bit(&mut self, family: Family) -> Result<Option<u8>, NftError> {
-        let get = Get {
-            kind: Kind::GetRule,
-            family: family.number(),
-            table: Some(TABLE),
-            of: None,
-        };
-        let mut rules = match self.list(get, ListedRule::read) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
-            rules => {
-                let operation = format!("list rules of nftables table {family} {TABLE}");
-                rules.map_err(NftError::exchange(operation))?
-            }
-        };
-        rules.retain(|rule| rule.table == TABLE);
+        let what = format!("rules of nftables table {family} {TABLE}");
+        let rules = self.rules(family.number(), TABLE, None, &what)?;
         Ok(foreign::accept_bit(&rules))
     }
 
@@ -363,18 +352,33 @@ impl Nft {
 
     /// The rules of a chain; none when it vanished meanwhile.
     fn rules_of(&mut self, chain: &ForeignChain) -> Result<Vec<ListedRule>, NftError> {
+        let family = chain.place().family;
+        let mut rules = self.rules(family, &chain.table, Some(&chain.chain), &chain.to_string())?;
+        rules.retain(|rule| rule.chain == chain.chain);
+        Ok(rules)
+    }
+
+    /// The rules of a table, or of one chain of it; none when it is not there. An
+    /// error names `what`.
+    fn rules(
+        &mut self,
+        family: u8,
+        table: &str,
+        chain: Option<&str>,
+        what: &str,
+    ) -> Result<Vec<ListedRule>, NftError> {
         let get = Get {
             kind: Kind::GetRule,
-            family: chain.place().family,
-            table: Some(&chain.table),
-            of: Some(&chain.chain),
+            family,
+            table: Some(table),
+            of: chain,
         };
-        let rules = match self.list(get, ListedRule::read) {
+        let mut rules = match self.list(get, ListedRule::read) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
-            rules => rules.map_err(NftError::exchange(format!("list {chain}")))?,
+            rules => rules.map_err(NftError::exchange(format!("list {what}")))?,
         };
-        let of_chain = |rule: &ListedRule| rule.table == chain.table && rule.chain == chain.chain;
-        Ok(rules.into_iter().filter(of_chain).collect())
+        rules.retain(|rule| rule.table == table);
+        Ok(rules)
     }
 
     /// What is there, more or less where it changes meanwhile.

@@ -82,3 +82,47 @@ fn a_change_is_made_in_the_end_while_others_change_theirs() {
     assert_eq!(nft.known.tables, None, "what is there now nobody knows");
     assert!(nft.chains_changed());
 }
+
+/// A base chain that accepts what it does not know, or drops it.
+fn base_chain(sequence: u32, name: &str, hook: u32, accepts: bool) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let mut out = Writer::new(&mut payload);
+    out.header(&nfnetlink::header(2, 0));
+    out.bytes(1, b"fw\0");
+    out.bytes(3, format!("{name}\0").as_bytes());
+    out.nest(4, |out| {
+        out.be32(1, hook);
+        out.be32(2, 0);
+    });
+    out.be32(5, accepts.into());
+    message(Kind::NewChain.message_type(), 2, sequence, &payload)
+}
+
+#[test]
+fn the_rules_of_a_table_are_read_once_for_all_its_chains() {
+    let lists = Arc::new(AtomicU32::new(0));
+    let count = lists.clone();
+    let kernel = Kernel::new(1 << 20, move |sent: &[Sent]| {
+        let first = &sent[0];
+        let sequence = first.sequence;
+        let is = |kind: Kind| first.message_type == kind.message_type();
+        if is(Kind::GetChain) {
+            let [input, forward] = [
+                base_chain(sequence, "in", 1, true),
+                base_chain(sequence, "fwd", 2, false),
+            ];
+            return vec![Ok(input), Ok(forward), Ok(done(sequence, 0, 0))];
+        }
+        count.fetch_add(u32::from(is(Kind::GetRule)), Ordering::Relaxed);
+        vec![Ok(done(sequence, 0, 0))]
+    });
+    let connection = Connection::over(Box::new(kernel)).expect("a connection");
+    let known = Known::default();
+
+    let both = Nft { connection, known }.foreign_drops_and_some();
+
+    let (dropping, some) = both.expect("listed");
+    assert_eq!((dropping.len(), some.len()), (1, 0));
+    assert_eq!(dropping[0].chain, "fwd");
+    assert_eq!(lists.load(Ordering::Relaxed), 1);
+}

@@ -82,8 +82,7 @@ struct Chains {
 
 fn chains() -> anyhow::Result<Chains> {
     let mut nft = Nft::open()?;
-    let dropping = nft.foreign_drops()?;
-    let some = nft.foreign_some_dropped()?;
+    let (dropping, some) = nft.foreign_drops_and_some()?;
     let mut accept_bits = BTreeMap::new();
     let families = [
         (Family::V4, kube_ipvs_nft::Family::Ip),

@@ -45,7 +45,9 @@ fn chains_that_drop_are_found_and_others_are_not() {
             "nft table inet firewalld, chain early (hook input, priority -150): policy drop",
         ]
     );
-    let some = lab.node.run(|| nft().foreign_some_dropped()).expect("read");
+    let both = lab.node.run(|| nft().foreign_drops_and_some());
+    let (same, some) = both.expect("read");
+    assert_eq!(same, found);
     let texts: Vec<String> = some.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
