@@ -49,8 +49,6 @@ pub struct ForeignChain {
     pub priority: i64,
     /// Why it drops.
     pub reason: Reason,
-    /// Our accept rule stands in it, for whatever bit.
-    pub accepted: bool,
     /// The bits of the mark that our accept rules in it look at.
     pub accept_bits: u32,
     /// No rule in it could let anything pass: whatever comes is dropped.
@@ -62,6 +60,11 @@ impl ForeignChain {
     /// at `input`, cleared at 50.
     pub fn is_reachable(&self) -> bool {
         self.priority > -1 && (self.hook == Hook::Forward || self.priority < 50)
+    }
+
+    /// Whether our accept rule stands in it, for whatever bit.
+    pub fn accepted(&self) -> bool {
+        self.accept_bits != 0
     }
 
     /// Whether it lets pass what our table marks with this bit; without one,
@@ -207,7 +210,6 @@ fn base_chain(chain: &ListedChain) -> Option<ForeignChain> {
         } else {
             Reason::LastRule
         },
-        accepted: false,
         accept_bits: 0,
         drops_all: false,
     })
@@ -216,11 +218,10 @@ fn base_chain(chain: &ListedChain) -> Option<ForeignChain> {
 /// Keeps a chain that drops what it does not know, and says whether our rule stands in it.
 pub(crate) fn judge(chain: ForeignChain, rules: &[ListedRule]) -> Option<ForeignChain> {
     let drops = chain.reason == Reason::Policy || rules.last().is_some_and(drops_everything);
-    let ours = our_rules(rules);
-    let accept_bits = ours.iter().fold(0, |bits, rule| bits | 1 << rule.bit);
+    let ours = our_rules(rules).into_iter();
+    let accept_bits = ours.fold(0, |bits, rule| bits | 1 << rule.bit);
     let drops_all = rules.iter().all(drops_everything);
     drops.then_some(ForeignChain {
-        accepted: !ours.is_empty(),
         accept_bits,
         drops_all,
         ..chain
@@ -340,7 +341,6 @@ mod tests {
             hook: Hook::Input,
             priority: 0,
             reason: Reason::LastRule,
-            accepted: false,
             accept_bits: 0,
             drops_all: false,
         }
@@ -376,7 +376,7 @@ mod tests {
         let last = rule("in", drop());
         let chain = judge(base(), &[ours, last]).expect("it drops");
 
-        assert!(chain.accepted);
+        assert!(chain.accepted());
         let accepts = [None, Some(12), Some(13)].map(|bit| chain.accepts(bit));
         assert_eq!(accepts, [false, false, true]);
         let clears = [rule("clear-marks", clear_bit(1 << 13))];

@@ -34,7 +34,7 @@ fn judge(drops: &[ForeignChain]) -> Vec<Finding> {
 }
 
 fn judge_one(chain: &ForeignChain) -> Finding {
-    if chain.accepted {
+    if chain.accepted() {
         return Finding::ok(NAME, format!("{chain}, and our accept rule stands in it"));
     }
     let lost = match chain.hook {
@@ -93,7 +93,6 @@ mod tests {
             hook: Hook::Input,
             priority: 0,
             reason: Reason::Policy,
-            accepted: false,
             accept_bits: 0,
             drops_all: false,
         }
@@ -116,7 +115,7 @@ mod tests {
     #[test]
     fn a_chain_with_our_accept_rule_is_fine() {
         let chain = ForeignChain {
-            accepted: true,
+            accept_bits: 1 << 12,
             ..input()
         };
 

@@ -131,7 +131,6 @@ fn chain(drops_all: bool) -> ForeignChain {
         hook: Hook::Input,
         priority: 0,
         reason: Reason::Policy,
-        accepted: false,
         accept_bits: 0,
         drops_all,
     }

@@ -89,7 +89,7 @@ fn one_rule_opens_service_ports_and_nothing_else() {
         ));
         assert_eq!(lab.peer.tcp(lab.vip(), 80), Fate::Dropped, "{family}");
         let chain = drops(&lab.node).remove(0);
-        assert!(!chain.accepted);
+        assert!(!chain.accepted());
         assert!(!chain.drops_all, "{family}: it accepts some");
 
         let accept = || {
@@ -107,7 +107,7 @@ fn one_rule_opens_service_ports_and_nothing_else() {
             "{family}"
         );
         let chain = drops(&lab.node).remove(0);
-        assert!(chain.accepted, "{family}");
+        assert!(chain.accepted(), "{family}");
         let marked = lab.node.run(|| nft().accept_bit(family)).expect("read");
         assert_eq!(marked, Some(BIT), "{family}");
         assert!(chain.accepts(marked), "{family}");
@@ -147,7 +147,7 @@ fn a_rule_that_only_bears_our_name_stays() {
         "table inet fw {{ chain in {{ type filter hook input priority 0; policy drop; {rules} }}; }}"
     ));
     let listed = lab.node.nft("list table inet fw");
-    assert!(!drops(&lab.node)[0].accepted);
+    assert!(!drops(&lab.node)[0].accepted());
     assert_eq!(lab.node.run(|| nft().accepts()).expect("read"), 0);
 
     assert_eq!(lab.node.run(|| nft().remove_accepts()).expect("read"), 0);

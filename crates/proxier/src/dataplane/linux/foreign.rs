@@ -46,7 +46,7 @@ impl Foreign {
     }
 
     fn leave(&mut self, nft: &mut Nft, chains: &[ForeignChain]) {
-        if chains.iter().any(|chain| chain.accepted) {
+        if chains.iter().any(ForeignChain::accepted) {
             match nft.remove_accepts() {
                 Ok(count) => tracing::info!(count, "accept rules of an earlier run removed"),
                 Err(error) => self.tell("", &format!("accept rules are left: {error}")),

@@ -94,7 +94,6 @@ fn chain(hook: Hook, drops_all: bool) -> ForeignChain {
         hook,
         priority: 0,
         reason: Why::Policy,
-        accepted: false,
         accept_bits: 0,
         drops_all,
     }
