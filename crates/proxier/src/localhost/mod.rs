@@ -103,19 +103,16 @@ impl LocalhostNodePorts {
         self.wanted = wanted.clone();
         self.open.retain(|at, _| wanted.contains_key(at));
         self.unopened.retain(|at, _| wanted.contains_key(at));
-        let wanted = wanted.clone();
-        self.listen(wanted.iter())
+        self.listen(wanted)
     }
 
     /// Tries again to open what could not be opened. As [`Self::sync`].
     pub fn retry(&mut self) -> Vec<Warning> {
-        let wanted = self.wanted.clone();
-        let closed = wanted.iter().filter(|(at, _)| !self.open.contains_key(at));
-        let closed: Vec<_> = closed.collect();
-        if closed.is_empty() {
+        if self.unopened.is_empty() {
             return Vec::new();
         }
-        self.listen(closed.into_iter())
+        let wanted = self.wanted.clone();
+        self.listen(&wanted)
     }
 
     /// Sockets that are open.
@@ -123,12 +120,9 @@ impl LocalhostNodePorts {
         self.open.keys().copied()
     }
 
-    fn listen<'a>(
-        &mut self,
-        ports: impl Iterator<Item = (&'a SocketAddr, &'a Arc<LocalhostPort>)>,
-    ) -> Vec<Warning> {
+    fn listen(&mut self, wanted: &LocalhostPorts) -> Vec<Warning> {
         let mut news = Vec::new();
-        for (at, port) in ports {
+        for (at, port) in wanted {
             match self.ensure(*at, port) {
                 Ok(()) => _ = self.unopened.remove(at),
                 Err(error) => {
