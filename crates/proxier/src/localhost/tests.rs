@@ -112,6 +112,16 @@ async fn through(to: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Both ends of a connection: the client's, and the one of an endpoint that is
+/// played by the test.
+async fn ends(ports: &mut LocalhostNodePorts) -> [TcpStream; 2] {
+    let (listener, behind) = taken("127.0.0.1").await;
+    let at = opened(ports, "127.0.0.1", &[behind]).await;
+    let client = TcpStream::connect(at).await.expect("connect");
+    let (server, _) = listener.accept().await.expect("a connection");
+    [client, server]
+}
+
 /// How a stream ends for its reader; none for an orderly end.
 async fn end(stream: &mut TcpStream) -> Option<io::ErrorKind> {
     let mut rest = Vec::new();
@@ -281,10 +291,7 @@ async fn an_endpoint_that_refuses_breaks_the_connection_off() {
 #[tokio::test]
 async fn a_connection_that_its_endpoint_breaks_off_is_broken_off_for_the_client() {
     let mut ports = ports(PLENTY);
-    let (listener, behind) = taken("127.0.0.1").await;
-    let at = opened(&mut ports, "127.0.0.1", &[behind]).await;
-    let mut client = TcpStream::connect(at).await.expect("connect");
-    let (server, _) = listener.accept().await.expect("a connection");
+    let [mut client, server] = ends(&mut ports).await;
 
     server.set_zero_linger().expect("linger");
     drop(server);
@@ -349,10 +356,7 @@ async fn more_ports_than_there_is_room_for_are_told() {
 #[tokio::test]
 async fn a_half_closed_connection_goes_on_the_other_way() {
     let mut ports = ports(PLENTY);
-    let (listener, behind) = taken("127.0.0.1").await;
-    let at = opened(&mut ports, "127.0.0.1", &[behind]).await;
-    let mut client = TcpStream::connect(at).await.expect("connect");
-    let (mut server, _) = listener.accept().await.expect("a connection");
+    let [mut client, mut server] = ends(&mut ports).await;
 
     client.shutdown().await.expect("half-close");
     let (heard, hear) = oneshot::channel();
