@@ -16,7 +16,7 @@ mod chains;
 mod claim;
 mod ipset;
 mod leftovers;
-mod names;
+pub(crate) mod names;
 mod nft;
 mod programs;
 mod sets;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kube_ipvs_nft::{NamedChain, Nft, NftError};
 
 use super::leftovers::Leftovers;
-use super::names::{FAMILIES, TABLE, TABLES, is_chain};
+use super::names::{TABLE, is_chain, table_of};
 
 /// Removes it; a table that cannot be changed does not keep the others from it.
 pub(super) fn remove(report: &mut Leftovers) {
@@ -27,15 +27,7 @@ pub(super) fn remove(report: &mut Leftovers) {
 
 /// Tables with something of kube-proxy.
 fn tables(chains: &[NamedChain]) -> BTreeSet<(&'static str, &'static str)> {
-    let of = |chain: &NamedChain| {
-        let family = FAMILIES.into_iter().find(|x| *x == chain.family)?;
-        if chain.table == TABLE {
-            return Some((family, TABLE));
-        }
-        let table = TABLES.into_iter().find(|x| *x == chain.table)?;
-        is_chain(&chain.chain).then_some((family, table))
-    };
-    chains.iter().filter_map(of).collect()
+    chains.iter().filter_map(table_of).collect()
 }
 
 fn remove_of(
@@ -59,10 +51,11 @@ fn remove_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adopt::names::chains;
 
     #[test]
     fn only_tables_of_iptables_and_its_own_are_looked_at() {
-        let chains = [
+        let chains = chains([
             ("ip", "nat", "KUBE-SERVICES"),
             ("ip", "nat", "KUBE-POSTROUTING"),
             ("ip6", "filter", "KUBE-FIREWALL"),
@@ -71,12 +64,7 @@ mod tests {
             ("ip6", "mangle", "KUBE-PROXY-CANARY"),
             ("ip", "kube-proxy", "services"),
             ("inet", "kube-proxy", "services"),
-        ];
-        let chains = chains.map(|(family, table, chain)| NamedChain {
-            family,
-            table: table.to_owned(),
-            chain: chain.to_owned(),
-        });
+        ]);
 
         assert_eq!(
             tables(&chains),

@@ -6,7 +6,7 @@ use std::path::Path;
 use kube_ipvs_nft::{NamedChain, Nft};
 
 use super::ipset::Ipsets;
-use super::names::{FAMILIES, TABLE, TABLES, is_chain};
+use super::names::{TABLE, table_of};
 use super::sets;
 
 /// Chains of its that a kubelet before 1.28 makes too.
@@ -34,20 +34,12 @@ pub fn signs(nft: &mut Nft) -> anyhow::Result<BTreeSet<String>> {
 
 fn of_chains(chains: &[NamedChain]) -> BTreeSet<String> {
     let sign = |chain: &NamedChain| {
-        let NamedChain {
-            family,
-            table,
-            chain,
-        } = chain;
-        if !FAMILIES.contains(family) {
-            return None;
-        }
+        let (family, table) = table_of(chain)?;
         if table == TABLE {
             return Some(format!("nft table {family} {table}"));
         }
-        let its = is_chain(chain) && !KUBELETS.contains(&chain.as_str());
-        let its = its && TABLES.contains(&table.as_str());
-        its.then(|| format!("chains KUBE-* in nft table {family} {table}"))
+        let is_only_its = !KUBELETS.contains(&chain.chain.as_str());
+        is_only_its.then(|| format!("chains KUBE-* in nft table {family} {table}"))
     };
     chains.iter().filter_map(sign).collect()
 }
@@ -55,10 +47,11 @@ fn of_chains(chains: &[NamedChain]) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adopt::names::chains;
 
     #[test]
     fn what_only_a_kube_proxy_makes_tells_of_it() {
-        let chains = [
+        let chains = chains([
             ("ip", "nat", "KUBE-SERVICES"),
             ("ip", "nat", "KUBE-SVC-ABC"),
             ("ip6", "kube-proxy", "services"),
@@ -68,12 +61,7 @@ mod tests {
             ("ip6", "mangle", "KUBE-KUBELET-CANARY"),
             ("ip", "kube-ipvs", "postrouting"),
             ("inet", "fw", "KUBE-SERVICES"),
-        ];
-        let chains = chains.map(|(family, table, chain)| NamedChain {
-            family,
-            table: table.to_owned(),
-            chain: chain.to_owned(),
-        });
+        ]);
 
         let signs: Vec<_> = of_chains(&chains).into_iter().collect();
 

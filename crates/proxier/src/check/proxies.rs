@@ -152,6 +152,7 @@ fn is_kubelets(chain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adopt::names::chains;
     use crate::check::Verdict;
     use crate::check::host::testing::host;
 
@@ -213,18 +214,13 @@ mod tests {
 
     #[test]
     fn chains_of_kube_proxy_are_told_from_the_kubelets() {
-        let chains = [
+        let chains = chains([
             ("ip", "mangle", "KUBE-IPTABLES-HINT"),
             ("ip", "nat", "KUBE-SERVICES"),
             ("ip", "nat", "KUBE-POSTROUTING"),
             ("ip6", "kube-proxy", "services"),
             ("ip", "filter", "DOCKER"),
-        ];
-        let chains = chains.map(|(family, table, chain)| NamedChain {
-            family,
-            table: table.to_owned(),
-            chain: chain.to_owned(),
-        });
+        ]);
 
         assert_eq!(kube_proxys(&chains), ["ip nat", "ip6 kube-proxy"]);
     }
