@@ -40,6 +40,14 @@ impl Verdict {
         }
     }
 
+    /// Name of the server that answered, or else how the call ended: `Refused`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Answered { who, .. } => who.clone(),
+            other => format!("{other:?}"),
+        }
+    }
+
     /// Client address as the server saw it; panics when none answered.
     #[track_caller]
     pub fn saw(&self) -> IpAddr {

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(120);
 const SLOW: [&str; 1] = ["--ipvs-sync-period=24h"];
 
 /// What a command says, on both streams, and its exit code.
-fn said(node: &Namespace, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn said(node: &Namespace, arguments: &[&str]) -> (i32, String) {
     let mut command = kube_ipvs(node, arguments);
     let output = command.stdin(Stdio::null()).output().expect("start it");
     let text = [output.stdout, output.stderr].concat();

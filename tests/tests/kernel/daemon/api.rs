@@ -10,6 +10,7 @@ use kube_ipvs_tests::{
 use tempfile::TempDir;
 
 use super::{QUICK, WEB};
+use crate::broken::said;
 use crate::traffic::site::PATIENCE;
 
 /// An API server on the first node, and its kubeconfig.
@@ -37,6 +38,15 @@ impl Api {
         let file = directory.path().join("kubeconfig");
         server.write_kubeconfig(&file).expect("write a kubeconfig");
         Self { server, directory }
+    }
+
+    /// One that knows `node` alone, as `node-1`, and `default/web` over one endpoint
+    /// there.
+    pub(super) fn of_one(node: &Node, endpoint: &str) -> Self {
+        let api = Self::on(node);
+        api.register("node-1", node);
+        api.web(&[(endpoint, "node-1")]);
+        api
     }
 
     /// A Node, as a kubelet registers it.
@@ -144,9 +154,7 @@ fn an_api_server_that_says_nothing_takes_nothing_away() {
     let node = topology.node();
     let pod = node.pod("p1");
     let _server = pod.serve(Protocol::Tcp, 8080);
-    let api = Api::on(&node);
-    api.register("node-1", &node);
-    api.web(&[(&pod.v4.to_string(), "node-1")]);
+    let api = Api::of_one(&node, &pod.v4.to_string());
     let mut daemon = api.start("node-1", &node);
     wait_for_vip(&node, &mut daemon);
     let full = table(&node.namespace);
@@ -179,9 +187,7 @@ fn an_api_server_that_goes_for_a_while_is_followed_again() {
     let node = topology.node();
     let pods = [node.pod("p1"), node.pod("p2")];
     let _servers = [0, 1].map(|n| pods[n].serve(Protocol::Tcp, 8080));
-    let api = Api::on(&node);
-    api.register("node-1", &node);
-    api.web(&[(&pods[0].v4.to_string(), "node-1")]);
+    let api = Api::of_one(&node, &pods[0].v4.to_string());
     let mut daemon = api.start("node-1", &node);
     wait_for_vip(&node, &mut daemon);
 
@@ -204,9 +210,7 @@ fn an_api_server_that_goes_for_a_while_is_followed_again() {
 fn a_wrong_node_name_and_an_api_that_is_shut_are_told_by_status() {
     let topology = Topology::new();
     let node = topology.node();
-    let api = Api::on(&node);
-    api.register("node-1", &node);
-    api.web(&[("10.244.9.1", "node-1")]);
+    let api = Api::of_one(&node, "10.244.9.1");
     let status_says = |words: &str| {
         let mut last = String::new();
         wait_until(words, PATIENCE, || {
@@ -230,10 +234,7 @@ fn a_wrong_node_name_and_an_api_that_is_shut_are_told_by_status() {
     assert!(page.contains("Service: not listed yet: "), "{page}");
     assert!(page.contains("deploy/base/rbac.yaml"), "{page}");
     // What the one before it left serves on, and nothing is said of the cluster.
-    let mut explain = kube_ipvs(&node.namespace, ["explain", "default/web"]);
-    let output = explain.output().expect("start it");
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
+    let (_, text) = said(&node.namespace, &["explain", "default/web"]);
     let note =
         "note: not judged: the cluster: kube-ipvs still waits for its first full list of Service";
     assert!(text.contains(note), "{text}");

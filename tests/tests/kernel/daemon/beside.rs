@@ -21,9 +21,7 @@ fn a_kube_proxy_that_begins_beside_us_is_undone_and_told_of() {
     let node = topology.node();
     let pod = node.pod("p1");
     let _server = pod.serve(Protocol::Tcp, 8080);
-    let api = Api::on(&node);
-    api.register("node-1", &node);
-    api.web(&[(&pod.v4.to_string(), "node-1")]);
+    let api = Api::of_one(&node, &pod.v4.to_string());
     let mut daemon = api.start("node-1", &node);
     wait_for_vip(&node, &mut daemon);
     let client = Client::within(&node.namespace);

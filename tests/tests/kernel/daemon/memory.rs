@@ -14,9 +14,7 @@ const CHANGES: u32 = 6_000;
 fn memory_after_many_changes_is_memory_before() {
     let topology = Topology::new();
     let node = topology.node();
-    let api = Api::on(&node);
-    api.register("node-1", &node);
-    api.web(&[("10.244.1.2", "node-1")]);
+    let api = Api::of_one(&node, "10.244.1.2");
     let mut daemon = api.start("node-1", &node);
     wait_for_vip(&node, &mut daemon);
     let change = |count: u32| {

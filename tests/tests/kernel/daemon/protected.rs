@@ -151,10 +151,7 @@ fn of_two_services_with_one_front_every_node_serves_the_elder_through_restarts()
     let served = |pair: &Pair| {
         let call = |node: &Node| {
             let client = Client::within(&node.namespace).timeout(LATE);
-            [0, 1].map(|_| match client.call(Protocol::Tcp, "198.51.100.7:80") {
-                Verdict::Answered { who, .. } => who,
-                other => format!("{other:?}"),
-            })
+            [0, 1].map(|_| client.call(Protocol::Tcp, "198.51.100.7:80").name())
         };
         pair.nodes.each_ref().map(call).concat()
     };

@@ -174,14 +174,6 @@ fn local_without_an_endpoint_here_sends_nothing_on_and_says_so() {
     assert!(!untouched(), "the counter counts");
 }
 
-/// Name of who answered, or what else came of a call.
-fn answer(client: &Client<'_>, to: &str) -> String {
-    match client.call(Protocol::Tcp, to) {
-        Verdict::Answered { who, .. } => who,
-        other => format!("{other:?}"),
-    }
-}
-
 const NUMBER: u16 = 31_000;
 /// One more of the node.
 const SECOND: &str = "192.168.60.1";
@@ -228,14 +220,14 @@ fn a_cluster_port_a_node_port_and_a_program_with_one_number_are_three() {
                 ("192.168.50.1", "p2"),
                 (SECOND, second),
             ] {
-                let got = answer(&client, &at(address, NUMBER));
+                let got = client.call(Protocol::Tcp, &at(address, NUMBER)).name();
                 if got != expected {
                     wrong.push(format!("{flags:?}: {address} from {who}: {got}"));
                 }
             }
         }
         for address in ["127.0.0.1", "::1"] {
-            let got = answer(&site.host(), &at(address, NUMBER));
+            let got = site.host().call(Protocol::Tcp, &at(address, NUMBER)).name();
             if got != "own" {
                 wrong.push(format!("{flags:?}: {address}: {got}"));
             }
@@ -251,7 +243,9 @@ fn wait_for(from: &Namespace, what: &str, ends: &[(&str, u16, &str)]) {
     for (address, port, end) in ends {
         let to = at(address, *port);
         let what = format!("{what}: {to} is {end}");
-        wait_until(&what, PATIENCE, || answer(&client, &to) == *end);
+        wait_until(&what, PATIENCE, || {
+            client.call(Protocol::Tcp, &to).name() == *end
+        });
     }
 }
 
