@@ -7,16 +7,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use kube_ipvs_tests::Namespace;
 use nix::errno::Errno;
+use nix::libc::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_REQUEST};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
     sockopt,
 };
 
-// linux/netlink.h
-const NETLINK_ROUTE: u16 = 0;
-const NETLINK_NETFILTER: u16 = 12;
-const NETLINK_GENERIC: u16 = 16;
-const NLM_F_REQUEST: u16 = 1;
+/// Of a message (linux/netlink.h).
 const HEADER: usize = 16;
 /// Of the link's packets (linux/if_arp.h).
 const ARPHRD_NETLINK: u16 = 824;
@@ -80,7 +77,7 @@ impl Ear {
             match recvfrom::<LinkAddr>(fd, &mut self.datagram) {
                 Ok((length, Some(from))) if from.hatype() == ARPHRD_NETLINK => {
                     let count = requests_in(&self.datagram[..length]);
-                    match from.protocol().to_be() {
+                    match i32::from(from.protocol().to_be()) {
                         NETLINK_GENERIC => messages.ipvs += count,
                         NETLINK_NETFILTER => messages.nftables += count,
                         NETLINK_ROUTE => messages.routes += count,
@@ -101,7 +98,7 @@ fn requests_in(mut datagram: &[u8]) -> usize {
     while let Some(header) = datagram.first_chunk::<HEADER>() {
         let [a, b, c, d, _, _, e, f, ..] = *header;
         let length = u32::from_ne_bytes([a, b, c, d]) as usize;
-        if u16::from_ne_bytes([e, f]) & NLM_F_REQUEST != 0 {
+        if i32::from(u16::from_ne_bytes([e, f])) & NLM_F_REQUEST != 0 {
             requests += 1;
         }
         let next = length.max(HEADER).next_multiple_of(4);
