@@ -1,5 +1,6 @@
 //! A client of the fake server, made from a kubeconfig as the program makes its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,13 +30,25 @@ impl Access {
     /// # Panics
     /// When the text is no kubeconfig: a mistake in the test.
     pub async fn through(text: &str) -> Self {
+        Self::with(text, &[]).await
+    }
+
+    /// By the text of a kubeconfig and further addresses of its API server.
+    ///
+    /// # Panics
+    /// As [`Access::through`].
+    pub async fn with(text: &str, more: &[SocketAddr]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = file_in(directory.path());
         std::fs::write(&file, text).expect("write the kubeconfig");
         let status = Arc::new(SourceStatus::default());
         let config = KubeConfig {
             path: Some(file),
-            server: None,
+            more: more
+                .iter()
+                .map(|server| server.to_string().parse().expect("an address"))
+                .collect(),
+            ..KubeConfig::default()
         };
         let client = connect(&config, &status).await.expect("a client");
         Self {

@@ -1,6 +1,6 @@
 //! The test's side of the server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use super::fault::{Fault, Strike};
 use super::request::Request;
 use super::serve::{self, Shared};
 use super::store::Store;
-use super::tls::Tls;
+use super::tls::Authority;
 
 /// How the server behaves when nothing is wrong.
 #[derive(Debug, Clone)]
@@ -78,10 +78,32 @@ impl ApiServer {
     ///
     /// When the address cannot be listened on: there is no test without it.
     pub fn start_with(address: SocketAddr, options: Options) -> Self {
-        let tls = options
+        let authority = options
             .tls
-            .then(|| Tls::new(address.ip()).expect("a certificate can be made"));
-        let shared = Arc::new(Shared::new(options, tls));
+            .then(|| Authority::new().expect("an authority can be made"));
+        Self::serving(
+            Arc::new(Shared::new(options, authority)),
+            address,
+            address.ip(),
+        )
+    }
+
+    /// The same API server at one more address, as on a further node of the
+    /// control plane: it has all that this one has, and fails by itself. Its
+    /// certificate is for the host named.
+    ///
+    /// # Panics
+    ///
+    /// When the address cannot be listened on: there is no test without it.
+    pub fn twin(&self, address: SocketAddr, host: IpAddr) -> Self {
+        Self::serving(self.shared.clone(), address, host)
+    }
+
+    fn serving(shared: Arc<Shared>, address: SocketAddr, host: IpAddr) -> Self {
+        let tls = shared
+            .authority
+            .as_ref()
+            .map(|authority| authority.vouch(host).expect("a certificate can be made"));
         let (up, watching) = watch::channel(true);
         let (ready, started) = std::sync::mpsc::channel();
         let serving = shared.clone();
@@ -100,7 +122,8 @@ impl ApiServer {
                         Err(error) => return ready.send(Err(error)).unwrap_or(()),
                     };
                     let _ = ready.send(Ok(bound));
-                    if let Err(error) = serve::serve(serving, listener, bound, watching).await {
+                    if let Err(error) = serve::serve(serving, tls, listener, bound, watching).await
+                    {
                         eprintln!("fake API server at {bound}: {error}");
                     }
                 });
@@ -126,7 +149,7 @@ impl ApiServer {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        let scheme = if self.shared.tls.is_some() {
+        let scheme = if self.shared.authority.is_some() {
             "https"
         } else {
             "http"
@@ -141,8 +164,8 @@ impl ApiServer {
             None => json!({}),
         };
         let mut cluster = json!({"server": self.url()});
-        if let Some(tls) = &self.shared.tls {
-            let authority = base64::engine::general_purpose::STANDARD.encode(&tls.authority);
+        if let Some(authority) = &self.shared.authority {
+            let authority = base64::engine::general_purpose::STANDARD.encode(authority.pem());
             cluster["certificate-authority-data"] = json!(authority);
         }
         // JSON is YAML.

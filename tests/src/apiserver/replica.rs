@@ -106,7 +106,11 @@ impl Replica {
 
     /// By the text of a kubeconfig.
     pub async fn through(text: &str, settings: Settings) -> Self {
-        let access = Access::through(text).await;
+        Self::behind(Access::through(text).await, settings)
+    }
+
+    /// By this access.
+    pub fn behind(access: Access, settings: Settings) -> Self {
         let (sender, events) = mpsc::channel(1024);
         let tasks = spawn(
             &Tasks::unwatched(),

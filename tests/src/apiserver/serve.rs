@@ -24,7 +24,7 @@ use super::reply::{self, Body};
 use super::request::Request;
 use super::selector::Selector;
 use super::store::Store;
-use super::tls::Tls;
+use super::tls::{Authority, Tls};
 use super::watch as watching;
 
 /// The resources there are, those of namespaces first.
@@ -42,7 +42,8 @@ const NAMESPACED: &[&str] = &["services", "endpointslices", "events", "secrets"]
 /// What the handle and the connections share.
 pub(super) struct Shared {
     pub(super) options: Options,
-    pub(super) tls: Option<Tls>,
+    /// What its kubeconfig trusts.
+    pub(super) authority: Option<Authority>,
     token: Mutex<Option<String>>,
     store: Mutex<Store>,
     faults: Mutex<Faults>,
@@ -54,9 +55,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(options: Options, tls: Option<Tls>) -> Self {
+    pub(super) fn new(options: Options, authority: Option<Authority>) -> Self {
         Self {
-            tls,
+            authority,
             token: Mutex::new(options.bearer_token.clone()),
             options,
             store: Mutex::default(),
@@ -122,6 +123,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// connection is cut.
 pub(super) async fn serve(
     shared: Arc<Shared>,
+    tls: Option<Tls>,
     listener: TcpListener,
     address: SocketAddr,
     mut up: watch::Receiver<bool>,
@@ -138,7 +140,7 @@ pub(super) async fn serve(
         };
         tokio::select! {
             accepted = listening.accept() => if let Ok((stream, _)) = accepted {
-                connections.spawn(connection(shared.clone(), stream));
+                connections.spawn(connection(shared.clone(), tls.clone(), stream));
             },
             changed = up.changed() => {
                 if changed.is_err() { return Ok(()) }
@@ -163,13 +165,13 @@ pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+async fn connection(shared: Arc<Shared>, tls: Option<Tls>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    match &shared.tls {
+    match tls {
         None => converse(shared, stream).await,
         Some(tls) => {
             // A client that does not trust us finds out by itself.
-            if let Ok(stream) = tls.acceptor.clone().accept(stream).await {
+            if let Ok(stream) = tls.acceptor.accept(stream).await {
                 converse(shared, stream).await;
             }
         }

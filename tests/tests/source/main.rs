@@ -11,5 +11,6 @@ mod protected;
 mod rbac;
 mod relay;
 mod restore;
+mod servers;
 mod transcript;
 mod words;

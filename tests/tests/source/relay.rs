@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +14,7 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     /// Counts how often the connections of the time were frozen.
     frozen: Arc<watch::Sender<u64>>,
+    dead: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -26,18 +28,31 @@ impl Relay {
             .expect("a bound socket has an address");
         let frozen = Arc::new(watch::Sender::new(0));
         let mut tasks = JoinSet::new();
-        let freezing = frozen.clone();
+        let dead = Arc::new(AtomicBool::new(false));
+        let (freezing, died) = (frozen.clone(), dead.clone());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(relay(client, server, freezing.subscribe()));
+                if died.load(Ordering::Relaxed) {
+                    connections.spawn(hold(client));
+                } else {
+                    connections.spawn(relay(client, server, freezing.subscribe()));
+                }
             }
         });
         Self {
             address,
             frozen,
+            dead,
             _tasks: tasks,
         }
+    }
+
+    /// From now on all connections, old and new, stay open and carry nothing:
+    /// a host that answers by its kernel alone.
+    pub(crate) fn die(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+        self.freeze();
     }
 
     /// Connections that exist stay open and carry nothing any more; new ones
@@ -45,6 +60,11 @@ impl Relay {
     pub(crate) fn freeze(&self) {
         self.frozen.send_modify(|times| *times += 1);
     }
+}
+
+async fn hold(client: TcpStream) {
+    std::future::pending::<()>().await;
+    drop(client);
 }
 
 async fn relay(mut client: TcpStream, server: SocketAddr, mut frozen: watch::Receiver<u64>) {

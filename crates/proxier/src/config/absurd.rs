@@ -98,6 +98,18 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("log-format", &["xml", "Human"]),
     ("logging-format", &["xml", ""]),
     ("manifests", &[""]),
+    (
+        "api-servers",
+        &[
+            "x",
+            "192.0.2.1",
+            "https://192.0.2.1:6443",
+            "x:0",
+            "a@b:1",
+            "x:65536",
+            "x y:1",
+        ],
+    ),
     ("master", &["192.0.2.1", "ftp://x", "https://", "x y"]),
     ("metrics-bind-address", &["x", "1.2.3.4:0", "1.2.3.4:99999"]),
     ("metrics-port", &["-1", "65536", "x"]),

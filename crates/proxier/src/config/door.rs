@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use http::uri::Authority;
+
 use super::duration::GoDuration;
 
 /// The longest time-out of conntrack that any kernel takes, in seconds: it
@@ -70,6 +72,13 @@ pub(super) fn is_server(url: &str) -> bool {
         let web = |scheme: &str| matches!(scheme, "https" | "http");
         uri.scheme_str().is_some_and(web) && uri.host().is_some_and(|host| !host.is_empty())
     })
+}
+
+/// Host and port of a server, if that is what this is.
+pub(super) fn authority(text: &str) -> Option<Authority> {
+    let parsed: Authority = text.parse().ok()?;
+    let whole = !parsed.host().is_empty() && parsed.port_u16()? > 0 && !text.contains('@');
+    whole.then_some(parsed)
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ pub struct RunArgs {
     /// Read Services, EndpointSlices, Nodes and ServiceCIDRs from YAML instead of an API server: a directory, a file, or - for standard input
     #[arg(long, value_name = "PATH")]
     pub manifests: Option<PathBuf>,
+    /// Further addresses of the API server, tried when the kubeconfig's does not answer: 10.0.0.2:6443,10.0.0.3:6443
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub api_servers: Vec<String>,
     /// Make one sync and exit: 0 when everything was applied
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub once: Option<bool>,

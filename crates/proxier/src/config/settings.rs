@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::uri::Authority;
 use ipnet::IpNet;
 use kube_ipvs_core::options::{NodePortAddresses, NodePortServers};
 use kube_ipvs_core::read;
@@ -169,6 +170,8 @@ pub struct Client {
     pub kubeconfig: Option<PathBuf>,
     /// URL that wins over the kubeconfig's.
     pub master: Option<String>,
+    /// Further addresses of the API server.
+    pub more: Vec<Authority>,
     /// Requests a second, as configured; not enforced.
     pub qps: f32,
     /// Requests at once, as configured; not enforced.

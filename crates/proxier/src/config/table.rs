@@ -164,6 +164,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("accept-in-foreign-chains", Bool, "false", "insert accept rules into other programs' nftables chains that would drop Service traffic"),
     ours("adopt-kube-proxy", Bool, "false", "take over what a kube-proxy in ipvs mode left on this node"),
     ours("allow-external-ips", Texts, "none", "networks whose addresses are honoured as externalIPs; `0.0.0.0/0,::/0` for all"),
+    ours("api-servers", Texts, "", "further addresses of the API server, `HOST:PORT`, with certificates for these hosts or for the kubeconfig's `tls-server-name`; one after the other is tried when the kubeconfig's does not answer, and after them those of the slices of `default/kubernetes`, with a certificate for the kubeconfig's host"),
     ours("drain-timeout", Duration, "15m", "how long a terminating endpoint may keep its connections"),
     ours("events", Bool, "true", "write Kubernetes Events"),
     ours("ipvs-run-estimation", Bool, "as the host has it", "whether the kernel computes rates of virtual servers and endpoints (`net.ipv4.vs.run_estimation`, Linux 5.15 and later), for which it looks at each of them every two seconds; with false the rates of `inspect --rate` and of ipvsadm stay 0, and counters are whole; without it what the host has stays"),

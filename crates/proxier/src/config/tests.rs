@@ -128,6 +128,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("accept-in-foreign-chains", "true"),
         ("adopt-kube-proxy", "true"),
         ("allow-external-ips", "203.0.113.0/24"),
+        ("api-servers", "192.0.2.7:6443"),
         ("bind-address", "192.0.2.7"),
         ("bind-address-hard-fail", "true"),
         ("boot-id-file", "/x"),

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::uri::Authority;
 use ipnet::IpNet;
 use kube_ipvs_core::options::{NodePortAddresses, SCHEDULERS};
 use kube_ipvs_core::state::{Family, Flags};
@@ -281,9 +282,24 @@ impl Check<'_> {
         Client {
             kubeconfig: filled(&client.kubeconfig).map(PathBuf::from),
             master: args.master.as_ref().and_then(filled),
+            more: self.api_servers(args),
             qps: client.qps,
             burst: u32::try_from(client.burst).unwrap_or(0),
         }
+    }
+
+    fn api_servers(&mut self, args: &RunArgs) -> Vec<Authority> {
+        let mut servers = Vec::new();
+        for word in args.api_servers.iter().filter(|word| !word.is_empty()) {
+            match door::authority(word) {
+                Some(server) => servers.push(server),
+                None => {
+                    self.collector
+                        .flag("api-servers", format!("{word:?}"), "allowed: HOST:PORT")
+                }
+            }
+        }
+        servers
     }
 
     fn log_format(&mut self, args: &RunArgs) -> LogFormat {

@@ -27,6 +27,7 @@ pub fn own_node(settings: &Settings, name: &str) -> anyhow::Result<Option<Node>>
     let config = KubeConfig {
         path: settings.client.kubeconfig.clone(),
         server: settings.client.master.clone(),
+        more: settings.client.more.clone(),
     };
     let runtime = Builder::new_current_thread()
         .enable_all()

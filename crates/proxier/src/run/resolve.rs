@@ -142,6 +142,7 @@ fn source(settings: &Settings) -> Source {
         config::Source::Kubernetes => Source::Kubernetes(KubeConfig {
             path: settings.client.kubeconfig.clone(),
             server: settings.client.master.clone(),
+            more: settings.client.more.clone(),
         }),
     }
 }

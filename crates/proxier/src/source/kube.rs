@@ -21,6 +21,7 @@ mod lines;
 mod requests;
 mod resources;
 mod seen;
+mod servers;
 mod signs;
 mod status;
 

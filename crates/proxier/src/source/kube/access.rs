@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use ::kube::Config;
 use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use anyhow::{Context, bail};
+use http::uri::Authority;
 
 use crate::config::user_agent;
 use crate::input::file;
@@ -17,6 +18,9 @@ pub struct KubeConfig {
     pub path: Option<PathBuf>,
     /// URL of the API server, if not the one configured (kube-proxy's `--master`).
     pub server: Option<String>,
+    /// Further addresses of the same API server, by which it is reached when
+    /// that one does not answer.
+    pub more: Vec<Authority>,
 }
 
 impl KubeConfig {
@@ -149,7 +153,7 @@ mod tests {
         }
         let config = KubeConfig {
             path: Some(path.clone()),
-            server: None,
+            ..KubeConfig::default()
         };
         let error = config.read().await.expect_err("the kubeconfig is wrong");
         let message = format!("{error:#}");
@@ -204,7 +208,7 @@ mod tests {
         }
         let config = KubeConfig {
             path: Some("/dev/zero".into()),
-            server: None,
+            ..KubeConfig::default()
         };
         let told = format!("{:#}", config.read().await.expect_err("a device"));
         assert!(told.contains("a device, not a regular file"), "{told}");
@@ -213,7 +217,7 @@ mod tests {
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         let config = KubeConfig {
             path: Some(fifo),
-            server: None,
+            ..KubeConfig::default()
         };
         let told = format!("{:#}", config.read().await.expect_err("a FIFO"));
         assert!(told.contains("a FIFO, not a regular file"), "{told}");

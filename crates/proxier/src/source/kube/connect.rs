@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use ::kube::client::{Body, ConfigExt};
 use ::kube::{Client, Config};
 use anyhow::Context;
+use http::uri::Authority;
 use http::{Request, Response, StatusCode};
-use hyper_rustls::FixedServerNameResolver;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::ServerName;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::access::{KubeConfig, Stamp};
+use super::servers::{Connector, Servers};
 use super::status::SourceStatus;
 
 /// Time for a connection to be made.
@@ -56,7 +56,7 @@ pub async fn connect(config: &KubeConfig, status: &Arc<SourceStatus>) -> anyhow:
     }
     let namespace = read.default_namespace.clone();
     let rotating = Arc::new(Rotating {
-        client: RwLock::new(stack(&read)?),
+        client: RwLock::new(stack(&read, &config.more, status)?),
         freshness: Mutex::new(Freshness {
             stamps: config.stamps(),
             checked: Instant::now(),
@@ -127,7 +127,7 @@ impl Rotating {
     /// cannot be read, the one there is goes on.
     async fn renew(&self) {
         let renewed = match self.config.read().await {
-            Ok(config) => stack(&config),
+            Ok(read) => stack(&read, &self.config.more, &self.status),
             Err(error) => Err(error),
         };
         match renewed {
@@ -144,19 +144,22 @@ impl Rotating {
 }
 
 /// One client over one pool of connections.
-fn stack(config: &Config) -> anyhow::Result<Client> {
+fn stack(
+    config: &Config,
+    more: &[Authority],
+    status: &Arc<SourceStatus>,
+) -> anyhow::Result<Client> {
     let tls = trusting(config)
         .rustls_client_config()
         .context("TLS to the API server")?;
-    let mut connector = hyper_rustls::HttpsConnectorBuilder::new()
+    let servers = Servers::new(config, more, status)?;
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls)
-        .https_or_http();
-    if let Some(name) = &config.tls_server_name {
-        let name = ServerName::try_from(name.clone())
-            .with_context(|| format!("tls-server-name {name:?}"))?;
-        connector = connector.with_server_name_resolver(FixedServerNameResolver::new(name));
-    }
-    let connector = connector.enable_all_versions().wrap_connector(tcp());
+        .https_or_http()
+        .with_server_name_resolver(servers.clone())
+        .enable_all_versions()
+        .wrap_connector(tcp());
+    let connector = Connector::new(servers, connector);
     let client = legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

@@ -591,6 +591,7 @@ impl Follower {
     }
 
     async fn send(&self, event: Event) -> Result<(), Failure> {
+        self.status.learned().hear(&event);
         self.events.send(event).await.map_err(|_| Failure::Unheard)
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kube_ipvs_core::event::Kind;
 
 use super::count::Call;
+use super::servers::Learned;
 
 /// A silence of the API server that `/readyz` speaks of.
 const STALE: Duration = Duration::from_secs(300);
@@ -15,6 +16,7 @@ const STALE: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub struct SourceStatus {
     inner: Mutex<Inner>,
+    learned: Learned,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +48,11 @@ pub struct KindStatus {
 }
 
 impl SourceStatus {
+    /// Addresses of API servers that the source was told of.
+    pub(super) fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
     /// One kind; the default before its task has begun.
     pub fn kind(&self, kind: Kind) -> KindStatus {
         self.lock().kinds.get(&kind).cloned().unwrap_or_default()
