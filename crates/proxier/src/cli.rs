@@ -81,8 +81,8 @@ struct PlanArgs {
 struct CompileArgs {
     #[command(flatten)]
     common: PlanArgs,
-    /// Exit with 1 when anything is warned of, also a field that Kubernetes does not have: a check
-    /// for CI. Warnings are those of manifests and Services, not of settings
+    /// Exit with 1 when anything is warned of, also a field or an annotation that nobody reads, or a
+    /// key given twice: a check for CI. Warnings are those of manifests and Services, not of settings
     #[arg(long)]
     strict: bool,
 }

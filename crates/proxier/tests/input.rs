@@ -250,6 +250,24 @@ fn the_preview_of_the_migration_shows_the_node_it_names() {
     assert!(log.contains("no Node elsewhere in the input"), "{log}");
 }
 
+/// Its later value is taken, as by every reader of JSON.
+const TWICE: &str = r#"{"apiVersion": "v1", "kind": "Service",
+"metadata": {"name": "web", "namespace": "default"},
+"spec": {"clusterIP": "10.96.0.40",
+"clusterIP": "10.96.0.41", "ports": [{"port": 80, "targetPort": 8080}]}}"#;
+
+const SLICE: &str = "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: web-1
+  namespace: default
+  labels: {kubernetes.io/service-name: web}
+  annotations: {ipvs.kube-ipvs.dev/weights: '3'}
+addressType: IPv4
+endpoints: []
+";
+
 /// A check for CI: what is warned of is an error, also a field that is misspelt.
 #[test]
 fn strict_takes_warnings_for_errors() {
@@ -269,7 +287,7 @@ fn strict_takes_warnings_for_errors() {
             format!("{node}{good}---\nkind: Srvice\n"),
             "kind Srvice is not known",
         ),
-        (good, "no Node n1 in the input"),
+        (good.clone(), "no Node n1 in the input"),
         (node.to_owned(), "nothing is served"),
         (
             format!("{node}{}", service("", "")),
@@ -288,6 +306,25 @@ fn strict_takes_warnings_for_errors() {
                 service(", lables: {a: b}", "clusterIP: 10.96.0.41, ")
             ),
             "Service default/web: unknown field metadata.lables",
+        ),
+        (
+            format!(
+                "{node}{}",
+                service(
+                    ", annotations: {ipvs.kube-ipvs.dev/schedular: mh}",
+                    "clusterIP: 10.96.0.41, "
+                )
+            ),
+            "Service default/web: unknown annotation ipvs.kube-ipvs.dev/schedular; \
+             nearest is ipvs.kube-ipvs.dev/scheduler\n",
+        ),
+        (
+            format!("{node}{good}{SLICE}"),
+            "unknown annotation ipvs.kube-ipvs.dev/weights; nearest is ipvs.kube-ipvs.dev/weight\n",
+        ),
+        (
+            format!("{node}---\n{TWICE}"),
+            "line 10: key \"clusterIP\" is given twice",
         ),
         (
             format!("{node}{}", service("", "clusterIP: 10.96.0.041, ")),

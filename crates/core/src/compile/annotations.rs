@@ -6,7 +6,8 @@ use super::kube_router;
 use super::slow_start::{self, SLOW_START};
 use super::weights::{self, Weights};
 use super::{Surroundings, Warnings};
-use crate::k8s::{Service, ServicePort};
+use crate::event::Kind;
+use crate::k8s::{Service, ServicePort, WEIGHT_ANNOTATION};
 use crate::options::SCHEDULERS;
 use crate::read::Quoted;
 use crate::row::Masquerade;
@@ -27,20 +28,34 @@ const LOWER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/lower-threshold";
 const MASQUERADE: &str = "ipvs.kube-ipvs.dev/masquerade";
 const WEIGHTS: &str = "ipvs.kube-ipvs.dev/weights";
 
+/// Those of a Service, by their own names.
+const OF_SERVICES: [&str; 8] = [
+    SCHEDULER[0],
+    SCHEDULER_FLAGS[0],
+    ONE_PACKET,
+    UPPER_THRESHOLD,
+    LOWER_THRESHOLD,
+    WEIGHTS,
+    SLOW_START,
+    MASQUERADE,
+];
+
+/// The same by the names that kube-router gives them.
+const ALIASES: [&str; 2] = [SCHEDULER[1], SCHEDULER_FLAGS[1]];
+
 /// Whether an annotation is one that [`read`] looks at.
 pub(crate) fn is_read(name: &str) -> bool {
-    let all = [
-        ONE_PACKET,
-        UPPER_THRESHOLD,
-        LOWER_THRESHOLD,
-        WEIGHTS,
-        SLOW_START,
-        MASQUERADE,
-    ];
-    SCHEDULER.contains(&name)
-        || SCHEDULER_FLAGS.contains(&name)
-        || all.contains(&name)
-        || kube_router::is_read(name)
+    OF_SERVICES.contains(&name) || ALIASES.contains(&name) || kube_router::is_read(name)
+}
+
+/// The annotations with our prefix that an object of a kind may have: whoever
+/// checks manifests takes another one for misspelt.
+pub fn annotations_of(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Service => &OF_SERVICES,
+        Kind::EndpointSlice => &[WEIGHT_ANNOTATION],
+        Kind::ServiceCidr | Kind::Node => &[],
+    }
 }
 
 /// The scheduler that a Service names, if it is one.

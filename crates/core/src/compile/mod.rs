@@ -36,6 +36,7 @@ use crate::slices::Slice;
 use crate::state::{Family, Front, Protocol, VirtualServer, VirtualServerKey};
 use crate::warnings::{MOST, Warnings};
 
+pub use self::annotations::annotations_of;
 pub(crate) use self::annotations::{is_read, scheduler_of};
 pub(crate) use self::kube_router::adopt;
 pub(crate) use self::ports::{port_number, protocol};

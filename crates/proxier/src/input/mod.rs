@@ -1,6 +1,7 @@
 //! Files and texts as they come from outside: never more of them than is sound.
 
 pub mod file;
+pub mod json;
 pub mod yaml;
 
 /// Characters of somebody's text that a message repeats.

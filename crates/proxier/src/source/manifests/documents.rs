@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-use crate::input::{shown, yaml};
+use crate::input::{json, shown, yaml};
 
 /// Most bytes of one JSON object; those of lists are read one by one. The API
 /// server's own limit for an object is less than half of it.
@@ -22,6 +22,9 @@ pub(super) struct Document {
     /// What it holds; an error with the place says that it is not known, nor
     /// what follows in it.
     pub(super) content: Result<Content, String>,
+    /// A key that is given twice in JSON, where that was looked for. In YAML it
+    /// makes the document unreadable.
+    pub(super) twice: Option<String>,
 }
 
 /// What a document holds.
@@ -40,18 +43,23 @@ pub(super) enum Content {
     },
 }
 
-/// Gives all documents of a text to `take`.
-pub(super) fn read(text: &str, mut take: impl FnMut(Document)) {
+/// Gives all documents of a text to `take`. `strict`: looks for keys that are
+/// given twice.
+pub(super) fn read(text: &str, strict: bool, mut take: impl FnMut(Document)) {
     let mut number = 0;
     for part in split(text.trim_start_matches(BYTE_ORDER_MARK)) {
-        let mut take = |content| {
+        let mut take = |content, twice| {
             number += 1;
-            take(Document { number, content });
+            take(Document {
+                number,
+                content,
+                twice,
+            });
         };
         if part.text.trim_start().starts_with('{') {
-            json(&part, &mut take);
+            part.json(strict, &mut take);
         } else {
-            take(part.yaml());
+            take(part.yaml(), None);
         }
     }
 }
@@ -68,6 +76,28 @@ impl Part<'_> {
         let tree = yaml::read(self.text, self.before, DuplicateKeyPolicy::Error);
         let tree = tree.map_err(|error| format!("not YAML: {error}"))?;
         Ok(Content::Tree(tree))
+    }
+
+    /// Reads JSON objects one after another. What begins like one and is none
+    /// may be YAML.
+    fn json(&self, strict: bool, take: &mut impl FnMut(Result<Content, String>, Option<String>)) {
+        let mut stream = serde_json::Deserializer::from_str(self.text).into_iter::<&RawValue>();
+        let mut first = true;
+        while let Some(object) = stream.next() {
+            let object = match object {
+                Ok(object) => object,
+                Err(error) => return take(self.not_json(first, &error), None),
+            };
+            first = false;
+            let start = stream.byte_offset() - object.get().len();
+            let twice = || json::key_given_twice(object.get(), self.lines_to(start));
+            take(json_object(object), strict.then(twice).flatten());
+        }
+    }
+
+    /// Lines of the file before the one with this byte of the text.
+    fn lines_to(&self, byte: usize) -> usize {
+        self.before + self.text[..byte].matches('\n').count()
     }
 
     /// What stands where no JSON is. `first`: nothing was read before it.
@@ -137,18 +167,6 @@ fn has_content(document: &str) -> bool {
         let line = line.trim_start();
         !line.is_empty() && !line.starts_with('#') && !line.starts_with('%')
     })
-}
-
-/// Reads JSON objects one after another. What begins like one and is none may
-/// be YAML.
-fn json(part: &Part<'_>, take: &mut impl FnMut(Result<Content, String>)) {
-    let stream = serde_json::Deserializer::from_str(part.text).into_iter::<&RawValue>();
-    for (number, object) in stream.enumerate() {
-        match object {
-            Ok(object) => take(json_object(object)),
-            Err(error) => return take(part.not_json(number == 0, &error)),
-        }
-    }
 }
 
 /// A list of whatever is read piece by piece.

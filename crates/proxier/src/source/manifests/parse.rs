@@ -53,7 +53,7 @@ pub struct Parsed {
     pub others: BTreeSet<String>,
     /// Kinds that are not known, by document.
     unknown: BTreeSet<(usize, String)>,
-    /// Fields that are not known are problems too.
+    /// What is read by nobody is a problem too.
     strict: bool,
 }
 
@@ -69,8 +69,8 @@ pub fn parse(text: &str) -> Parsed {
     parse_into(Parsed::default(), text)
 }
 
-/// The same; a field that Kubernetes does not have is a problem too, of which
-/// nothing is lost.
+/// The same; fields that Kubernetes does not have, annotations that we do not,
+/// and keys that are given twice are problems too, of which nothing is lost.
 pub fn parse_strictly(text: &str) -> Parsed {
     let strict = Parsed {
         strict: true,
@@ -85,8 +85,11 @@ fn parse_into(mut parsed: Parsed, text: &str) -> Parsed {
         // empties it first.
         parsed.lost(0, "is empty".to_owned(), Loss::Unknown);
     }
-    documents::read(text, |document| {
+    documents::read(text, parsed.strict, |document| {
         let number = document.number;
+        if let Some(twice) = document.twice {
+            parsed.lost(number, twice, Loss::Nothing);
+        }
         match document.content {
             Ok(Content::Tree(tree)) => parsed.tree(tree, number),
             Ok(Content::List {
