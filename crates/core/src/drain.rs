@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::cluster::Cluster;
 use crate::diff::Touched;
+use crate::due::Due;
 use crate::state::{Family, KernelState, Protocol, RealServerKey, VirtualServerKey};
 
 /// After this time without an active connection only remains (`TIME_WAIT` and
@@ -46,8 +47,9 @@ pub struct Load {
 pub struct Drain {
     timeout: u64,
     held: BTreeMap<Key, Held>,
-    /// Those that are looked at again, by when.
-    due: BTreeSet<(u64, Key)>,
+    /// Before that one is not looked at, unless its virtual server changes; never
+    /// once it was let go.
+    due: Due<Key>,
     /// Shared with the terms of a round, which ends before the next step.
     kept: Arc<BTreeSet<Key>>,
     drained: Arc<BTreeSet<Key>>,
@@ -60,9 +62,6 @@ pub struct Drain {
 struct Held {
     since: u64,
     last_active: u64,
-    /// Before that it is not looked at, unless its virtual server changes; never
-    /// once it was let go.
-    due: Option<u64>,
 }
 
 /// What a step came to.
@@ -80,7 +79,7 @@ impl Drain {
         Self {
             timeout: timeout_ms,
             held: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: Due::default(),
             kept: Arc::default(),
             drained: Arc::default(),
             started: false,
@@ -131,7 +130,7 @@ impl Drain {
             let due = self.look(now, &key, cluster, load(&key));
             self.settle(&key, due, changed);
         }
-        step.next = self.due.first().map(|(due, _)| *due);
+        step.next = self.due.first();
         step
     }
 
@@ -149,10 +148,8 @@ impl Drain {
                 keys.extend(set.range(all_of(server)));
             }
         }
-        if self.due.first().is_some_and(|(due, _)| *due <= now) {
-            let soon = self.due.iter();
-            let soon = soon.take_while(|(due, _)| *due <= now + ALONG_MS);
-            keys.extend(soon.map(|(_, key)| *key));
+        if self.due.first().is_some_and(|due| due <= now) {
+            keys.extend(self.due.at(now + ALONG_MS));
         }
         keys
     }
@@ -174,8 +171,8 @@ impl Drain {
 
     /// It does not drain any more.
     fn forget(&mut self, key: &Key, changed: &mut BTreeSet<VirtualServerKey>) {
-        let due = self.held.remove(key).and_then(|held| held.due);
-        due.map(|due| self.due.remove(&(due, *key)));
+        self.held.remove(key);
+        self.due.set(key, None);
         if self.drained.contains(key) {
             Arc::make_mut(&mut self.drained).remove(key);
             changed.insert(key.0);
@@ -184,11 +181,7 @@ impl Drain {
 
     /// Takes in when one is looked at again; none lets it go.
     fn settle(&mut self, key: &Key, due: Option<u64>, changed: &mut BTreeSet<VirtualServerKey>) {
-        if let Some(held) = self.held.get_mut(key) {
-            let before = std::mem::replace(&mut held.due, due);
-            before.map(|before| self.due.remove(&(before, *key)));
-            self.due.extend(due.map(|due| (due, *key)));
-        }
+        self.due.set(key, due);
         if due.is_none() {
             if self.kept.contains(key) {
                 Arc::make_mut(&mut self.kept).remove(key);
@@ -246,7 +239,6 @@ impl Drain {
         let held = self.held.entry(*key).or_insert(Held {
             since: now,
             last_active: now,
-            due: None,
         });
         let deadline = held.since + self.timeout;
         if now >= deadline {

@@ -11,6 +11,7 @@ pub mod cluster;
 mod compile;
 pub mod diff;
 pub mod drain;
+mod due;
 pub mod escape;
 pub mod event;
 #[cfg(test)]

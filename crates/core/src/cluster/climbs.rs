@@ -10,6 +10,7 @@ use super::claims::Claimant;
 use super::objects::{Entry, Slices};
 use crate::climb::{Climb, Clock, STEPS};
 use crate::compile::{Claim, Compiled, climb_of, compile};
+use crate::due::Due;
 use crate::names::ServiceName;
 use crate::state::{KernelState, VirtualServer, VirtualServerKey};
 
@@ -19,21 +20,12 @@ type Inherited = BTreeMap<VirtualServerKey, Arc<VirtualServer>>;
 #[derive(Debug, Default)]
 pub(super) struct Climbs {
     pub(super) clock: Clock,
-    /// Services with endpoints on their way up, and when they are looked at.
-    due: BTreeMap<ServiceName, u64>,
+    /// Services with endpoints on their way up.
+    due: Due<ServiceName>,
     pub(super) inherited: Option<Inherited>,
 }
 
 impl Climbs {
-    /// Takes in when a Service is looked at again.
-    pub(super) fn look_at(&mut self, name: &ServiceName, due: Option<u64>) {
-        match due {
-            Some(due) => _ = self.due.insert(name.clone(), due),
-            None if self.due.is_empty() => {}
-            None => _ = self.due.remove(name),
-        }
-    }
-
     /// Lets endpoints go on from what the kernel holds of these claims; true when
     /// that says anything.
     pub(super) fn resume(&self, climb: &mut Climb, claims: &[Claim]) -> bool {
@@ -93,7 +85,7 @@ impl Cluster {
         } = &mut **entry;
         let Some(service) = service.as_deref() else {
             *climb = None;
-            self.climbs.look_at(name, None);
+            self.climbs.due.set(name, None);
             return Compiled::default();
         };
         let missing = self.schedulers.missing();
@@ -117,7 +109,7 @@ impl Cluster {
             compiled = compile(Some(climb));
         }
         let due = climb.as_ref().and_then(|climb| climb.due());
-        self.climbs.look_at(name, due);
+        self.climbs.due.set(name, due);
         compiled
     }
 
@@ -125,8 +117,7 @@ impl Cluster {
     /// whose endpoints climb a step are marked.
     pub fn tick(&mut self, now: u64) {
         self.climbs.clock.tick(now);
-        let due = self.climbs.due.iter().filter(|(_, due)| **due <= now);
-        self.dirty.extend(due.map(|(name, _)| name.clone()));
+        self.dirty.extend(self.climbs.due.at(now).cloned());
     }
 
     /// As [`Self::tick`], and what everybody's clock shows, by which nodes agree
@@ -138,7 +129,7 @@ impl Cluster {
 
     /// When endpoints climb their next step, on the clock of [`Self::tick`].
     pub fn step_due(&self) -> Option<u64> {
-        self.climbs.due.values().min().copied()
+        self.climbs.due.first()
     }
 
     /// Endpoints that the kernel holds with less than their whole weight go on
