@@ -12,6 +12,8 @@ use crate::slices::{Endpoint, Slice};
 
 /// The greatest weight that is given to the kernel.
 pub(crate) const MOST: u16 = 65_535;
+/// The greatest one of which there are whole numbers for each step.
+const MOST_CLIMBING: u16 = MOST / STEPS;
 
 /// Schedulers that give more to a greater weight. The others ask only whether it
 /// is 0; `sh` hands out its 256 places in whole weights, so that great ones
@@ -128,7 +130,7 @@ impl Standpoint<'_> {
         };
         let weight = place.saturating_mul(slice.weight.map_or(1, u16::from));
         match self.climb {
-            Some(climb) => weight.min(MOST / STEPS) * climb.step(endpoint.address),
+            Some(climb) => weight.min(MOST_CLIMBING) * climb.step(endpoint.address),
             None => weight,
         }
     }
@@ -157,11 +159,13 @@ pub(super) fn tell<'s>(
         product *= u64::from(greatest);
         said += &format!(" times weight {greatest} of an EndpointSlice");
     }
+    let mut taken = MOST;
     if climbs {
         product *= u64::from(STEPS);
         said += &format!(" times {STEPS} for slow-start");
+        taken = MOST_CLIMBING * STEPS;
     }
-    if product > u64::from(MOST) {
-        warnings.add(format!("{said} is above {MOST}, which is taken instead"));
+    if product > u64::from(taken) {
+        warnings.add(format!("{said} is above {taken}, which is taken instead"));
     }
 }

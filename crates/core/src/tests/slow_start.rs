@@ -237,7 +237,7 @@ fn weights_that_were_asked_for_climb_to_ten_times_their_number() {
     node.round(9 * STEP);
     assert_eq!(node.weights(), [30, 65_530]);
     let said =
-        "weight 7000 of the Service times 10 for slow-start is above 65535, which is taken instead";
+        "weight 7000 of the Service times 10 for slow-start is above 65530, which is taken instead";
     assert_eq!(messages(&node.cluster), [said]);
 }
 
