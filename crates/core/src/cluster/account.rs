@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Cluster;
 use super::objects::Entry;
-use crate::compile::{port_number, protocol};
+use crate::compile::{liveliness, port_number, protocol};
 use crate::k8s::{SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::ServiceName;
 use crate::slices::Endpoint;
@@ -211,7 +211,7 @@ fn counted(port: PortAccount, entry: &Entry, looks: &mut usize) -> PortAccount {
         }
         for endpoint in &slice.endpoints {
             let known = found.entry(endpoint.address).or_insert(endpoint);
-            if (endpoint.ready, endpoint.serving) > (known.ready, known.serving) {
+            if liveliness(endpoint) > liveliness(known) {
                 *known = endpoint;
             }
         }
@@ -283,6 +283,23 @@ mod tests {
         assert_eq!(front.kind.as_deref(), Some("ClusterIP"));
         assert_eq!((&told.unserved, &front.lost_to), (&None, &None));
         assert_eq!(cluster.account(&ServiceName::new("default", "wed")), None);
+    }
+
+    #[test]
+    fn of_an_endpoint_in_two_slices_the_liveliest_counts_as_it_does_for_the_kernel() {
+        let stale = ep("10.244.1.7").terminating();
+        let mut fresh = stale.clone();
+        fresh.conditions.terminating = Some(false);
+        for (first, then) in [(stale.clone(), fresh.clone()), (fresh, stale)] {
+            let mut cluster = cluster();
+            cluster.add(web()).endpoints(&web(), [first]);
+            cluster.add(slice(&web(), [then]).named("web-2"));
+            let told = account(&mut cluster, "web");
+            let EndpointCounts {
+                endpoints, leaving, ..
+            } = told.ports[0].v4;
+            assert_eq!((endpoints, leaving), (1, 0));
+        }
     }
 
     #[test]

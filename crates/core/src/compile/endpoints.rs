@@ -211,7 +211,8 @@ fn gather<'s>(
     (found, false)
 }
 
-fn liveliness(endpoint: &Endpoint) -> (bool, bool, bool) {
+/// Of two states of one endpoint the greater one counts.
+pub(crate) fn liveliness(endpoint: &Endpoint) -> (bool, bool, bool) {
     (endpoint.ready, endpoint.serving, !endpoint.terminating)
 }
 

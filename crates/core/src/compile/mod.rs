@@ -38,6 +38,7 @@ use crate::warnings::{MOST, Warnings};
 
 pub use self::annotations::annotations_of;
 pub(crate) use self::annotations::{is_read, scheduler_of};
+pub(crate) use self::endpoints::liveliness;
 pub(crate) use self::kube_router::adopt;
 pub(crate) use self::ports::{port_number, protocol};
 pub(crate) use self::ranges::Ranges;
