@@ -37,7 +37,9 @@ mod warnings;
 pub use cluster::{
     Account, Cluster, EndpointCounts, FrontAccount, HealthCheck, PortAccount, Unserved,
 };
-pub use compile::{FrontKind, TrafficPolicy, Withheld, annotations_of};
+pub use compile::{
+    FrontKind, TrafficPolicy, Withheld, {annotation_words, annotations_of},
+};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, Listener, ObjectRef};

@@ -11,6 +11,10 @@ pub const SCHEDULERS: [&str; 14] = [
     "rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "lblc", "lblcr", "fo", "ovf", "twos",
 ];
 
+/// What is said of an annotation that the operator leaves out.
+pub(crate) const NOT_HONOURED: &str =
+    "this node does not honour it (--service-annotations); it is ignored";
+
 /// Settings that change what is compiled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -57,6 +61,9 @@ pub struct Options {
     /// Nor before that of ServiceCIDRs, likewise: no address in one is bound
     /// meanwhile, and none that nobody has let through.
     pub wait_for_service_cidrs: bool,
+    /// Which annotations are honoured, by their
+    /// [words](crate::annotation_words); none says all.
+    pub annotations: Option<Vec<&'static str>>,
     /// Name of the link that carries VIPs; its addresses are not the host's.
     pub link: String,
     /// Networks in which virtual servers that were there before us stay
@@ -79,6 +86,12 @@ impl Options {
         self.reserved_ports
             .iter()
             .any(|range| range.contains(&port))
+    }
+
+    /// Whether an annotation is listened to, by its word.
+    pub(crate) fn honours(&self, word: &str) -> bool {
+        let honoured = self.annotations.as_ref();
+        honoured.is_none_or(|honoured| honoured.contains(&word))
     }
 
     pub(crate) fn excludes_address(&self, address: IpAddr) -> bool {
@@ -107,6 +120,7 @@ impl Default for Options {
             service_proxy_name: None,
             wait_for_node: false,
             wait_for_service_cidrs: false,
+            annotations: None,
             link: "kube-ipvs0".to_owned(),
             exclude: Vec::new(),
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::k8s::{self, TRIGGER_TIME_ANNOTATION, WEIGHT_ANNOTATION};
 use crate::names::Warning;
+use crate::options::{NOT_HONOURED, Options};
 use crate::read::{self, Quoted};
 use crate::state::{Family, Protocol};
 use crate::warnings::Warnings;
@@ -138,7 +139,8 @@ impl Interner {
 }
 
 /// Reads a slice. One of names (`FQDN`) has nothing in it for us.
-pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner) -> Slice {
+pub(crate) fn read(slice: &k8s::EndpointSlice, options: &Options, names: &mut Interner) -> Slice {
+    let node = &*options.node_name;
     let k8s::ObjectMeta {
         namespace, name, ..
     } = &slice.metadata;
@@ -185,7 +187,7 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, node: &str, names: &mut Interner)
         ports: ports.into(),
         endpoints,
         zones: zones.into(),
-        weight: read_weight(slice, &mut warnings),
+        weight: read_weight(slice, options, &mut warnings),
         changed: read_time(slice),
         warnings: warnings.finish(object).into(),
     }
@@ -212,8 +214,16 @@ fn read_time(slice: &k8s::EndpointSlice) -> Option<NonZeroI64> {
     NonZeroI64::new(time.as_millisecond())
 }
 
-fn read_weight(slice: &k8s::EndpointSlice, warnings: &mut Warnings) -> Option<NonZeroU16> {
+fn read_weight(
+    slice: &k8s::EndpointSlice,
+    options: &Options,
+    warnings: &mut Warnings,
+) -> Option<NonZeroU16> {
     let text = slice.metadata.annotations.get(WEIGHT_ANNOTATION)?.trim();
+    if !options.honours("weight") {
+        warnings.add(format!("annotation {WEIGHT_ANNOTATION}: {NOT_HONOURED}"));
+        return None;
+    }
     let weight = crate::compile::weight(text).and_then(NonZeroU16::new);
     if weight.is_none() {
         let most = crate::compile::MOST_WEIGHT;

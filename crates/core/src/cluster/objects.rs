@@ -10,7 +10,7 @@ use super::Cluster;
 use super::claims::Claimant;
 use super::placement::{Footprint, Served};
 use crate::climb::Climb;
-use crate::compile::{adopt, is_read};
+use crate::compile::{adopt, is_read, withhold};
 use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::{ServiceName, Warning};
 use crate::read::{self, Quoted};
@@ -114,6 +114,7 @@ impl Cluster {
         let name = self.name_of(&metadata.namespace, &metadata.name);
         metadata.uid = String::new();
         metadata.resource_version = String::new();
+        withhold(&mut service, &self.options);
         adopt(&mut service);
         let metadata = &mut service.metadata;
         keep(&mut metadata.annotations, is_read);
@@ -152,7 +153,7 @@ impl Cluster {
         if is_new && owner.is_some() {
             self.remove_slice(&name);
         }
-        let slice = slices::read(slice, &self.options.node_name, &mut self.names);
+        let slice = slices::read(slice, &self.options, &mut self.names);
         let entry = self.entries.entry(service.clone()).or_default();
         if entry.slices.get(&name.name) == Some(&slice) {
             return;

@@ -8,7 +8,7 @@ use super::weights::{self, Weights};
 use super::{Surroundings, Warnings};
 use crate::event::Kind;
 use crate::k8s::{Service, ServicePort, WEIGHT_ANNOTATION};
-use crate::options::SCHEDULERS;
+use crate::options::{NOT_HONOURED, Options, SCHEDULERS};
 use crate::read::Quoted;
 use crate::row::Masquerade;
 use crate::state::{Flags, Protocol};
@@ -40,12 +40,12 @@ const OF_SERVICES: [&str; 8] = [
     MASQUERADE,
 ];
 
-/// The same by the names that kube-router gives them.
-const ALIASES: [&str; 2] = [SCHEDULER[1], SCHEDULER_FLAGS[1]];
+/// What they begin with.
+const PREFIX: &str = "ipvs.kube-ipvs.dev/";
 
-/// Whether an annotation is one that [`read`] looks at.
+/// Whether an annotation of a Service is one that is looked at.
 pub(crate) fn is_read(name: &str) -> bool {
-    OF_SERVICES.contains(&name) || ALIASES.contains(&name) || kube_router::is_read(name)
+    word_of(name).is_some() || kube_router::is_read(name)
 }
 
 /// The annotations with our prefix that an object of a kind may have: whoever
@@ -55,6 +55,43 @@ pub fn annotations_of(kind: Kind) -> &'static [&'static str] {
         Kind::Service => &OF_SERVICES,
         Kind::EndpointSlice => &[WEIGHT_ANNOTATION],
         Kind::ServiceCidr | Kind::Node => &[],
+    }
+}
+
+/// What operators call annotations: what follows our prefix, and `local` for
+/// `kube-router.io/service.local`. Other aliases go with what they stand for.
+pub fn annotation_words() -> impl Iterator<Item = &'static str> {
+    let kinds = [Kind::Service, Kind::EndpointSlice].into_iter();
+    let ours = kinds.flat_map(annotations_of);
+    ours.filter_map(|name| name.strip_prefix(PREFIX))
+        .chain([kube_router::LOCAL_WORD])
+}
+
+/// The word for an annotation of a Service.
+fn word_of(name: &str) -> Option<&'static str> {
+    let ours = OF_SERVICES.into_iter().find(|known| *known == name);
+    let word = ours.and_then(|name| name.strip_prefix(PREFIX));
+    word.or_else(|| match name {
+        _ if name == SCHEDULER[1] => Some("scheduler"),
+        _ if name == SCHEDULER_FLAGS[1] => Some("scheduler-flags"),
+        kube_router::LOCAL => Some(kube_router::LOCAL_WORD),
+        _ => None,
+    })
+}
+
+/// Takes out what the operator does not honour, before anything reads it.
+pub(crate) fn withhold(service: &mut Service, options: &Options) {
+    let is_off = |name: &str| word_of(name).is_some_and(|word| !options.honours(word));
+    let annotations = &mut service.metadata.annotations;
+    let withheld = annotations.keys().filter(|name| is_off(name)).cloned();
+    service.withheld_annotations = withheld.collect();
+    annotations.retain(|name, _| !is_off(name));
+}
+
+/// Tells of what was taken out.
+pub(super) fn tell_withheld(service: &Service, warnings: &mut Warnings) {
+    for name in &service.withheld_annotations {
+        warnings.add(format!("annotation {name}: {NOT_HONOURED}"));
     }
 }
 

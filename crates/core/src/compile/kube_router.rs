@@ -9,7 +9,9 @@ use crate::read::Quoted;
 
 /// `true` is the same as `externalTrafficPolicy: Local` and
 /// `internalTrafficPolicy: Cluster`, whatever the Service says.
-const LOCAL: &str = "kube-router.io/service.local";
+pub(super) const LOCAL: &str = "kube-router.io/service.local";
+/// What operators call it.
+pub(super) const LOCAL_WORD: &str = "local";
 
 const NO_ROUTES: &str =
     "is not done: this proxy announces no routes, whoever does for this cluster reads it";

@@ -36,8 +36,8 @@ use crate::slices::Slice;
 use crate::state::{Family, Front, Protocol, VirtualServer, VirtualServerKey};
 use crate::warnings::{MOST, Warnings};
 
-pub use self::annotations::annotations_of;
-pub(crate) use self::annotations::{is_read, scheduler_of};
+pub use self::annotations::{annotation_words, annotations_of};
+pub(crate) use self::annotations::{is_read, scheduler_of, withhold};
 pub(crate) use self::endpoints::liveliness;
 pub(crate) use self::kube_router::adopt;
 pub(crate) use self::ports::{port_number, protocol};
@@ -236,6 +236,7 @@ pub(crate) fn compile<'a>(
     let mut warnings = Warnings::default();
     bounds::too_long(service, &mut warnings);
     kube_router::tell(service, &mut warnings);
+    annotations::tell_withheld(service, &mut warnings);
     let shape = Shape::read(name, service, around, &mut warnings);
     let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
     let shape = Shape { skipped, ..shape };

@@ -21,3 +21,4 @@ mod slow_start;
 mod unknown;
 mod weights;
 mod whose;
+mod withheld;

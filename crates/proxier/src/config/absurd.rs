@@ -137,6 +137,17 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("pod-bridge-interface", BAD_LINKS),
     ("pod-interface-name-prefix", BAD_LINKS),
     ("proxy-mode", &["iptables", "nftables", "IPVS"]),
+    (
+        "service-annotations",
+        &[
+            "x",
+            "",
+            "Scheduler",
+            "all,scheduler",
+            "none,all",
+            "ipvs.kube-ipvs.dev/scheduler",
+        ],
+    ),
     ("service-proxy-name", &["a b", "a,b!=c", "-a"]),
     ("state-dir", &[""]),
     ("unallocated-cluster-ips", &["x", "", "DROP", "drop,reject"]),

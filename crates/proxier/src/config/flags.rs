@@ -80,6 +80,9 @@ pub struct RunArgs {
     /// Addresses of this node, instead of those of its Node object
     #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
     pub node_addresses: Vec<IpAddr>,
+    /// Annotations of Services and EndpointSlices that are honoured, without their prefix: scheduler,weights [default: all; none for none]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub service_annotations: Vec<String>,
     /// Serve the Services labelled with this service.kubernetes.io/service-proxy-name instead of those without the label
     #[arg(long, value_name = "NAME")]
     pub service_proxy_name: Option<String>,

@@ -88,6 +88,8 @@ pub struct Settings {
     pub strict_arp: bool,
     /// Whether the kernel computes rates of virtual servers; none leaves it alone.
     pub run_estimation: Option<bool>,
+    /// Which annotations of Services and slices are honoured; none says all.
+    pub annotations: Option<Vec<&'static str>>,
     /// IPVS timeouts.
     pub ipvs_timeouts: IpvsTimeouts,
     /// Sizes and timeouts of conntrack.
@@ -235,6 +237,7 @@ impl Settings {
             masquerade_bit: self.masquerade_bit,
             service_proxy_name: self.service_proxy_name.clone(),
             exclude: self.exclude_cidrs.clone(),
+            annotations: self.annotations.clone(),
             // Among manifests there may be none.
             wait_for_node: self.source == Source::Kubernetes,
             wait_for_service_cidrs: self.source == Source::Kubernetes,

@@ -176,6 +176,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("nodeport-virtual-servers", Text, "auto", "address: a NodePort is a virtual server for each address of the host that takes it; mark: one for all of them, by firewall mark; auto: by mark where a family has more than eight addresses"),
     ours("once", Bool, "false", "make one sync and exit"),
     ours("real-server-sync-period", Duration, "as long as their number asks for", "within this time all real servers are compared with what they should be; without it within ipvs-sync-period for up to 672 virtual servers, and as much longer as there are more of them. Once something was found that somebody else had changed, within ipvs-sync-period"),
+    ours("service-annotations", Texts, "all", "which annotations are honoured, by their names without the prefix (`scheduler,weights`): those of Services, `weight` of EndpointSlices, and `local` for `kube-router.io/service.local`; `none` switches all of them off. One that is not honoured is as good as none, with a warning and an Event"),
     ours("service-metrics", Bool, "false", "metrics of every Service and real server, with Kubernetes names"),
     ours("service-proxy-name", Text, "", "serve the Services labelled with this `service.kubernetes.io/service-proxy-name` instead of those without the label"),
     ours("state-dir", Text, "/run/kube-ipvs", "where the ownership record is kept"),

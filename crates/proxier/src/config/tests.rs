@@ -189,6 +189,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("pod-bridge-interface", "cbr0"),
         ("pod-interface-name-prefix", "cali"),
         ("profiling", "true"),
+        ("service-annotations", "scheduler,weights"),
         ("service-metrics", "true"),
         ("service-proxy-name", "other"),
         ("show-hidden-metrics-for-version", "1.35"),
@@ -943,6 +944,22 @@ fn external_ips_are_ignored_unless_allowed() {
         "--allow-external-ips=10.0.0.0/8",
     ];
     assert!(flags(&both).is_err(), "a contradiction");
+}
+
+#[test]
+fn annotations_are_honoured_by_their_words() {
+    let options = |flag: &[&str]| {
+        let settings = flags(flag).expect("good");
+        settings.options(String::new(), Vec::new()).annotations
+    };
+    assert_eq!(options(&[]), None);
+    assert_eq!(options(&["--service-annotations=all"]), None);
+    assert_eq!(options(&["--service-annotations=none"]), Some(vec![]));
+    let some = [
+        "--service-annotations=weights",
+        "--service-annotations=scheduler,local",
+    ];
+    assert_eq!(options(&some), Some(vec!["weights", "scheduler", "local"]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use ipnet::IpNet;
+use kube_ipvs_core::annotation_words;
 use kube_ipvs_core::options::{NodePortAddresses, SCHEDULERS};
 use kube_ipvs_core::state::{Family, Flags};
 
@@ -82,6 +83,7 @@ pub(super) fn settings(
         exclude_cidrs: check.networks("ipvs.excludeCIDRs", &configuration.ipvs.exclude_cidrs),
         strict_arp: configuration.ipvs.strict_arp,
         run_estimation: args.ipvs_run_estimation,
+        annotations: check.annotations(args),
         ipvs_timeouts: check.ipvs_timeouts(),
         conntrack: check.conntrack(),
         vip_binding: args.vip_binding.unwrap_or_default(),
@@ -557,6 +559,33 @@ impl Check<'_> {
             }
         }
         networks
+    }
+
+    /// The words alone; `all` and `none` stand by themselves.
+    fn annotations(&mut self, args: &RunArgs) -> Option<Vec<&'static str>> {
+        let words: Vec<&str> = args
+            .service_annotations
+            .iter()
+            .map(String::as_str)
+            .collect();
+        match words[..] {
+            [] | ["all"] => return None,
+            ["none"] => return Some(Vec::new()),
+            _ => {}
+        }
+        let mut honoured = Vec::new();
+        for word in words {
+            match annotation_words().find(|known| *known == word) {
+                Some(known) => honoured.push(known),
+                None => {
+                    let known: Vec<_> = annotation_words().collect();
+                    let allowed = format!("allowed: all, none, or some of {}", known.join(", "));
+                    let flag = "service-annotations";
+                    self.collector.flag(flag, format!("{word:?}"), allowed);
+                }
+            }
+        }
+        Some(honoured)
     }
 
     fn reserved_ports(&mut self, args: &RunArgs) -> Vec<RangeInclusive<u16>> {
