@@ -13,7 +13,8 @@
 //! 6. real servers and virtual servers out
 //! 7. each row becomes what it will be; guards out
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::iter::Peekable;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -206,6 +207,23 @@ struct Steps {
     meanwhile: Meanwhile,
 }
 
+/// Real servers, looked up in their order: both sides have nearly the same ones,
+/// so that each is found where the last one was left.
+struct Walk<'a>(Peekable<btree_map::Iter<'a, RealServerKey, RealServer>>);
+
+impl<'a> Walk<'a> {
+    fn of(all: &'a BTreeMap<RealServerKey, RealServer>) -> Self {
+        Self(all.iter().peekable())
+    }
+
+    /// The one of this key, which is after those asked for before.
+    fn at(&mut self, key: &RealServerKey) -> Option<&'a RealServer> {
+        while self.0.next_if(|(there, _)| *there < key).is_some() {}
+        let found = self.0.next_if(|(there, _)| *there == key);
+        found.map(|(_, real)| real)
+    }
+}
+
 /// No step where nothing changes.
 fn edit(edit: Edit) -> Option<Op> {
     (!edit.is_empty()).then(|| Op::Table(edit.into()))
@@ -257,21 +275,25 @@ impl Steps {
             to.weight != 0 || !terms.drained.contains(&(*key, *real))
         };
         let mut added = Vec::new();
+        let mut there = Walk::of(have);
         for (real, to) in want.iter().filter(|(real, to)| stays(real, to)) {
-            match have.get(real) {
-                None => added.push((place(terms.seed, real), *real, *to)),
+            match there.at(real) {
+                None => added.push((*real, *to)),
                 Some(now) if now != to => {
                     self.servers_in.push(Op::EditRealServer(*key, *real, *to));
                 }
                 Some(_) => {}
             }
         }
-        added.sort_unstable_by_key(|(place, real, _)| (*place, *real));
+        if added.len() > 1 {
+            added.sort_by_cached_key(|(real, _)| (place(terms.seed, real), *real));
+        }
         let added = added.into_iter();
         self.servers_in
-            .extend(added.map(|(_, real, to)| Op::AddRealServer(*key, real, to)));
+            .extend(added.map(|(real, to)| Op::AddRealServer(*key, real, to)));
+        let mut wanted = Walk::of(want);
         for (real, now) in have {
-            if want.get(real).is_some_and(|to| stays(real, to)) {
+            if wanted.at(real).is_some_and(|to| stays(real, to)) {
                 continue;
             }
             if !terms.kept.contains(&(*key, *real)) {

@@ -4,8 +4,8 @@ use crate::cluster::Cluster;
 use crate::diff::{Terms, diff};
 use crate::event::{Event, HostAddress, Kind};
 use crate::k8s::{
-    Endpoint, EndpointPort, EndpointSlice, Hint, LoadBalancerIngress, Node, NodeAddress, Object,
-    SERVICE_NAME_LABEL, Service, ServicePort, ZONE_LABEL,
+    Endpoint, EndpointAddress, EndpointPort, EndpointSlice, Hint, LoadBalancerIngress, Node,
+    NodeAddress, Object, SERVICE_NAME_LABEL, Service, ServicePort, ZONE_LABEL,
 };
 use crate::options::Options;
 use crate::output::Output;
@@ -168,10 +168,11 @@ pub(crate) fn slice<const N: usize>(service: &Service, endpoints: [Endpoint; N])
     metadata.namespace = service.metadata.namespace.clone();
     let name = service.metadata.name.clone();
     metadata.labels.insert(SERVICE_NAME_LABEL.to_owned(), name);
-    let v6 = endpoints
-        .iter()
-        .flat_map(|e| &e.addresses)
-        .any(|a| a.contains(':'));
+    let v6 = endpoints.iter().any(|e| match &e.addresses {
+        EndpointAddress::None => false,
+        EndpointAddress::Plain(address) => address.is_ipv6(),
+        EndpointAddress::Odd(text) => text.contains(':'),
+    });
     slice.address_type = if v6 { "IPv6" } else { "IPv4" }.to_owned();
     slice.endpoints = endpoints.to_vec();
     let ports = service.spec.ports.iter().zip(8080..);
@@ -200,7 +201,7 @@ impl EndpointSlice {
 /// A ready endpoint on `node-2`.
 pub(crate) fn ep(address: &str) -> Endpoint {
     let mut endpoint = Endpoint {
-        addresses: vec![address.to_owned()],
+        addresses: address.into(),
         node_name: Some("node-2".to_owned()),
         ..Endpoint::default()
     };

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use crate::endpoint_address::EndpointAddress;
 pub use crate::object::{DecodeError, Object};
 
 /// Label of an EndpointSlice: the Service it belongs to.
@@ -194,7 +195,7 @@ pub struct EndpointSlice {
 pub struct Endpoint {
     /// Addresses; the first one counts.
     #[serde(deserialize_with = "or_default")]
-    pub addresses: Vec<String>,
+    pub addresses: EndpointAddress,
     /// State; absent fields mean ready, serving, not terminating.
     #[serde(deserialize_with = "or_default")]
     pub conditions: EndpointConditions,

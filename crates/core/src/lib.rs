@@ -12,6 +12,7 @@ mod compile;
 pub mod diff;
 pub mod drain;
 mod due;
+mod endpoint_address;
 pub mod escape;
 pub mod event;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub mod model;
 pub mod names;
 mod object;
 pub mod options;
+mod order;
 pub mod output;
 pub mod plan;
 pub mod read;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::{NonZeroI64, NonZeroU16};
 use std::sync::Arc;
 
-use crate::k8s::{self, TRIGGER_TIME_ANNOTATION, WEIGHT_ANNOTATION};
+use crate::k8s::{self, EndpointAddress, TRIGGER_TIME_ANNOTATION, WEIGHT_ANNOTATION};
 use crate::names::Warning;
 use crate::options::{NOT_HONOURED, Options};
 use crate::read::{self, Quoted};
@@ -166,26 +166,24 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, options: &Options, names: &mut In
         .collect();
     ports.sort_by(|one, other| one.key().cmp(&other.key()));
     let mut zones = Vec::new();
-    let endpoints = slice
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| {
-            let read = read_endpoint(endpoint, family, node, names, &mut |note| {
-                warnings.add(note)
-            });
-            let read = read.map_err(|m| warnings.add(m)).ok()??;
-            let zone = endpoint.zone.as_deref().unwrap_or_default();
-            let zone = place(zone, &mut zones, names).unwrap_or_else(|| {
-                warnings.add("it has endpoints in more than 255 zones; 255 are told apart");
-                0
-            });
-            Some(Endpoint { zone, ..read })
-        })
-        .collect();
+    // Nearly always all of them make sense: nothing is moved as they come.
+    let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+    endpoints.extend(slice.endpoints.iter().filter_map(|endpoint| {
+        let read = read_endpoint(endpoint, family, node, names, &mut |note| {
+            warnings.add(note)
+        });
+        let read = read.map_err(|m| warnings.add(m)).ok()??;
+        let zone = endpoint.zone.as_deref().unwrap_or_default();
+        let zone = place(zone, &mut zones, names).unwrap_or_else(|| {
+            warnings.add("it has endpoints in more than 255 zones; 255 are told apart");
+            0
+        });
+        Some(Endpoint { zone, ..read })
+    }));
     Slice {
         family,
         ports: ports.into(),
-        endpoints,
+        endpoints: endpoints.into(),
         zones: zones.into(),
         weight: read_weight(slice, options, &mut warnings),
         changed: read_time(slice),
@@ -262,12 +260,15 @@ fn read_endpoint(
     names: &mut Interner,
     note: &mut impl FnMut(String),
 ) -> Result<Option<Endpoint>, String> {
-    let Some(text) = endpoint.addresses.first() else {
-        return Ok(None);
+    let (address, said) = match &endpoint.addresses {
+        EndpointAddress::None => return Ok(None),
+        EndpointAddress::Plain(address) => (*address, None),
+        EndpointAddress::Odd(text) => {
+            let read = read::address(text)
+                .ok_or_else(|| format!("endpoint {} is no address; it is ignored", Quoted(text)))?;
+            (read.value, read.note())
+        }
     };
-    let read = read::address(text)
-        .ok_or_else(|| format!("endpoint {} is no address; it is ignored", Quoted(text)))?;
-    let address = read.value;
     if Family::of(address) != family {
         return Err(format!(
             "endpoint {address} is not of the slice's family; it is ignored"
@@ -276,7 +277,7 @@ fn read_endpoint(
     if let Some(what) = unusable(address) {
         return Err(format!("endpoint {address} is {what}; it is ignored"));
     }
-    if let Some(said) = read.note() {
+    if let Some(said) = said {
         note(format!("endpoint {said}"));
     }
     let hints = &endpoint.hints;

@@ -97,7 +97,7 @@ impl fmt::Display for Protocol {
 }
 
 /// An address, port and protocol: where traffic arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Front {
     /// The VIP or node address.
     pub address: IpAddr,
@@ -228,7 +228,7 @@ pub struct Persistence {
 }
 
 /// What identifies a real server in its virtual server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RealServerKey {
     /// Address of the endpoint.
     pub address: IpAddr,

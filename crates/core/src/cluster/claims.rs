@@ -58,6 +58,22 @@ impl Bid {
     }
 }
 
+/// A front or mark that a Service wants, and the rank of that.
+type Wanted = (VirtualServerKey, u8);
+
+/// Each key once, in their order; of several the last counts.
+fn by_key(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
+    wanted.sort_by_key(|(key, _)| *key);
+    wanted.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = later.1;
+        }
+        same
+    });
+    wanted
+}
+
 /// All claims. Nearly every front is wanted once, so only the others have a list.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -82,25 +98,11 @@ impl Claims {
         let ranked = ranked.map(|claim| (claim.key, Bid::rank(claim)));
         // By age alone: a mark says nothing of how it came about.
         let marks = compiled.marks.iter().map(|key| (*key, 0));
-        let wanted: BTreeMap<_, _> = ranked.chain(marks).collect();
+        let wanted = by_key(ranked.chain(marks).collect());
         let mut rivals = BTreeSet::new();
-        if let Some(before) = footprint.claimant.take() {
-            let same_age = before == *claimant;
-            for key in &footprint.claims {
-                let rank = wanted.get(key).copied();
-                if !same_age || rank != self.rank_of(key, &before) {
-                    self.remove(key, &before, &mut rivals);
-                }
-            }
+        if !self.stands(claimant, footprint, &wanted) {
+            self.restake(claimant, footprint, wanted, &mut rivals);
         }
-        for (&key, &rank) in &wanted {
-            let claimant = claimant.clone();
-            self.add(key, Bid { rank, claimant }, &mut rivals);
-        }
-        if !wanted.is_empty() {
-            footprint.claimant = Some(claimant.clone());
-        }
-        footprint.claims = wanted.into_keys().collect();
         let restricted = compiled.restricted_addresses();
         let service = &claimant.service;
         let before = &footprint.restricted;
@@ -108,6 +110,44 @@ impl Claims {
         footprint.restricted = restricted.into_iter().collect();
         rivals.remove(&claimant.service);
         rivals
+    }
+
+    /// Whether a Service claims just what it claimed before, as the same: that
+    /// is so wherever only its endpoints changed.
+    fn stands(&self, claimant: &Claimant, footprint: &Footprint, wanted: &[Wanted]) -> bool {
+        let keys = wanted.iter().map(|(key, _)| key);
+        footprint.claimant.as_ref() == Some(claimant)
+            && footprint.claims.iter().eq(keys)
+            && wanted
+                .iter()
+                .all(|(key, rank)| self.rank_of(key, claimant) == Some(*rank))
+    }
+
+    fn restake(
+        &mut self,
+        claimant: &Claimant,
+        footprint: &mut Footprint,
+        wanted: Vec<Wanted>,
+        rivals: &mut BTreeSet<ServiceName>,
+    ) {
+        if let Some(before) = footprint.claimant.take() {
+            let same_age = before == *claimant;
+            for key in &footprint.claims {
+                let rank = wanted.binary_search_by_key(key, |(key, _)| *key);
+                let rank = rank.ok().map(|at| wanted[at].1);
+                if !same_age || rank != self.rank_of(key, &before) {
+                    self.remove(key, &before, rivals);
+                }
+            }
+        }
+        for &(key, rank) in &wanted {
+            let claimant = claimant.clone();
+            self.add(key, Bid { rank, claimant }, rivals);
+        }
+        if !wanted.is_empty() {
+            footprint.claimant = Some(claimant.clone());
+        }
+        footprint.claims = wanted.into_iter().map(|(key, _)| key).collect();
     }
 
     /// Whether owners changed since [`Self::take_lost_to_others`].

@@ -72,11 +72,11 @@ fn look(
 }
 
 impl Cluster {
-    /// Compiles a Service with its slices; nothing where only slices are known.
-    pub(super) fn compile_objects(&mut self, name: &ServiceName, claimant: &Claimant) -> Compiled {
-        let Some(entry) = self.entries.get_mut(name) else {
-            return Compiled::default();
-        };
+    /// Compiles a Service with its slices; to nothing where only slices are known.
+    /// `None` where there is not even that.
+    pub(super) fn compile_objects(&mut self, name: &ServiceName) -> Option<(Claimant, Compiled)> {
+        let entry = self.entries.get_mut(name)?;
+        let claimant = entry.claimant(name);
         let Entry {
             service,
             slices,
@@ -86,7 +86,7 @@ impl Cluster {
         let Some(service) = service.as_deref() else {
             *climb = None;
             self.climbs.due.set(name, None);
-            return Compiled::default();
+            return Some((claimant, Compiled::default()));
         };
         let missing = self.schedulers.missing();
         let duration = climb_of(service, &self.options, missing);
@@ -97,7 +97,7 @@ impl Cluster {
             .surroundings(&self.options, &self.territory, vips, missing);
         let taken = |mark, family| {
             let mark = VirtualServerKey::Mark { mark, family };
-            self.claims.is_taken(mark, claimant)
+            self.claims.is_taken(mark, &claimant)
         };
         let compile =
             |climb: Option<&Climb>| compile(name, service, slices.values(), climb, &around, &taken);
@@ -110,7 +110,7 @@ impl Cluster {
         }
         let due = climb.as_ref().and_then(|climb| climb.due());
         self.climbs.due.set(name, due);
-        compiled
+        Some((claimant, compiled))
     }
 
     /// It is so late: milliseconds on a clock that never goes back. Services

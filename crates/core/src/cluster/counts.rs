@@ -21,6 +21,9 @@ pub(super) fn swap<K: Ord + Clone>(
 ) -> BTreeSet<K> {
     let mut before: Vec<K> = before.into_iter().collect();
     let mut after: Vec<K> = after.into_iter().collect();
+    if before == after {
+        return BTreeSet::new();
+    }
     before.sort_unstable();
     after.sort_unstable();
     let mut changed = BTreeSet::new();
@@ -69,35 +72,62 @@ impl<K: Ord + Clone> Counts<K> for BTreeMap<K, u32> {
 
 /// Addresses, as numbers: those are compared in a fraction of the time, and
 /// take half of the room.
+///
+/// Mostly it is asked for one that is in none of the networks of those that are
+/// there, as an endpoint among VIPs: the few networks are asked first.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     v4: BTreeMap<u32, u32>,
     v6: BTreeMap<u128, u32>,
+    /// The upper halves of those, with how many there are of each.
+    networks: [BTreeMap<u64, u32>; 2],
+}
+
+fn upper_v4(address: u32) -> u64 {
+    (address >> 16).into()
+}
+
+fn upper_v6(address: u128) -> u64 {
+    (address >> 64) as u64
 }
 
 impl Addresses {
     /// Whether it is there.
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(v4) => self.v4.contains_key(&v4.into()),
-            IpAddr::V6(v6) => self.v6.contains_key(&v6.into()),
+            IpAddr::V4(v4) => {
+                let number = v4.into();
+                self.networks[0].contains_key(&upper_v4(number)) && self.v4.contains_key(&number)
+            }
+            IpAddr::V6(v6) => {
+                let number = v6.into();
+                self.networks[1].contains_key(&upper_v6(number)) && self.v6.contains_key(&number)
+            }
         }
     }
 }
 
 impl Counts<IpAddr> for Addresses {
     fn more(&mut self, address: &IpAddr) -> bool {
-        match *address {
-            IpAddr::V4(v4) => self.v4.more(&v4.into()),
-            IpAddr::V6(v6) => self.v6.more(&v6.into()),
+        let (first, family, upper) = match *address {
+            IpAddr::V4(v4) => (self.v4.more(&v4.into()), 0, upper_v4(v4.into())),
+            IpAddr::V6(v6) => (self.v6.more(&v6.into()), 1, upper_v6(v6.into())),
+        };
+        if first {
+            self.networks[family].more(&upper);
         }
+        first
     }
 
     fn less(&mut self, address: &IpAddr) -> bool {
-        match *address {
-            IpAddr::V4(v4) => self.v4.less(&v4.into()),
-            IpAddr::V6(v6) => self.v6.less(&v6.into()),
+        let (last, family, upper) = match *address {
+            IpAddr::V4(v4) => (self.v4.less(&v4.into()), 0, upper_v4(v4.into())),
+            IpAddr::V6(v6) => (self.v6.less(&v6.into()), 1, upper_v6(v6.into())),
+        };
+        if last {
+            self.networks[family].less(&upper);
         }
+        last
     }
 }
 

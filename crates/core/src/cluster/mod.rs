@@ -261,15 +261,13 @@ impl Cluster {
 
     /// Compiles one Service. Returns the VIPs that came or went.
     fn compile_one(&mut self, name: &ServiceName, touched: &mut Touched) -> BTreeSet<IpAddr> {
-        let Some(entry) = self.entries.get(name) else {
+        let Some((claimant, mut compiled)) = self.compile_objects(name) else {
             return BTreeSet::new();
         };
         #[cfg(test)]
         {
             self.compilations += 1;
         }
-        let claimant = entry.claimant(name);
-        let mut compiled = self.compile_objects(name, &claimant);
         let Some(entry) = self.entries.get_mut(name) else {
             return BTreeSet::new();
         };

@@ -146,10 +146,15 @@ impl Cluster {
             name: service.as_str().into(),
         };
         // As the Service itself is called, if it is there: the text is kept once.
-        let known = self.entries.get_key_value(&service);
-        let service = known.map_or(service.clone(), |(known, _)| known.clone());
         let owner = self.slice_owners.get(&name);
         let is_new = owner != Some(&service);
+        let service = match owner.filter(|_| !is_new) {
+            Some(owner) => owner.clone(),
+            None => {
+                let known = self.entries.get_key_value(&service);
+                known.map_or(service, |(known, _)| known.clone())
+            }
+        };
         if is_new && owner.is_some() {
             self.remove_slice(&name);
         }

@@ -146,7 +146,7 @@ impl Placement {
         let mut slice_warnings = std::mem::take(&mut compiled.slice_warnings);
         let mut grant = Grant::of(name, compiled, claims);
         for key in &footprint.held {
-            let still = grant.held.contains_key(key);
+            let still = grant.place_of(key).is_ok();
             let ours = || self.served.get(key).is_some_and(|s| s.service == *name);
             if !still && ours() {
                 self.served.remove(key);
@@ -156,7 +156,7 @@ impl Placement {
             }
         }
         self.swap_passing(&footprint.passing, &grant.passing, touched);
-        let held: Box<[_]> = grant.held.keys().copied().collect();
+        let held: Box<[_]> = grant.held.iter().map(|(key, _)| *key).collect();
         for (
             key,
             Held {
@@ -324,7 +324,8 @@ struct Held {
 /// What a Service is given: its claims less those that others hold.
 #[derive(Debug, Default)]
 struct Grant {
-    held: BTreeMap<VirtualServerKey, Held>,
+    /// By key, each once.
+    held: Vec<(VirtualServerKey, Held)>,
     hairpin: BTreeSet<IpAddr>,
     passing: BTreeSet<Front>,
     vips: BTreeSet<IpAddr>,
@@ -351,8 +352,21 @@ impl Grant {
                 _ => grant.win(name, claim, claims),
             }
         }
+        grant.held.sort_by_key(|(key, _)| *key);
+        grant.held.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
         grant.restrict(&compiled.ranges, claims);
         grant
+    }
+
+    /// Where a front or mark stands among those that are held.
+    fn place_of(&self, key: &VirtualServerKey) -> Result<usize, usize> {
+        self.held.binary_search_by_key(key, |(key, _)| *key)
     }
 
     fn win(&mut self, name: &ServiceName, claim: Claim, claims: &Claims) {
@@ -371,7 +385,7 @@ impl Grant {
             row,
             localhost: claim.localhost,
         };
-        self.held.insert(claim.key, held);
+        self.held.push((claim.key, held));
     }
 
     /// Beyond the bound nobody is let in: to open what somebody wanted closed,
@@ -388,9 +402,9 @@ impl Grant {
         let found = found.unwrap_or_default();
         let nobody = Sources::from([]);
         for front in &self.restricted {
-            if let Some(held) = self.held.get_mut(&VirtualServerKey::Front(*front)) {
+            if let Ok(place) = self.place_of(&VirtualServerKey::Front(*front)) {
                 let sources = found.get(&front.address).unwrap_or(&nobody);
-                held.row.sources = Some(sources.clone());
+                self.held[place].1.row.sources = Some(sources.clone());
             }
         }
     }

@@ -89,9 +89,10 @@ impl Territory {
         before: Option<&Slice>,
         after: Option<&Slice>,
     ) -> BTreeSet<IpAddr> {
-        let pods = |slice: Option<&Slice>| addresses(slice, true);
-        let pointers = |slice: Option<&Slice>| -> Vec<_> {
-            let all = addresses(slice, false).into_iter();
+        let (before, after) = without_same(endpoints(before), endpoints(after));
+        let pods = |endpoints| addresses(endpoints, true);
+        let pointers = |endpoints| -> Vec<_> {
+            let all = addresses(endpoints, false).into_iter();
             all.map(|address| (address, Some(namespace.clone())))
                 .collect()
         };
@@ -102,9 +103,28 @@ impl Territory {
     }
 }
 
-fn addresses(slice: Option<&Slice>, on_node: bool) -> Vec<IpAddr> {
-    let endpoints = slice.into_iter().flat_map(|slice| &slice.endpoints);
-    let ours = endpoints.filter(|endpoint: &&Endpoint| endpoint.on_node == on_node);
+fn endpoints(slice: Option<&Slice>) -> &[Endpoint] {
+    slice.map_or(&[], |slice| &slice.endpoints)
+}
+
+/// Both without what they begin and end with alike: mostly one endpoint of many
+/// has come, gone or moved.
+fn without_same<'a>(
+    before: &'a [Endpoint],
+    after: &'a [Endpoint],
+) -> (&'a [Endpoint], &'a [Endpoint]) {
+    let same = |(one, other): &(&Endpoint, &Endpoint)| {
+        (one.address, one.on_node) == (other.address, other.on_node)
+    };
+    let first = before.iter().zip(after).take_while(same).count();
+    let (before, after) = (&before[first..], &after[first..]);
+    let backwards = before.iter().rev().zip(after.iter().rev());
+    let last = backwards.take_while(same).count();
+    (&before[..before.len() - last], &after[..after.len() - last])
+}
+
+fn addresses(endpoints: &[Endpoint], on_node: bool) -> Vec<IpAddr> {
+    let ours = endpoints.iter().filter(|e| e.on_node == on_node);
     ours.map(|endpoint| endpoint.address).collect()
 }
 

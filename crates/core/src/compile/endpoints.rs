@@ -24,8 +24,10 @@ pub(super) struct Choice {
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) family: Family,
-    chosen: BTreeMap<RealServerKey, Chosen>,
-    draining: BTreeSet<RealServerKey>,
+    /// In their order, each once; none of them is draining.
+    chosen: Vec<(RealServerKey, Chosen)>,
+    /// In their order, each once.
+    draining: Vec<RealServerKey>,
 }
 
 /// One that gets new connections.
@@ -63,20 +65,19 @@ impl Choice {
         from: Standpoint<'_>,
     ) -> Self {
         let (all, more) = gather(port, family, slices, skipped, looks);
-        let all = all.into_iter();
-        let (ready, rest): (Vec<Found<'_>>, Vec<_>) = all.partition(|(_, c)| c.endpoint.ready);
-        let leaving: Vec<_> = rest
-            .into_iter()
-            .filter(|(_, c)| c.endpoint.serving && c.endpoint.terminating)
-            .collect();
+        let leaves = |e: &Endpoint| !e.ready && e.serving && e.terminating;
+        let leaving = all.iter().filter(|(_, c)| leaves(c.endpoint));
+        let leaving: Vec<Found<'_>> = leaving.copied().collect();
+        let mut ready = all;
+        ready.retain(|(_, c)| c.endpoint.ready);
         let topology = Topology::of(&ready, from.zone);
-        let near = ready.iter().filter(|(_, c)| topology.allows(c.endpoint));
-        let near: Vec<_> = near.copied().collect();
         let drains = port.protocol != Protocol::Udp;
-        let servers = |first, then| Servers::new(family, first, then, drains, from);
+        let servers = |first: &[_], then: &[_]| Servers::new(family, first, then, drains, from);
+        let local = servers(&here(&ready), &here(&leaving));
+        ready.retain(|(_, c)| topology.allows(c.endpoint));
         Self {
-            local: servers(here(&ready), here(&leaving)),
-            cluster: servers(near, leaving),
+            local,
+            cluster: servers(&ready, &leaving),
             more,
         }
     }
@@ -88,7 +89,7 @@ impl Choice {
             address: front.address,
             port: front.port,
         };
-        self.cluster.chosen.contains_key(&key) || self.local.chosen.contains_key(&key)
+        self.cluster.has(&key) || self.local.has(&key)
     }
 
     /// Addresses on this node that may be asked to talk to themselves.
@@ -110,29 +111,33 @@ impl Servers {
     /// a UDP client would be stuck to them.
     fn new(
         family: Family,
-        ready: Vec<Found<'_>>,
-        leaving: Vec<Found<'_>>,
+        ready: &[Found<'_>],
+        leaving: &[Found<'_>],
         drains: bool,
         from: Standpoint<'_>,
     ) -> Self {
         let fall_back = ready.is_empty();
-        let (chosen, draining) = match fall_back {
-            true => (leaving, Vec::new()),
-            false => (ready, leaving),
+        let (chosen, draining) = if fall_back {
+            (leaving, &[][..])
+        } else {
+            (ready, leaving)
         };
+        let draining = if drains { draining } else { &[] };
         let choose = |Candidate { slice, endpoint }| Chosen {
             local: endpoint.local,
             weight: from.weight(slice, endpoint),
         };
         Self {
             family,
-            chosen: chosen.into_iter().map(|(k, c)| (k, choose(c))).collect(),
-            draining: draining
-                .into_iter()
-                .filter(|_| drains)
-                .map(|(k, _)| k)
-                .collect(),
+            chosen: chosen.iter().map(|(k, c)| (*k, choose(*c))).collect(),
+            draining: draining.iter().map(|(k, _)| *k).collect(),
         }
+    }
+
+    /// Whether one takes new connections.
+    fn has(&self, key: &RealServerKey) -> bool {
+        let place = self.chosen.binary_search_by_key(key, |(key, _)| *key);
+        place.is_ok()
     }
 
     /// Whether nobody takes new connections.
@@ -152,7 +157,7 @@ impl Servers {
 
     /// The greatest weight.
     pub(super) fn greatest(&self) -> u16 {
-        let weights = self.chosen.values().map(|chosen| chosen.weight);
+        let weights = self.chosen.iter().map(|(_, chosen)| chosen.weight);
         weights.max().unwrap_or_default()
     }
 
@@ -186,29 +191,43 @@ fn gather<'s>(
     slices: impl Iterator<Item = &'s Slice>,
     skipped: &BTreeSet<IpAddr>,
     mut looks: usize,
-) -> (BTreeMap<RealServerKey, Candidate<'s>>, bool) {
-    let mut found: BTreeMap<RealServerKey, Candidate<'_>> = BTreeMap::new();
+) -> (Vec<Found<'s>>, bool) {
+    let mut found: Vec<Found<'_>> = Vec::new();
     for slice in slices.filter(|slice| slice.family == family) {
         for number in slice.numbers(&port.name, port.protocol) {
             let endpoints = slice.endpoints.iter().take(looks);
-            for endpoint in endpoints.filter(|e| !skipped.contains(&e.address)) {
-                let key = RealServerKey {
-                    address: endpoint.address,
-                    port: number,
-                };
-                let candidate = Candidate { slice, endpoint };
-                let known = found.entry(key).or_insert(candidate);
-                if liveliness(endpoint) > liveliness(known.endpoint) {
-                    *known = candidate;
-                }
-            }
+            found.reserve(endpoints.len());
+            found.extend(
+                endpoints
+                    .filter(|e| !skipped.contains(&e.address))
+                    .map(|endpoint| {
+                        let key = RealServerKey {
+                            address: endpoint.address,
+                            port: number,
+                        };
+                        (key, Candidate { slice, endpoint })
+                    }),
+            );
             let Some(left) = looks.checked_sub(slice.endpoints.len()) else {
-                return (found, true);
+                return (liveliest(found), true);
             };
             looks = left;
         }
     }
-    (found, false)
+    (liveliest(found), false)
+}
+
+/// In their order, of each the liveliest, and of equals the first.
+fn liveliest(mut found: Vec<Found<'_>>) -> Vec<Found<'_>> {
+    found.sort_by_key(|(key, _)| *key);
+    found.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same && liveliness(later.1.endpoint) > liveliness(kept.1.endpoint) {
+            kept.1 = later.1;
+        }
+        same
+    });
+    found
 }
 
 /// Of two states of one endpoint the greater one counts.

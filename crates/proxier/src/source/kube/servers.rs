@@ -20,7 +20,6 @@ use http::uri::Authority;
 use hyper_rustls::{DefaultServerNameResolver, ResolveServerName};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{EndpointSlice, Object, SERVICE_NAME_LABEL};
-use kube_ipvs_core::read;
 use rand::seq::SliceRandom;
 use rustls::pki_types::ServerName;
 use tokio::time::{sleep, timeout};
@@ -116,9 +115,9 @@ fn addresses(slice: &EndpointSlice) -> BTreeSet<SocketAddr> {
         .endpoints
         .iter()
         .filter(|endpoint| endpoint.conditions.ready != Some(false));
-    let addresses = ready.filter_map(|endpoint| read::address(endpoint.addresses.first()?));
+    let addresses = ready.filter_map(|endpoint| endpoint.addresses.value());
     addresses
-        .map(|address| SocketAddr::new(address.value, port))
+        .map(|address| SocketAddr::new(address, port))
         .collect()
 }
 
