@@ -66,13 +66,17 @@ impl Run<'_> {
     }
 
     fn change_tables(&mut self, edit: &Edit) -> anyhow::Result<()> {
+        let mut first = kube_ipvs_nft::Commands::default();
         let mut commands = kube_ipvs_nft::Commands::default();
         for table in &self.linux.tables {
+            first.append(table.before_change(edit)?);
             commands.append(table.change(edit)?);
         }
-        match self.linux.nft.apply(&commands) {
-            Err(error) if error.is_stale() => return self.remake_tables(edit, &error),
-            made => made?,
+        for transaction in [first, commands] {
+            match self.linux.nft.apply(&transaction) {
+                Err(error) if error.is_stale() => return self.remake_tables(edit, &error),
+                made => made?,
+            }
         }
         for table in &mut self.linux.tables {
             table.changed(edit);

@@ -89,6 +89,30 @@ impl Projection {
         }
     }
 
+    /// Where fronts that are open before and after a change come to stand, of
+    /// those that leave one set for another. A packet asks one set after the
+    /// other: were both changed in one transaction, it could find such a front
+    /// in neither, so it has to be in both for a while.
+    pub(super) fn arrivals(edit: &Edit, family: Family) -> Elements {
+        let mut arrivals = Elements::new();
+        for (front, turn) in &edit.rows {
+            let (Some(from), Some(to)) = (&turn.from, &turn.to) else {
+                continue;
+            };
+            let open = from.verdict.is_open() && to.verdict.is_open();
+            if !open || Family::of(front.address) != family {
+                continue;
+            }
+            let (from, to) = (class_element(front, from), class_element(front, to));
+            if let (Some((before, _)), Some((after, element))) = (from, to)
+                && before != after
+            {
+                arrivals.entry(after).or_default().insert(element);
+            }
+        }
+        arrivals
+    }
+
     /// Whether any front has a mark once a change is made.
     pub(super) fn marks_after(&self, edit: &Edit, family: Family) -> impl Fn(u32) -> bool {
         let more = marks_moved(edit, family);
@@ -402,9 +426,7 @@ fn row_elements(front: &Front, row: Option<&Row>) -> BTreeSet<(Set, String)> {
         return BTreeSet::new();
     };
     let text = front_text(place(front), front.port, front.port);
-    let marked = row.inside.or(row.mark).is_some();
-    let class = class(row).element(&text, marked);
-    let mut elements: BTreeSet<_> = class.into_iter().collect();
+    let mut elements: BTreeSet<_> = class_element(front, row).into_iter().collect();
     let marks = [
         (Set::InsideMarks, row.inside),
         (Set::NodePortMarks, row.mark),
@@ -415,6 +437,13 @@ fn row_elements(front: &Front, row: Option<&Row>) -> BTreeSet<(Set, String)> {
             .filter_map(|(set, mark)| Some((set, format!("{text} : {:#010x}", mark?)))),
     );
     elements
+}
+
+/// The set where a front stands with its class, and how.
+fn class_element(front: &Front, row: &Row) -> Option<(Set, String)> {
+    let text = front_text(place(front), front.port, front.port);
+    let marked = row.inside.or(row.mark).is_some();
+    class(row).element(&text, marked)
 }
 
 /// Ports that follow one another among the restricted ones, with the same networks.

@@ -69,6 +69,15 @@ impl Table {
         Ok(())
     }
 
+    /// What has to be in the kernel before a change is made; there may be nothing.
+    pub(super) fn before_change(&self, edit: &Edit) -> anyhow::Result<nft::Commands> {
+        let arrivals = nft::Change {
+            added: Projection::arrivals(edit, self.family()),
+            ..nft::Change::default()
+        };
+        Ok(nft::render_change(&self.config, &arrivals, |_| true).map_err(NftError::from)?)
+    }
+
     /// The commands of a change; there may be none.
     pub(super) fn change(&self, edit: &Edit) -> anyhow::Result<nft::Commands> {
         let change = self.projection.change(edit, self.family());

@@ -505,3 +505,73 @@ proptest! {
         prop_assert_eq!(understood, made == held);
     }
 }
+
+/// Every row that a front may have while it is open.
+fn open_rows() -> Vec<Row> {
+    let mut all = Vec::new();
+    for verdict in [Verdict::Serve, Verdict::DropOutside] {
+        for masquerade in [
+            Masquerade::Never,
+            Masquerade::OffCluster,
+            Masquerade::Always,
+        ] {
+            for sources in [None, nets(&["192.0.2.0/24"])] {
+                for (inside, mark) in [(None, None), (Some(0x10), None), (None, Some(0x20))] {
+                    all.push(Row {
+                        verdict,
+                        masquerade,
+                        sources: sources.clone(),
+                        inside,
+                        mark,
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+fn pairs() -> impl Iterator<Item = (Row, Row)> {
+    let all = open_rows();
+    let froms = all.clone().into_iter();
+    froms.flat_map(move |from| all.clone().into_iter().map(move |to| (from.clone(), to)))
+}
+
+/// What the sets hold before a change from one row to another, between its two
+/// transactions, and after.
+fn moments(from: &Row, to: &Row) -> [Elements; 3] {
+    let at = |row: &Row| table([("10.96.0.1:80/TCP", row.clone())]);
+    let (from, to) = (at(from), at(to));
+    let mut between = elements(&from, V4);
+    for (set, texts) in Projection::arrivals(&edit(&from, &to), V4) {
+        between.entry(set).or_default().extend(texts);
+    }
+    [elements(&from, V4), between, elements(&to, V4)]
+}
+
+/// A packet asks one set after the other, and a transaction may come between.
+#[test]
+fn an_open_front_is_found_at_every_moment_of_a_change() {
+    let orders = [
+        [Set::Served, Set::ServedOffCluster, Set::Fronts],
+        [Set::ServedOffCluster, Set::Served, Set::Fronts],
+    ];
+    let mut moved = 0;
+    for (from, to) in pairs() {
+        let moments = moments(&from, &to);
+        moved += usize::from(moments[0] != moments[1]);
+        for (asked, late) in orders
+            .iter()
+            .flat_map(|asked| (0..=3).map(move |late| (asked, late)))
+        {
+            for pair in moments.windows(2) {
+                let holds = |moment: &Elements, set| moment.get(set).is_some_and(|x| !x.is_empty());
+                let (first, then) = asked.split_at(late);
+                let found = first.iter().any(|set| holds(&pair[0], set))
+                    || then.iter().any(|set| holds(&pair[1], set));
+                assert!(found, "{from:?} to {to:?}, after {late} of {asked:?}");
+            }
+        }
+    }
+    assert_ne!(moved, 0);
+}
