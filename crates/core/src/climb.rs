@@ -7,8 +7,8 @@
 //! to climb is not new, unless its slice says so; and what the kernel holds from
 //! before a start goes on from there.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use alloc::collections::BTreeMap;
+use core::net::IpAddr;
 
 use jiff::Timestamp;
 

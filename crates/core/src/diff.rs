@@ -13,10 +13,12 @@
 //! 6. real servers and virtual servers out
 //! 7. each row becomes what it will be; guards out
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
-use std::iter::Peekable;
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet, btree_map};
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::iter::Peekable;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 

@@ -9,10 +9,11 @@
 //!
 //! All that must survive a restart is in the kernel: weight 0 and the counts.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::RangeInclusive;
 
 use crate::cluster::Cluster;
 use crate::diff::Touched;
@@ -139,7 +140,7 @@ impl Drain {
     fn due_or_touched(&mut self, now: u64, cluster: &Cluster, touched: &Touched) -> BTreeSet<Key> {
         let draining = cluster.draining();
         let mut keys = BTreeSet::new();
-        if !std::mem::replace(&mut self.started, true) {
+        if !core::mem::replace(&mut self.started, true) {
             keys.extend(draining);
         }
         for server in &touched.virtual_servers {

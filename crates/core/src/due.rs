@@ -1,6 +1,6 @@
 //! What is looked at again, and when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
 
 /// Keys by when they are looked at again: who is due is found without a look at
 /// the others.

@@ -1,5 +1,6 @@
 //! The addresses of an endpoint: the first one counts, and is read as it comes.
 
+use alloc::boxed::Box;
 use core::fmt;
 use core::net::IpAddr;
 
@@ -103,6 +104,8 @@ impl Visitor<'_> for Text {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use serde_json::{from_str, from_value, json, to_value};
 
     use super::*;

@@ -4,7 +4,7 @@
 //! raw on a terminal they could colour, erase, reorder or forge what stands
 //! around them; a line break in a log makes a line that nobody wrote.
 
-use std::fmt::{self, Write};
+use core::fmt::{self, Write};
 
 /// Whether a character changes what is around it rather than being read:
 /// control characters, line and paragraph separators, marks of writing
@@ -55,6 +55,8 @@ pub fn escape(character: char, out: &mut impl Write) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     #[test]

@@ -1,8 +1,10 @@
 //! What sources tell the cluster.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::net::IpAddr;
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 

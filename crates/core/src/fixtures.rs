@@ -1,5 +1,10 @@
 //! Builders for tests: a cluster, Services and slices in a few words.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use crate::cluster::Cluster;
 use crate::diff::{Terms, diff};
 use crate::event::{Event, HostAddress, Kind};

@@ -4,7 +4,9 @@
 //! API server still decodes. Values are kept as they were written: what makes
 //! no sense becomes a warning when the Service is compiled, not an error here.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -1,10 +1,16 @@
 //! Kubernetes objects in, desired kernel state and plans out.
 //!
-//! This crate is pure: no clock, files, environment, sockets or async. What it
-//! decides, the `kube-ipvs` program carries out over crates that know the kernel
+//! This crate is pure: no clock, files, environment, sockets or async; being
+//! `no_std`, it has none to reach for. What it decides, the `kube-ipvs` program carries out over crates that know the kernel
 //! and that this one does not know.
 //!
 //! A change walks [`event`] → [`cluster`] → [`diff`](mod@diff) → [`plan`].
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod climb;
 pub mod cluster;

@@ -2,9 +2,10 @@
 //! loopback network, so a program listens there; this says on which ports, and
 //! where a connection goes.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::names::ServicePortName;
 use crate::state::Family;

@@ -1,10 +1,13 @@
 //! A kernel of maps that refuses what the real one refuses, and knows when its
 //! state is dangerous. Plans are tried on it.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -70,7 +73,7 @@ impl Model {
             Op::AddVirtualServer(key, settings) => self.add_server(key, settings),
             Op::EditVirtualServer(key, settings) => {
                 let server = self.server(key)?;
-                let real_servers = std::mem::take(&mut server.real_servers);
+                let real_servers = core::mem::take(&mut server.real_servers);
                 *server = made_of(settings);
                 server.real_servers = real_servers;
                 Ok(())
@@ -275,6 +278,9 @@ fn made_of(settings: &Settings) -> VirtualServer {
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::ToOwned;
+    use alloc::vec;
+
     use super::*;
 
     fn model() -> Model {

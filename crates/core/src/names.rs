@@ -1,8 +1,9 @@
 //! Names that go with what was compiled: Services, their ports, warnings.
 
-use std::cmp::Ordering;
-use std::fmt;
-use std::sync::Arc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::cmp::Ordering;
+use core::fmt;
 
 use serde::Serialize;
 
@@ -91,6 +92,9 @@ impl fmt::Display for Warning {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+    use alloc::string::ToString;
+
     use super::*;
 
     #[test]

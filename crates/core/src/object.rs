@@ -1,5 +1,10 @@
 //! An object of any kind, and how it is decoded.
 
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+
 use thiserror::Error;
 
 use crate::event::{Kind, ObjectRef};

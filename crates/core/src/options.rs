@@ -1,8 +1,12 @@
 //! What the operator decides.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::ops::RangeInclusive;
 use ipnet::IpNet;
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use crate::state::{Family, Flags, VirtualServerKey};
 

@@ -54,6 +54,8 @@ fn number(address: &Ipv4Addr, rest: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use proptest::prelude::*;
 
     use super::*;

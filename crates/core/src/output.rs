@@ -1,9 +1,12 @@
 //! What was compiled, for people and programs: text and the stable JSON of
 //! `kube-ipvs compile`.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -329,7 +332,7 @@ impl fmt::Display for VirtualServerOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.address, self.port, self.protocol) {
             (Some(address), Some(port), Some(protocol)) => {
-                let socket = std::net::SocketAddr::new(address, port);
+                let socket = core::net::SocketAddr::new(address, port);
                 write!(f, "{socket}/{protocol}")?;
             }
             _ => {
@@ -366,7 +369,7 @@ impl fmt::Display for LocalhostPortOutput {
 impl fmt::Display for RealServerOutput {
     /// `-> 10.244.0.16:53 weight 1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let socket = std::net::SocketAddr::new(self.address, self.port);
+        let socket = core::net::SocketAddr::new(self.address, self.port);
         let state = crate::state::RealServer {
             weight: self.weight,
             upper_threshold: self.upper_threshold,

@@ -1,8 +1,13 @@
 //! A plan: what to do to the kernel, in an order that is safe at every step.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
 
 use crate::state::{
     Flags, Persistence, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
@@ -244,6 +249,8 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::ToOwned;
+
     use super::*;
     use crate::row::{Row, Verdict};
     use crate::state::Front;

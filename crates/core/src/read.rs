@@ -7,8 +7,10 @@
 //! leading zeros are decimal, an IPv4-mapped address is the IPv4 one, a zone
 //! makes no address. What was not written as it is printed comes with a note.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -133,6 +135,8 @@ impl fmt::Display for Quoted<'_> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::ToOwned;
+
     use super::*;
 
     fn as_address(text: &str) -> String {

@@ -7,11 +7,12 @@
 //! half-way ends a plan, and the next one, made in the same round, closes what
 //! must be closed and goes on with all the rest.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::borrow::Cow;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -461,7 +462,7 @@ impl Plan {
             self.ops.drain(..length).collect()
         } else {
             let rest = self.ops.split_off(length);
-            std::mem::replace(&mut self.ops, rest)
+            core::mem::replace(&mut self.ops, rest)
         };
         Some(Self { ops })
     }

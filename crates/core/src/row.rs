@@ -4,8 +4,9 @@
 //! by which virtual server or mark, for whom, and with whose address. How the
 //! kernel is told is not decided here.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -262,6 +263,8 @@ impl fmt::Display for Row {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     fn front() -> Front {

@@ -1,9 +1,13 @@
 //! EndpointSlices as the cluster keeps them: parsed once, small.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::num::{NonZeroI64, NonZeroU16};
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::num::{NonZeroI64, NonZeroU16};
 
 use crate::k8s::{self, EndpointAddress, TRIGGER_TIME_ANNOTATION, WEIGHT_ANNOTATION};
 use crate::names::Warning;

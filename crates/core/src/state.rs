@@ -3,10 +3,12 @@
 //! Everything stands in ordered maps, so equal input gives equal output and a
 //! diff is a comparison.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +112,7 @@ pub struct Front {
 impl fmt::Display for Front {
     /// `10.96.0.10:53/UDP`, `[fd00::a]:53/UDP`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let socket = std::net::SocketAddr::new(self.address, self.port);
+        let socket = core::net::SocketAddr::new(self.address, self.port);
         write!(f, "{socket}/{}", self.protocol)
     }
 }
@@ -238,7 +240,7 @@ pub struct RealServerKey {
 
 impl fmt::Display for RealServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        std::net::SocketAddr::new(self.address, self.port).fmt(f)
+        core::net::SocketAddr::new(self.address, self.port).fmt(f)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What is said of packets, and changes of it: rows, and what is no front's but
 //! an address's or a network's. How the kernel is told is not decided here.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 

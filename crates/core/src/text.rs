@@ -1,7 +1,9 @@
 //! Fronts and keys as text, both ways, for records and commands.
 
-use std::net::SocketAddr;
-use std::str::FromStr;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::net::SocketAddr;
+use core::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -112,6 +114,9 @@ serde_as_text!(Front, VirtualServerKey, RealServerKey);
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+    use alloc::string::ToString;
+
     use super::*;
 
     #[test]

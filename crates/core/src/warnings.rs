@@ -2,7 +2,11 @@
 //! there is a most of them, and values are shown cut. What an object costs in
 //! the log, in Events and on `/readyz` does not grow with what is wrong in it.
 
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
 
 use crate::names::Warning;
 use crate::read::Quoted;

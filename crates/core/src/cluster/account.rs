@@ -1,8 +1,11 @@
 //! What is known of a Service, for those who ask why it is served so, or not at
 //! all. Costs as much as that one Service is big, up to a bound.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -241,6 +244,8 @@ fn counted(port: PortAccount, entry: &Entry, looks: &mut usize) -> PortAccount {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+
     use super::*;
     use crate::fixtures::*;
 
@@ -317,7 +322,7 @@ mod tests {
     #[test]
     fn of_a_great_many_endpoints_a_part_is_counted() {
         let mut cluster = cluster();
-        let many: [_; 250] = std::array::from_fn(|n| ep(&format!("10.244.0.{}", n + 1)));
+        let many: [_; 250] = core::array::from_fn(|n| ep(&format!("10.244.0.{}", n + 1)));
         cluster.add(web()).endpoints(&web(), many);
         let told = account(&mut cluster, "web");
         let port = &told.ports[0];

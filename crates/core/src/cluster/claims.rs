@@ -3,7 +3,8 @@
 //! externalIP), then the oldest, then the first by name. The same on every node
 //! and after every restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use jiff::Timestamp;
 
@@ -160,7 +161,7 @@ impl Claims {
     /// told at every change, a thousand that want one front would cost a
     /// million compilations.
     pub(super) fn take_lost_to_others(&mut self) -> BTreeSet<ServiceName> {
-        let moved = std::mem::take(&mut self.moved);
+        let moved = core::mem::take(&mut self.moved);
         let waiting = moved.iter().filter_map(|key| self.waiting.get(key));
         let waiting = waiting.flatten().map(|bid| bid.claimant.service.clone());
         waiting.collect()
@@ -202,7 +203,7 @@ impl Claims {
         if bid < *owner {
             waiting.remove(&bid);
             rivals.insert(owner.claimant.service.clone());
-            waiting.insert(std::mem::replace(owner, bid));
+            waiting.insert(core::mem::replace(owner, bid));
             self.moved.insert(key);
         } else {
             waiting.insert(bid);

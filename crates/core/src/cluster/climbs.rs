@@ -1,7 +1,8 @@
 //! When the endpoints of which Service are to climb a step.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 
 use jiff::Timestamp;
 

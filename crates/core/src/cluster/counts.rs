@@ -1,7 +1,8 @@
 //! How often something is there that several objects may name.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 /// Counts by key.
 pub(super) trait Counts<K> {
@@ -133,6 +134,8 @@ impl Counts<IpAddr> for Addresses {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,13 @@
 //! What lies around all Services: addresses of this host and of others, the zone.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -216,7 +222,7 @@ impl Ground {
 
     /// Says on which ports somebody began or ceased to listen.
     pub(super) fn listeners(&mut self, told: BTreeSet<Listener>) -> BTreeSet<(Protocol, u16)> {
-        let before = std::mem::replace(&mut self.listeners, told);
+        let before = core::mem::replace(&mut self.listeners, told);
         let moved = before.symmetric_difference(&self.listeners);
         moved.map(|x| (x.protocol, x.port)).collect()
     }
@@ -308,7 +314,7 @@ impl Ground {
             zone: labels.and_then(|labels| labels.get(ZONE_LABEL).cloned()),
             warnings,
         };
-        let before = std::mem::replace(&mut self.derived, derived);
+        let before = core::mem::replace(&mut self.derived, derived);
         let now = &self.derived;
         let mut moved: BTreeSet<IpAddr> = &before.host ^ &now.host;
         moved.extend(&before.protected ^ &now.protected);

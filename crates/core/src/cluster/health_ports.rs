@@ -2,8 +2,9 @@
 //! port of this host goes before, since IPVS takes its traffic in any case;
 //! then the oldest Service, then the first by name. Nobody answers for another.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use core::net::IpAddr;
 
 use super::claims::{Claimant, Claims};
 use crate::compile::{Compiled, Health};
@@ -46,7 +47,7 @@ impl HealthPorts {
     /// Replaces the ports that could not be opened. Returns the Services that
     /// would answer where that changes something.
     pub(super) fn unopened(&mut self, ports: BTreeSet<u16>) -> BTreeSet<ServiceName> {
-        let before = std::mem::replace(&mut self.unopened, ports);
+        let before = core::mem::replace(&mut self.unopened, ports);
         let changed = before.symmetric_difference(&self.unopened);
         let first = changed.filter_map(|port| self.wanted.get(port)?.first());
         first.map(|claimant| claimant.service().clone()).collect()
@@ -60,7 +61,7 @@ impl HealthPorts {
     /// The Services that want a port which somebody else answers since this was
     /// last asked, each once.
     pub(super) fn take_lost_to_others(&mut self) -> BTreeSet<ServiceName> {
-        let moved = std::mem::take(&mut self.moved);
+        let moved = core::mem::take(&mut self.moved);
         let wanting = moved.iter().filter_map(|port| self.wanted.get(port));
         let waiting = wanting.flat_map(|all| all.iter().skip(1));
         waiting.map(|other| other.service().clone()).collect()

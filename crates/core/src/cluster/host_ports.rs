@@ -1,7 +1,8 @@
 //! The ports that Services take on this host's own addresses, so that somebody
 //! can look whether the host listens there itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::counts::swap;
 use crate::compile::Claim;
@@ -44,6 +45,6 @@ impl HostPorts {
     }
 
     pub(super) fn take_new(&mut self) -> bool {
-        std::mem::take(&mut self.new)
+        core::mem::take(&mut self.new)
     }
 }

@@ -1,7 +1,8 @@
 //! Full lists: what they named, whether they have been whole once, and what
 //! nobody could read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 
 use crate::event::{Kind, ObjectRef};
 use crate::options::Options;

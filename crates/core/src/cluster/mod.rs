@@ -16,9 +16,13 @@ mod schedulers;
 mod sources;
 mod territory;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 pub use self::account::{Account, EndpointCounts, FrontAccount, PortAccount, Unserved};
 use self::claims::Claims;
@@ -202,7 +206,7 @@ impl Cluster {
                 vips.extend(self.compile_one(&name, &mut touched));
             }
             // Once for all: each may look through all Services.
-            self.mark_endpoints(&std::mem::take(&mut vips));
+            self.mark_endpoints(&core::mem::take(&mut vips));
             self.mark_lost_to_others();
             if self.dirty.is_empty() {
                 break;
@@ -213,7 +217,7 @@ impl Cluster {
     }
 
     fn place_networks(&mut self, touched: &mut Touched) {
-        if std::mem::take(&mut self.networks_moved) && self.options.close_service_cidrs {
+        if core::mem::take(&mut self.networks_moved) && self.options.close_service_cidrs {
             let networks = self.ground.service_networks().iter().copied();
             self.placement.set_networks(networks, touched);
         }
@@ -222,7 +226,7 @@ impl Cluster {
     /// Compiles the Services that changed; says for each what may differ, there
     /// and at those that win or lose something by it.
     pub fn compile_each(&mut self) -> Vec<Touched> {
-        let mut waiting = std::mem::take(&mut self.dirty);
+        let mut waiting = core::mem::take(&mut self.dirty);
         let mut networks = Touched::default();
         self.place_networks(&mut networks);
         let mut each = vec![networks];

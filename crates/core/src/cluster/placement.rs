@@ -1,9 +1,12 @@
 //! The desired state as the sum of what Services ask for, kept up one Service
 //! at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -142,8 +145,8 @@ impl Placement {
         claims: &Claims,
         touched: &mut Touched,
     ) -> BTreeSet<IpAddr> {
-        let without_local = std::mem::take(&mut compiled.without_local);
-        let mut slice_warnings = std::mem::take(&mut compiled.slice_warnings);
+        let without_local = core::mem::take(&mut compiled.without_local);
+        let mut slice_warnings = core::mem::take(&mut compiled.slice_warnings);
         let mut grant = Grant::of(name, compiled, claims);
         for key in &footprint.held {
             let still = grant.place_of(key).is_ok();
@@ -165,7 +168,7 @@ impl Placement {
                 row,
                 localhost,
             },
-        ) in std::mem::take(&mut grant.held)
+        ) in core::mem::take(&mut grant.held)
         {
             self.served.insert(key, served);
             self.set_server(key, server, touched);
@@ -215,7 +218,7 @@ impl Placement {
     ) {
         let networks: Vec<IpNet> = networks.collect();
         let wanted: BTreeSet<IpNet> = IpNet::aggregate(&networks).into_iter().collect();
-        let before = std::mem::replace(&mut self.desired.table.networks, wanted);
+        let before = core::mem::replace(&mut self.desired.table.networks, wanted);
         let moved = before.symmetric_difference(&self.desired.table.networks);
         touched.networks.extend(moved);
     }
@@ -356,7 +359,7 @@ impl Grant {
         grant.held.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
             if same {
-                std::mem::swap(later, kept);
+                core::mem::swap(later, kept);
             }
             same
         });

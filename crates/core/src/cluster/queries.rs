@@ -1,8 +1,9 @@
 //! What can be asked of a cluster.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 

@@ -1,6 +1,8 @@
 //! Schedulers that Services name, and those of them that the kernel lacks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::Cluster;
 use crate::compile::scheduler_of;

@@ -6,8 +6,9 @@
 //! the first to the last, since those between are not asked for. So what a
 //! Service costs does not grow with ports times networks, and is bounded here.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use crate::compile::Ranges;
 use crate::names::ServiceName;

@@ -1,9 +1,10 @@
 //! Whose an address is: which addresses Services have as their own, which are
 //! endpoints, and who asks for one from outside. Kept up one object at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::counts::{Addresses, swap};
 use crate::k8s::Service;

@@ -1,7 +1,10 @@
 //! The addresses of a Service, and which of them may be bound here.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::bounds::ADDRESSES;
 use super::{FrontKind, Surroundings, Warnings, Withheld};
@@ -198,7 +201,7 @@ impl Reader<'_, '_> {
     /// An address of a family in which the Service has none of its own has no
     /// endpoints either.
     fn only(&mut self, families: &[Family]) {
-        let (kept, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.found)
+        let (kept, lost): (Vec<_>, Vec<_>) = core::mem::take(&mut self.found)
             .into_iter()
             .partition(|a| families.contains(&Family::of(a.address)));
         self.found = kept;

@@ -1,6 +1,9 @@
 //! What the owner of a Service asks of the scheduler.
 
-use std::collections::BTreeSet;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
 
 use super::kube_router;
 use super::slow_start::{self, SLOW_START};
@@ -163,7 +166,7 @@ pub(super) fn read(
     let options = around.options;
     let notes = Notes {
         service,
-        warnings: std::cell::RefCell::new(warnings),
+        warnings: core::cell::RefCell::new(warnings),
     };
     let scheduler = notes.scheduler(around);
     // A scheduler that is named means the same on every node: flags are named with it.
@@ -189,7 +192,7 @@ pub(super) fn read(
 
 struct Notes<'a> {
     service: &'a Service,
-    warnings: std::cell::RefCell<&'a mut Warnings>,
+    warnings: core::cell::RefCell<&'a mut Warnings>,
 }
 
 impl Notes<'_> {

@@ -1,7 +1,9 @@
 //! What one Service may ask of a node. An object of 1.4 MB can name 10,000 ports,
 //! as many addresses, and any number of slices: their products are bounded here.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
 
 use super::ports::Port;
 use super::{Shape, Surroundings, Warnings};
@@ -68,7 +70,7 @@ impl Bounds {
         if self.allow(all.len()) {
             return;
         }
-        let mut placed: Vec<_> = std::mem::take(all).into_iter().collect();
+        let mut placed: Vec<_> = core::mem::take(all).into_iter().collect();
         placed.sort_by_cached_key(|(key, real)| {
             let place = crate::diff::place(self.seed, key);
             (real.weight == 0, place, *key)

@@ -1,7 +1,9 @@
 //! Which endpoints answer a Service port, seen from this node.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::annotations::Tuning;
 use super::ports::Port;

@@ -1,8 +1,10 @@
 //! The fronts of a Service, one by one.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use super::addresses::Address;
 use super::bounds::{Bounds, FRONTS, REAL_SERVERS};

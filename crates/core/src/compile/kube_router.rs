@@ -3,6 +3,9 @@
 //! `kube-router.io/service.hairpin` and `.hairpin.externalips` ask for what is
 //! done for every Service.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+
 use super::Warnings;
 use crate::k8s::Service;
 use crate::read::Quoted;

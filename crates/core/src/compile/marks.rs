@@ -8,7 +8,9 @@
 //! goes, the younger one takes its mark, and its connections of that moment end.
 //! With 10,000 marks in use that concerns one Service in 27,000 deletions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
 
 use super::policy::{Outside, Treatment};
 use super::ports::Port;
@@ -198,7 +200,7 @@ fn masquerade_bit(options: &Options) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use alloc::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::cluster::Cluster;
@@ -260,7 +262,7 @@ mod tests {
         assert!(cluster.warnings().is_empty(), "{:?}", cluster.warnings());
         let rows = state.table.rows.iter();
         let marks = rows.filter_map(|(front, row)| match front.address {
-            std::net::IpAddr::V4(at) => Some((at.octets()[3], row.inside?)),
+            core::net::IpAddr::V4(at) => Some((at.octets()[3], row.inside?)),
             other => panic!("{other}"),
         });
         let marks: BTreeMap<u8, u32> = marks.collect();
@@ -364,7 +366,7 @@ mod tests {
     fn ports_of_one_number_do_not_try_what_the_others_got() {
         let nobody = |_, _| false;
         let mut urn = Urn::new(&nobody);
-        let hashes = std::cell::Cell::new(0);
+        let hashes = core::cell::Cell::new(0);
         for port in 0..1000 {
             let drawn = urn.draw(Family::V4, |again| {
                 hashes.set(hashes.get() + 1);

@@ -1,6 +1,8 @@
 //! Who answers a front, and with which source address: decided here for every
 //! kind of front and policy, and nowhere else.
 
+use alloc::format;
+
 use super::endpoints::{Choice, Servers};
 use super::{FrontKind, Warnings};
 use crate::k8s::ServiceSpec;

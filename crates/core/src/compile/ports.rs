@@ -1,7 +1,9 @@
 //! The ports of a Service.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::Warnings;
 use crate::k8s::Service;

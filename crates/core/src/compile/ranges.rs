@@ -1,7 +1,9 @@
 //! `loadBalancerSourceRanges`: who may use the load-balancer addresses.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 

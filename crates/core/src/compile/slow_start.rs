@@ -1,6 +1,9 @@
 //! How long a new endpoint takes to get its whole share.
 
-use std::collections::BTreeSet;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
 
 use super::annotations::scheduler_of;
 use crate::k8s::Service;

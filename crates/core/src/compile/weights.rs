@@ -4,6 +4,9 @@
 //! weight: in the kernel it means that an endpoint drains, which is said by its
 //! conditions, so that the others know of it too.
 
+use alloc::format;
+use alloc::string::String;
+
 use super::Warnings;
 use super::annotations::Tuning;
 use crate::climb::{Climb, STEPS};

@@ -1,8 +1,8 @@
 //! Why an address of a Service is not served here.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use core::fmt;
+use core::net::IpAddr;
 
 use super::{FrontKind, Surroundings};
 
@@ -64,7 +64,7 @@ impl Withheld {
         if around.territory.is_cluster_ip(address) {
             return Some(Self::ClusterIp);
         }
-        let within = |nets: &std::collections::BTreeSet<ipnet::IpNet>| {
+        let within = |nets: &alloc::collections::BTreeSet<ipnet::IpNet>| {
             nets.iter().any(|net| net.contains(&address))
         };
         if within(around.service_networks) {

@@ -1,5 +1,9 @@
 //! Draining, told with a clock that only moves when it is told to.
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+
 use super::*;
 use crate::diff::{Terms, diff_touched};
 use crate::fixtures::*;

@@ -1,7 +1,9 @@
 //! A plan for programs, every value with its type, and for readers of diffs.
 
-use std::fmt;
-use std::net::IpAddr;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};

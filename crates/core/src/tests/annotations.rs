@@ -1,5 +1,11 @@
 //! Annotations and the operator's defaults.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::state::{Flags, VirtualServer};
@@ -13,7 +19,7 @@ fn compiled(options: Options, service: Service) -> (Vec<VirtualServer>, Vec<Stri
         .add(service.clone())
         .endpoints(&service, [ep("10.244.1.7")]);
     let servers = cluster.state().virtual_servers.into_values();
-    let servers = servers.map(std::sync::Arc::unwrap_or_clone).collect();
+    let servers = servers.map(alloc::sync::Arc::unwrap_or_clone).collect();
     let warnings = cluster.warnings().into_iter().map(|w| w.message).collect();
     (servers, warnings)
 }

@@ -1,5 +1,10 @@
 //! What makes no sense is left out with a warning; the rest is served.
 
+use alloc::borrow::ToOwned;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::event::Kind;
 use crate::fixtures::*;
 use crate::k8s::{EndpointPort, Object, Service};

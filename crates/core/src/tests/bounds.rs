@@ -1,6 +1,11 @@
 //! What an object may cost: warnings, fronts, real servers, source ranges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use ipnet::IpNet;
 
@@ -302,7 +307,7 @@ fn what_others_restrict_at_an_address_counts_against_nobody_who_has_few() {
         assert_eq!(open_to(&model, front), Some(nets));
     }
     // Two runs of 4,000: its own fronts are closed, and it is told.
-    for front in wanted(std::slice::from_ref(&heavy)).into_keys() {
+    for front in wanted(core::slice::from_ref(&heavy)).into_keys() {
         assert_eq!(open_to(&model, front), Some(BTreeSet::new()));
     }
     let told = cluster.warnings();

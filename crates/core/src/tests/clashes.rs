@@ -1,5 +1,11 @@
 //! Several Services that want one front.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::{Cluster, FrontKind};

@@ -1,5 +1,10 @@
 //! Which endpoints are chosen.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::Endpoint;
 use crate::state::Family;

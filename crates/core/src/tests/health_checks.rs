@@ -1,5 +1,10 @@
 //! Health-check node ports: what they count, and who answers.
 
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::{Cluster, Event};

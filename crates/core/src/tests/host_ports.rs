@@ -1,6 +1,9 @@
 //! Ports of this host: reserved by the operator, or listened on by the host itself.
 
-use std::collections::BTreeSet;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::fixtures::*;
 use crate::k8s::Service;
@@ -23,7 +26,7 @@ fn ssh() -> Service {
     service("ssh", "10.96.0.1").node_port(22)
 }
 
-fn reserving(ports: &[std::ops::RangeInclusive<u16>]) -> Options {
+fn reserving(ports: &[core::ops::RangeInclusive<u16>]) -> Options {
     Options {
         reserved_ports: ports.to_vec(),
         ..options()
@@ -44,7 +47,7 @@ fn warnings(cluster: &Cluster) -> Vec<String> {
 /// The host's program on a port, as it is told.
 fn listen(cluster: &mut Cluster, protocol: Protocol, sockets: &[&str]) {
     let sockets = sockets.iter().map(|text| {
-        let socket: std::net::SocketAddr = text.parse().unwrap();
+        let socket: core::net::SocketAddr = text.parse().unwrap();
         Listener {
             protocol,
             address: socket.ip(),

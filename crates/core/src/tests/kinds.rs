@@ -1,6 +1,11 @@
 //! Kinds of Services and where their fronts are.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::FrontKind;
 use crate::fixtures::*;

@@ -1,5 +1,9 @@
 //! Services that were written for kube-router.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::state::KernelState;

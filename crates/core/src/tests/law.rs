@@ -2,7 +2,12 @@
 //! reaches the desired state, nothing is refused, every state on the way is
 //! safe, and then there is nothing left to do.
 
-use std::collections::BTreeSet;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use ipnet::IpNet;
 
@@ -367,7 +372,7 @@ fn nodes_begin_with_different_real_servers_and_keep_their_order() {
         added.collect()
     };
     assert_eq!(order("node-1"), order("node-1"));
-    let mut first = std::collections::BTreeMap::<String, u32>::new();
+    let mut first = alloc::collections::BTreeMap::<String, u32>::new();
     for n in 0..600 {
         *first
             .entry(order(&format!("node-{n}"))[0].clone())

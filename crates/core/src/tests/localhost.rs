@@ -1,7 +1,12 @@
 //! NodePorts on loopback addresses: who is served there, by which endpoints, and
 //! that the kernel is told nothing of it.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::cluster::Cluster;
 use crate::fixtures::*;

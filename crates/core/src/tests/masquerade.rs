@@ -1,5 +1,9 @@
 //! Whose address endpoints see, as the owner of a Service asks.
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::options::{NodePortServers, Options};

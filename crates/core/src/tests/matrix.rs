@@ -1,6 +1,12 @@
 //! Who answers, and with whose address, for every kind of front and policy,
 //! wherever the endpoints and the client are.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, Service};
 use crate::row::{Masquerade, Verdict};

@@ -1,7 +1,11 @@
 //! What must hold for any objects in any order.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -42,7 +46,7 @@ fn address() -> impl Strategy<Value = &'static str> {
     ])
 }
 
-fn maybe<T: Clone + std::fmt::Debug + 'static>(all: Vec<T>) -> impl Strategy<Value = Option<T>> {
+fn maybe<T: Clone + core::fmt::Debug + 'static>(all: Vec<T>) -> impl Strategy<Value = Option<T>> {
     proptest::option::of(select(all))
 }
 

@@ -1,5 +1,11 @@
 //! `loadBalancerSourceRanges`.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::state::KernelState;
 

@@ -1,5 +1,11 @@
 //! Addresses as people write them, read the same way everywhere.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::Event;
 use crate::event::Kind;
 use crate::fixtures::*;
@@ -68,7 +74,7 @@ fn a_node_and_a_service_cidr_are_read_by_the_same_reader() {
 
     assert_eq!(
         cluster.node_port_addresses(),
-        ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]
+        ["192.0.2.1".parse::<core::net::IpAddr>().unwrap()]
     );
     let networks: Vec<String> = cluster
         .service_cidrs()

@@ -2,7 +2,10 @@
 //! kernel refuses, at whatever step, no front is open without its server, the
 //! rest is carried out, and nothing is asked for again until it is to be tried.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::law::{HEALTH, states};
 use crate::diff::{Terms, Touched, diff, diff_touched};

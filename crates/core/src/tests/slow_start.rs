@@ -1,5 +1,11 @@
 //! New endpoints begin with little, told with a clock that moves when it is told to.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, EndpointSlice, Service};
 use crate::plan::Plan;

@@ -1,6 +1,9 @@
 //! What stays in the kernel while a list could not be read whole.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::vec;
 
 use crate::diff::{Terms, diff};
 use crate::event::{Kind, ObjectRef};

@@ -1,5 +1,11 @@
 //! Shares of new connections by where an endpoint is and what its slice says.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::fixtures::*;
 use crate::k8s::{Endpoint, EndpointSlice, Service};
 use crate::{Cluster, Event, Options};

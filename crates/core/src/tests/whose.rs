@@ -1,7 +1,12 @@
 //! Whose an address is: Services, pods, this host, other nodes.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use crate::event::Kind;
 use crate::fixtures::*;

@@ -1,5 +1,9 @@
 //! Annotations that the operator does not honour.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::Cluster;
 use crate::fixtures::*;
 use crate::k8s::{Service, WEIGHT_ANNOTATION};
