@@ -36,6 +36,17 @@ fn serve(site: &Site) -> Vec<Server> {
     servers.flatten().collect()
 }
 
+/// The forwarder listens beside the rounds of the loop, so that the node may be
+/// ready before.
+fn start_listening(site: &mut Site) {
+    site.start(&FLAGS);
+    for to in LOOPBACK {
+        wait_until("somebody listens", PATIENCE, || {
+            site.host().call(Protocol::Tcp, to) != Verdict::Refused
+        });
+    }
+}
+
 fn is_a_pod(verdict: &Verdict) -> bool {
     ["p1", "p2"].contains(&verdict.who())
 }
@@ -45,7 +56,7 @@ fn loopback_node_ports_reach_pods_and_end_with_their_service() {
     let mut site = Site::new();
     let _servers = serve(&site);
     site.write(&web(&site));
-    site.start(&FLAGS);
+    start_listening(&mut site);
 
     let mut held = Vec::new();
     for to in LOOPBACK {
@@ -103,7 +114,7 @@ fn neighbours_do_not_reach_loopback_node_ports() {
     let mut site = Site::new();
     let _servers = serve(&site);
     site.write(&web(&site));
-    site.start(&FLAGS);
+    start_listening(&mut site);
     let localnet = "net/ipv4/conf/all/route_localnet";
     let read = format!("cat /proc/sys/{localnet}");
     assert_eq!(site.node().sh(&read).trim(), "0");
