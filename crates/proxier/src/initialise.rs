@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ipvs_netlink as ipvs;
 
-use crate::config::Conntrack;
+use crate::config::{Conntrack, UDP_STREAM};
 use crate::dataplane::linux::{set_timeouts, with_hint};
 use crate::dataplane::lock::StateLock;
 use crate::dataplane::record::{ChangedTimeouts, RecordFile};
@@ -81,10 +81,14 @@ pub fn set_conntrack(root: &Path, wanted: &Conntrack) -> Vec<Changed> {
 
 fn set_conntrack_for(root: &Path, wanted: &Conntrack, cpus: usize) -> Vec<Changed> {
     let mut all = wanted.sysctls(cpus);
-    if let Some(size) = wanted.hash_size(cpus)
-        && buckets(root).is_some_and(|now| now < size)
-    {
-        all.push((BUCKETS, size.to_string()));
+    // What is more already stays.
+    let at_least = [
+        (BUCKETS, wanted.hash_size(cpus)),
+        (UDP_STREAM, wanted.udp_stream_at_least),
+    ];
+    for (path, least) in at_least {
+        let is_less = |least: &u64| number(root, path).is_some_and(|now| now < *least);
+        all.extend(least.filter(is_less).map(|least| (path, least.to_string())));
     }
     let mut changed = Vec::new();
     for (path, value) in all {
@@ -96,8 +100,8 @@ fn set_conntrack_for(root: &Path, wanted: &Conntrack, cpus: usize) -> Vec<Change
     changed
 }
 
-fn buckets(root: &Path) -> Option<u64> {
-    let text = fs::read_to_string(root.join(BUCKETS)).ok()?;
+fn number(root: &Path, path: &str) -> Option<u64> {
+    let text = fs::read_to_string(root.join(path)).ok()?;
     text.trim().parse().ok()
 }
 
@@ -162,6 +166,24 @@ mod tests {
         let root = root("131072\n", "65536\n");
 
         assert_eq!(set_conntrack_for(root.path(), &wanted(), 2), []);
+    }
+
+    #[test]
+    fn conntrack_forgets_no_udp_flow_before_ipvs_does() {
+        let wanted = Conntrack {
+            udp_stream_at_least: Some(300),
+            ..Conntrack::default()
+        };
+        for (now, then) in [("120", "300"), ("600", "600")] {
+            let root = root("65536\n", "65536\n");
+            fs::write(root.path().join(UDP_STREAM), now).expect("a file");
+
+            let changed = set_conntrack_for(root.path(), &wanted, 2);
+
+            let text = fs::read_to_string(root.path().join(UDP_STREAM)).expect("a file");
+            assert_eq!(text.trim(), then);
+            assert_eq!(changed.len(), usize::from(now != then));
+        }
     }
 
     #[test]

@@ -19,10 +19,16 @@ pub struct Conntrack {
     pub udp_timeout: Option<u64>,
     /// Whole seconds.
     pub udp_stream_timeout: Option<u64>,
+    /// Whole seconds that `udp_stream_timeout` is raised to where it is less: as
+    /// long as IPVS keeps such flows.
+    pub udp_stream_at_least: Option<u64>,
 }
 
 /// More than this is not set, however many CPUs there are.
 const MOST: u64 = 1_048_576;
+
+/// Time-out of UDP flows that were answered, below `/proc/sys`.
+pub const UDP_STREAM: &str = "net/netfilter/nf_conntrack_udp_timeout_stream";
 
 impl Conntrack {
     /// `nf_conntrack_max` on a host with this many CPUs.
@@ -55,10 +61,7 @@ impl Conntrack {
                 self.tcp_be_liberal.then_some(1),
             ),
             ("net/netfilter/nf_conntrack_udp_timeout", self.udp_timeout),
-            (
-                "net/netfilter/nf_conntrack_udp_timeout_stream",
-                self.udp_stream_timeout,
-            ),
+            (UDP_STREAM, self.udp_stream_timeout),
         ];
         let set = |(path, value): (&'static str, Option<u64>)| Some((path, value?.to_string()));
         values.into_iter().filter_map(set).collect()

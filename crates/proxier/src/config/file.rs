@@ -210,7 +210,6 @@ impl KubeProxyConfiguration {
         period(&mut self.config_sync_period, 15 * 60);
         self.oom_score_adj.get_or_insert(-999);
         self.fill_modes();
-        self.fill_conntrack();
         self.fill_client_and_logging();
     }
 
@@ -237,18 +236,6 @@ impl KubeProxyConfiguration {
         self.nftables.masquerade_bit.get_or_insert(14);
         period(&mut self.nftables.sync_period, 30);
         period(&mut self.nftables.min_sync_period, 1);
-    }
-
-    fn fill_conntrack(&mut self) {
-        let conntrack = &mut self.conntrack;
-        conntrack.max_per_core.get_or_insert(32 * 1024);
-        conntrack.min.get_or_insert(128 * 1024);
-        conntrack
-            .tcp_established_timeout
-            .get_or_insert(GoDuration::seconds(24 * 3600));
-        conntrack
-            .tcp_close_wait_timeout
-            .get_or_insert(GoDuration::seconds(3600));
     }
 
     fn fill_client_and_logging(&mut self) {

@@ -442,6 +442,16 @@ pub enum NodePortVirtualServers {
     Mark,
 }
 
+impl From<NodePortServers> for NodePortVirtualServers {
+    fn from(how: NodePortServers) -> Self {
+        match how {
+            NodePortServers::Auto => Self::Auto,
+            NodePortServers::Address => Self::Address,
+            NodePortServers::Mark => Self::Mark,
+        }
+    }
+}
+
 impl From<NodePortVirtualServers> for NodePortServers {
     fn from(how: NodePortVirtualServers) -> Self {
         match how {

@@ -26,11 +26,11 @@ mod version;
 
 use std::path::Path;
 
-pub use conntrack::Conntrack;
+pub use conntrack::{Conntrack, UDP_STREAM};
 pub use docs::markdown;
 pub use duration::GoDuration;
 pub use file::KubeProxyConfiguration;
-pub use flags::{LogFormat, RunArgs, VipBinding, normalise};
+pub use flags::{LogFormat, NodePortVirtualServers, RunArgs, VipBinding, normalise};
 pub use problem::{Origin, Problem, Problems};
 pub use settings::{Action, Client, DetectLocal, IpvsTimeouts, Settings, Source};
 pub use table::{Class, Kind, Setting};

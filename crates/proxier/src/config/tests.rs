@@ -327,7 +327,7 @@ fn the_config_map_of_kubeadm_starts() {
         settings.detect_local,
         DetectLocal::Cidrs(vec!["10.244.0.0/16".parse().expect("a network")])
     );
-    assert_eq!(settings.conntrack.max(4), Some(131_072));
+    assert_eq!(settings.conntrack.sysctls(4), []);
     assert_eq!(settings.client.qps, 5.0);
 }
 
@@ -384,10 +384,50 @@ fn no_flag_at_all_is_kube_proxys_defaults() {
     assert_eq!(settings.action, Action::Run);
     assert_eq!(settings.masquerade_bit, 14);
     assert_eq!(settings.oom_score_adj, -999);
-    assert_eq!(settings.conntrack.tcp_established_timeout, Some(86_400));
+    assert_eq!(settings.conntrack.sysctls(4), []);
+    assert_eq!(settings.conntrack.hash_size(4), None);
     assert_eq!(settings.drain_timeout.as_secs(), 900);
     assert_eq!(settings.detect_local, DetectLocal::Unknown);
     assert!(settings.events);
+}
+
+#[test]
+fn sizes_of_conntrack_are_set_for_who_names_one_of_them() {
+    for (arguments, expected) in [
+        (&[][..], None),
+        (&["--conntrack-min=200000"], Some(200_000)),
+        (&["--conntrack-max-per-core=40000"], Some(160_000)),
+        (&["--conntrack-max-per-core=1000"], Some(131_072)),
+        (
+            &["--conntrack-max-per-core=0", "--conntrack-min=200000"],
+            None,
+        ),
+        (&["--conntrack-min=0"], None),
+    ] {
+        let settings = flags(arguments).expect("good flags");
+        assert_eq!(settings.conntrack.max(4), expected, "{arguments:?}");
+    }
+    let file = whole_file(&KUBEADM.replace("  min: null", "  min: 7")).expect("a good file");
+    assert_eq!(file.conntrack.max(8), Some(262_144));
+}
+
+#[test]
+fn conntrack_keeps_udp_flows_as_long_as_ipvs_unless_told_otherwise() {
+    for (arguments, expected) in [
+        (&[][..], None),
+        (&["--ipvs-udp-timeout=300s"], Some(300)),
+        (
+            &[
+                "--ipvs-udp-timeout=300s",
+                "--conntrack-udp-timeout-stream=1m",
+            ],
+            None,
+        ),
+    ] {
+        let settings = flags(arguments).expect("good flags");
+        let conntrack = settings.conntrack;
+        assert_eq!(conntrack.udp_stream_at_least, expected, "{arguments:?}");
+    }
 }
 
 #[test]

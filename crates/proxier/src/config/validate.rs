@@ -25,6 +25,11 @@ use super::table::{self, Class};
 /// The longest IPVS timeout the kernel takes: 31 days.
 const LONGEST_IPVS_TIMEOUT: u64 = 2_678_400;
 
+/// Entries of conntrack for each CPU, and at least: kube-proxy's defaults of the
+/// one where the other is asked for.
+const MAX_PER_CORE: i32 = 32 * 1024;
+const MIN_ENTRIES: i32 = 128 * 1024;
+
 /// All of the kernel is read in a sync period: in less than a second that would
 /// be all that is done.
 const SHORTEST_SYNC_PERIOD: Duration = Duration::from_secs(1);
@@ -475,7 +480,9 @@ impl Check<'_> {
         let conntrack = &self.configuration.conntrack;
         let established = conntrack.tcp_established_timeout.unwrap_or_default();
         let close_wait = conntrack.tcp_close_wait_timeout.unwrap_or_default();
-        let max_per_core = self.count("conntrack.maxPerCore", conntrack.max_per_core.unwrap_or(0));
+        let max_per_core = self.entries_per_core();
+        let stream = self.timeout("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout);
+        let ipvs = seconds(self.configuration.ipvs.udp_timeout);
         Conntrack {
             max_per_core: Some(max_per_core).filter(|x| *x > 0),
             min: self.entries(),
@@ -483,14 +490,25 @@ impl Check<'_> {
             tcp_close_wait_timeout: self.timeout("conntrack.tcpCloseWaitTimeout", close_wait),
             tcp_be_liberal: conntrack.tcp_be_liberal,
             udp_timeout: self.timeout("conntrack.udpTimeout", conntrack.udp_timeout),
-            udp_stream_timeout: self
-                .timeout("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout),
+            udp_stream_timeout: stream,
+            udp_stream_at_least: ipvs.filter(|_| stream.is_none()),
         }
+    }
+
+    /// What neither names stays the host's; who names one of the two gets
+    /// kube-proxy's default of the other.
+    fn entries_per_core(&mut self) -> u32 {
+        let conntrack = &self.configuration.conntrack;
+        let asked = conntrack.min.is_some_and(|least| least > 0);
+        let default = if asked { MAX_PER_CORE } else { 0 };
+        let value = conntrack.max_per_core.unwrap_or(default);
+        self.count("conntrack.maxPerCore", value)
     }
 
     fn entries(&mut self) -> u32 {
         let field = "conntrack.min";
-        let least = self.count(field, self.configuration.conntrack.min.unwrap_or(0));
+        let value = self.configuration.conntrack.min.unwrap_or(MIN_ENTRIES);
+        let least = self.count(field, value);
         let most = door::MOST_CONNTRACK_ENTRIES;
         if least > most {
             self.collector
