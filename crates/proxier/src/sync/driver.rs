@@ -21,6 +21,9 @@ use crate::dataplane::Dataplane;
 const COUNT_DELAY: Duration = Duration::from_secs(5);
 /// After a notice of the kernel, wait for more of them before looking.
 const NOTICE_DELAY: Duration = Duration::from_millis(100);
+/// Failures in a row that are each told; of those that follow, one in so long.
+const TOLD: u32 = 6;
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 /// The times a driver keeps.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,8 @@ pub struct Driver<D> {
     times: Times,
     reporter: Reporter,
     backoff: Backoff,
+    /// When a failure was last told.
+    told: Option<Instant>,
     /// A change waits for a round.
     pending: bool,
     /// No round before this.
@@ -83,6 +88,7 @@ impl<D: Dataplane> Driver<D> {
             times,
             reporter,
             backoff: Backoff::default(),
+            told: None,
             pending: false,
             not_before: now,
             retry: None,
@@ -226,7 +232,8 @@ impl<D: Dataplane> Driver<D> {
     /// Tells the cluster of this host's addresses. When they cannot be read,
     /// the last ones stay in force.
     fn look_at_host(&mut self) {
-        self.next_host = Instant::now() + self.times.sync_period;
+        let begun = Instant::now();
+        self.next_host = begun + self.times.sync_period;
         match self.syncer.look_at_host() {
             Ok(changed) => {
                 self.reporter.reason("host-addresses", None);
@@ -245,7 +252,7 @@ impl<D: Dataplane> Driver<D> {
                 );
                 self.reporter
                     .reason("host-addresses", Some(format!("{error:#}")));
-                self.next_host = Instant::now() + self.backoff.failed();
+                self.next_host = Instant::now() + self.backoff.failed_after(begun.elapsed());
             }
         }
     }
@@ -276,7 +283,7 @@ impl<D: Dataplane> Driver<D> {
                 }
                 self.finished(&round, begun);
             }
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(&error, begun),
         }
         self.not_before = self
             .not_before
@@ -306,7 +313,7 @@ impl<D: Dataplane> Driver<D> {
                 self.retry = None;
                 self.finished(&round, begun);
             }
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(&error, begun),
         }
         self.audited = Instant::now();
         self.next_step = self.audited + self.pause();
@@ -338,7 +345,7 @@ impl<D: Dataplane> Driver<D> {
         match self.syncer.audit_step(self.now()) {
             Ok(Some(round)) => self.finished(&round, begun),
             Ok(None) => {}
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(&error, begun),
         }
         // The kernel may have got what some Services had to do without.
         if self.syncer.cluster().is_dirty() {
@@ -347,12 +354,11 @@ impl<D: Dataplane> Driver<D> {
     }
 
     fn drain(&mut self) {
+        let begun = Instant::now();
         match self.syncer.drain(self.now()) {
-            Ok(Some(round)) => {
-                self.finished(&round, Instant::now());
-            }
+            Ok(Some(round)) => self.finished(&round, begun),
             Ok(None) => {}
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(&error, begun),
         }
     }
 
@@ -395,8 +401,11 @@ impl<D: Dataplane> Driver<D> {
     }
 
     fn finished(&mut self, round: &Round, begun: Instant) {
-        round.log();
         let took = begun.elapsed();
+        let failed = round.failures().next().is_some();
+        if !failed || self.is_told() {
+            round.log();
+        }
         self.remember(round, took);
         if self.reporter.round(round, &mut self.syncer, took) {
             self.request();
@@ -409,8 +418,8 @@ impl<D: Dataplane> Driver<D> {
             let soon = Instant::now() + COUNT_DELAY;
             self.count.get_or_insert(soon);
         }
-        if round.failures().next().is_some() || self.syncer.known().is_none() {
-            let delay = self.backoff.failed();
+        if failed || self.syncer.known().is_none() {
+            let delay = self.backoff.failed_after(took);
             self.retry_in(delay);
             return;
         }
@@ -439,13 +448,28 @@ impl<D: Dataplane> Driver<D> {
         self.reporter.queued();
     }
 
-    fn failed(&mut self, error: &anyhow::Error) {
-        let delay = self.backoff.failed();
-        tracing::error!(
-            error = format!("{error:#}"),
-            retry_ms = delay.as_millis() as u64,
-            "sync failed"
-        );
+    /// Whether one more failure in a row is told: the first ones are, and then
+    /// one now and then.
+    fn is_told(&mut self) -> bool {
+        let now = Instant::now();
+        let quiet = self.backoff.failures() >= TOLD
+            && self.told.is_some_and(|last| now < last + TELL_AGAIN);
+        if !quiet {
+            self.told = Some(now);
+        }
+        !quiet
+    }
+
+    fn failed(&mut self, error: &anyhow::Error, begun: Instant) {
+        let told = self.is_told();
+        let delay = self.backoff.failed_after(begun.elapsed());
+        if told {
+            tracing::error!(
+                error = format!("{error:#}"),
+                retry_ms = delay.as_millis() as u64,
+                "sync failed"
+            );
+        }
         self.reporter.failed(error);
         self.syncer.distrust();
         self.retry_in(delay);

@@ -169,7 +169,7 @@ fn many_changes_share_a_round() {
 }
 
 #[test]
-fn a_refusal_is_tried_again_less_and_less_often_until_it_works() {
+fn a_failure_of_the_whole_is_over_two_seconds_after_its_cause() {
     let host = Host::new();
     stage(&host, |stage| async move {
         stage.fake.kernel().observe_fails = Some(Errno::ENOBUFS);
@@ -178,14 +178,14 @@ fn a_refusal_is_tried_again_less_and_less_often_until_it_works() {
         sleep(Duration::from_secs(300)).await;
         let looks = stage.fake.kernel().observed;
         assert!(
-            (10..=25).contains(&looks),
+            (140..=160).contains(&looks),
             "{looks} tries in {:?}",
             begun.elapsed()
         );
         assert!(stage.not_ready()["sync"].contains("ENOBUFS"));
 
         stage.fake.heal();
-        sleep(Duration::from_secs(31)).await;
+        sleep(Duration::from_secs(2)).await;
         assert_eq!(stage.not_ready(), BTreeMap::new());
         assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
     });
