@@ -70,7 +70,8 @@ pub struct Terms {
     /// Real servers that are not desired, but keep their connections at weight 0.
     pub kept: Arc<BTreeSet<(VirtualServerKey, RealServerKey)>>,
     /// Orders the real servers that are added: [`crate::seed`] of the node's
-    /// name, so that not every node begins with the same one.
+    /// name, so that not every node begins with the same one. Not where clients
+    /// are hashed.
     pub seed: u64,
     /// What the kernel would not do and is not asked for again now.
     pub refused: Refused,
@@ -246,7 +247,7 @@ impl Steps {
             };
             let mut reals = have.real_servers.keys();
             match reals.any(|real| terms.kept.contains(&(*key, *real))) {
-                true => self.real_servers(key, &none, &have.real_servers, terms),
+                true => self.real_servers(key, [&none, &have.real_servers], 0, terms),
                 false => self.servers_out.push(Op::RemoveVirtualServer(*key)),
             }
             return;
@@ -263,14 +264,16 @@ impl Steps {
             Some(_) => {}
         }
         let have = have.map_or(&none, |have| &have.real_servers);
-        self.real_servers(key, &want.real_servers, have, terms);
+        // Who hashes clients does it over the list: nodes must have the same one.
+        let seed = if want.hashes() { 0 } else { terms.seed };
+        self.real_servers(key, [&want.real_servers, have], seed, terms);
     }
 
     fn real_servers(
         &mut self,
         key: &VirtualServerKey,
-        want: &BTreeMap<RealServerKey, RealServer>,
-        have: &BTreeMap<RealServerKey, RealServer>,
+        [want, have]: [&BTreeMap<RealServerKey, RealServer>; 2],
+        seed: u64,
         terms: &Terms,
     ) {
         let stays = |real: &RealServerKey, to: &RealServer| {
@@ -288,7 +291,7 @@ impl Steps {
             }
         }
         if added.len() > 1 {
-            added.sort_by_cached_key(|(real, _)| (place(terms.seed, real), *real));
+            added.sort_by_cached_key(|(real, _)| (place(seed, real), *real));
         }
         let added = added.into_iter();
         self.servers_in

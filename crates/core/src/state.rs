@@ -218,6 +218,12 @@ impl VirtualServer {
         (&self.scheduler, self.flags, self.persistence)
             == (&other.scheduler, other.flags, other.persistence)
     }
+
+    /// Whether it is the client's or its own address that says which real server
+    /// a connection gets, out of their list.
+    pub fn hashes(&self) -> bool {
+        matches!(&*self.scheduler, "mh" | "sh" | "dh")
+    }
 }
 
 /// Session affinity, as the kernel has it (`ipvsadm -p TIMEOUT -M NETMASK`).

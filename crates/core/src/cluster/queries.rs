@@ -124,6 +124,19 @@ impl Cluster {
         self.entries.get(name)?.service.as_deref()
     }
 
+    /// Addresses of the endpoints on this node, in whatever state. Costs as much
+    /// as the cluster is big.
+    pub fn local_endpoints(&self) -> impl Iterator<Item = IpAddr> {
+        let slices = self
+            .entries
+            .values()
+            .flat_map(|entry| entry.slices.values());
+        let endpoints = slices.flat_map(|slice| &slice.endpoints);
+        endpoints
+            .filter(|endpoint| endpoint.local)
+            .map(|endpoint| endpoint.address)
+    }
+
     /// Whether the Service a virtual server belongs to still has such an
     /// endpoint, in whatever state. Its connections need not end yet.
     pub fn has_endpoint(&self, key: &VirtualServerKey, real: &RealServerKey) -> bool {

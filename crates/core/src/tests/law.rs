@@ -353,24 +353,39 @@ fn foreign_virtual_servers_are_left_alone_until_a_service_wants_the_same() {
     );
 }
 
-#[test]
-fn nodes_begin_with_different_real_servers_and_keep_their_order() {
+/// The real servers of a Service in the order in which a node adds them.
+fn order(service: &Service, node: &str) -> Vec<String> {
     let mut cluster = cluster();
     let all = ["10.244.1.1", "10.244.1.2", "10.244.1.3"].map(ep);
-    cluster.add(web()).endpoints(&web(), all);
-    let desired = cluster.state();
-    let order = |node: &str| -> Vec<String> {
-        let terms = Terms {
-            seed: crate::seed(node),
-            ..Terms::default()
-        };
-        let plan = diff(&desired, &KernelState::default(), &terms);
-        let added = plan.ops.into_iter().filter_map(|op| match op {
-            Op::AddRealServer(_, real, _) => Some(real.to_string()),
-            _ => None,
-        });
-        added.collect()
+    cluster.add(service.clone()).endpoints(service, all);
+    let terms = Terms {
+        seed: crate::seed(node),
+        ..Terms::default()
     };
+    let plan = diff(&cluster.state(), &KernelState::default(), &terms);
+    let added = plan.ops.into_iter().filter_map(|op| match op {
+        Op::AddRealServer(_, real, _) => Some(real.to_string()),
+        _ => None,
+    });
+    added.collect()
+}
+
+/// `mh` and `sh` go over the list: a client whose node dies keeps its endpoint.
+#[test]
+fn nodes_that_hash_clients_have_the_same_list() {
+    for scheduler in ["mh", "sh", "dh"] {
+        let service = web().annotation("ipvs.kube-ipvs.dev/scheduler", scheduler);
+        let first = order(&service, "node-0");
+        assert_eq!(first.len(), 3);
+        for n in 1..50 {
+            assert_eq!(order(&service, &format!("node-{n}")), first, "{scheduler}");
+        }
+    }
+}
+
+#[test]
+fn nodes_begin_with_different_real_servers_and_keep_their_order() {
+    let order = |node: &str| order(&web(), node);
     assert_eq!(order("node-1"), order("node-1"));
     let mut first = alloc::collections::BTreeMap::<String, u32>::new();
     for n in 0..600 {
