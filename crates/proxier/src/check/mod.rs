@@ -13,21 +13,25 @@ mod foreign;
 mod host;
 mod ipvs;
 mod kernel;
+mod local_ports;
 mod nft;
 mod proxies;
 mod scratch;
 mod sizes;
 mod sysctl;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use crate::config::NodePortVirtualServers;
 use crate::streams;
 pub use finding::{Finding, Verdict};
 use finding::{json, table};
 use host::Host;
+pub use watch::{Seen, Watch};
 
 /// Flags of `kube-ipvs check`.
 #[derive(Debug, Clone, Args)]
@@ -41,6 +45,9 @@ pub struct CheckArgs {
     /// The proxy will take over what kube-proxy left: its remains are as they should be
     #[arg(long)]
     pub adopt_kube_proxy: bool,
+    /// What a NodePort is in IPVS; where it is a mark, local ports may have its number
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub nodeport_virtual_servers: NodePortVirtualServers,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -52,6 +59,7 @@ impl Default for CheckArgs {
             ipvs_scheduler: "rr".into(),
             state_dir: "/run/kube-ipvs".into(),
             adopt_kube_proxy: false,
+            nodeport_virtual_servers: NodePortVirtualServers::default(),
             output: Output::Table,
         }
     }
@@ -99,6 +107,9 @@ pub fn preflight(args: &CheckArgs) -> Vec<Finding> {
     findings.extend(foreign::check(&host));
     findings.extend(sizes::check(&host, ipvs.conn_tab_size));
     findings.push(bridge::check(&host));
+    if args.nodeport_virtual_servers != NodePortVirtualServers::Mark {
+        findings.push(local_ports::check(&host));
+    }
     findings
 }
 

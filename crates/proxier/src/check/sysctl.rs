@@ -48,7 +48,7 @@ fn unwritable(host: &Host, wanted: &Wanted) -> Option<Finding> {
 }
 
 /// 0 keeps clients that re-use a port with a real server that is gone.
-fn reuse_mode(host: &Host) -> Option<Finding> {
+pub(super) fn reuse_mode(host: &Host) -> Option<Finding> {
     let value = host.read("/proc/sys/net/ipv4/vs/conn_reuse_mode").ok()?;
     (value == "0").then(|| {
         Finding::warn(

@@ -212,20 +212,6 @@ pub fn would_restore(root: &Path, changes: &[Changed]) -> Report {
     report
 }
 
-/// A warning for kernels where `vs/conn_reuse_mode` delays or moves new
-/// connections that reuse a client port. `release` is that of `uname -r`.
-pub fn conn_reuse_warning(release: &str) -> Option<String> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    let mut number = || numbers.next()?.parse::<u32>().ok();
-    let version = (number()?, number()?);
-    (version < (5, 9)).then(|| {
-        format!(
-            "kernel {release} is older than 5.9: a client that reuses a source port may wait one \
-             second or be refused (net.ipv4.vs.conn_reuse_mode); update the kernel"
-        )
-    })
-}
-
 /// Writes a value unless it is there; gives the old one when it was not.
 fn set(root: &Path, path: &str, value: &str) -> Result<Option<String>, Failed> {
     let old = read(root, path)?;
@@ -451,14 +437,5 @@ mod tests {
         assert!(report.changed.is_empty() && report.failed.is_empty());
         let text = fs::read_to_string(root.path().join(STRICT_ARP[1].path)).expect("the file");
         assert_eq!(text, "1");
-    }
-
-    #[test]
-    fn old_kernels_are_warned_of() {
-        assert!(conn_reuse_warning("5.4.0-150-generic").is_some());
-        assert!(conn_reuse_warning("4.19").is_some());
-        assert!(conn_reuse_warning("5.9.0").is_none());
-        assert!(conn_reuse_warning("6.1.0-56-cloud-amd64").is_none());
-        assert!(conn_reuse_warning("odd").is_none());
     }
 }

@@ -174,6 +174,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let localhost = LocalhostNodePorts::new(tasks.clone(), metrics.clone());
     let mut reporter = Reporter::new(program.families(), metrics, health)
         .with_health_checks(ports)
+        .with_host(check::Watch::of_this_host(program.times.sync_period))
         .with_localhost(localhost);
     if let Some(sink) = sources.sink.take() {
         reporter = reporter.with_sink(sink);
@@ -190,6 +191,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         ipvs_scheduler: settings.scheduler.clone(),
         state_dir: program.state_dir.clone(),
         adopt_kube_proxy: adopt,
+        nodeport_virtual_servers: settings.node_port_servers.into(),
         ..check::CheckArgs::default()
     })?;
     let settled = move |linux: &mut Linux| {

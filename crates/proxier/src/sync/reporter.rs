@@ -2,7 +2,7 @@
 //! warnings, Kubernetes Events.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube_ipvs_core::k8s::{Node, Object};
@@ -12,6 +12,7 @@ use kube_ipvs_core::{Cluster, Event, Kind, TrafficPolicy, Warning, Withheld};
 use super::report::counts;
 use super::told::{self, Told};
 use super::{Round, Syncer, Trigger};
+use crate::check::Watch;
 use crate::dataplane::{Cleaned, Dataplane};
 use crate::health::node_ports::{Addresses, HealthCheckPorts};
 use crate::health::{self, Health};
@@ -41,6 +42,7 @@ pub struct Reporter {
     health: Health,
     health_checks: Option<HealthCheckPorts>,
     localhost: Option<LocalhostNodePorts>,
+    host: Option<Watch>,
     /// Health-check node ports that could not be opened.
     unopened: BTreeSet<u16>,
     warned: BTreeSet<Warning>,
@@ -70,6 +72,7 @@ impl Reporter {
             health,
             health_checks: None,
             localhost: None,
+            host: None,
             unopened: BTreeSet::new(),
             warned: BTreeSet::new(),
             told: Told::default(),
@@ -90,6 +93,12 @@ impl Reporter {
     /// Serves NodePorts on loopback addresses too.
     pub fn with_localhost(mut self, ports: LocalhostNodePorts) -> Self {
         self.localhost = Some(ports);
+        self
+    }
+
+    /// Looks at what of the host has to stay as it is, too.
+    pub fn with_host(mut self, host: Watch) -> Self {
+        self.host = Some(host);
         self
     }
 
@@ -199,6 +208,7 @@ impl Reporter {
         }
         if round.trigger != Trigger::Change {
             self.tables(syncer);
+            self.host(syncer.cluster());
         }
         changed
     }
@@ -225,6 +235,30 @@ impl Reporter {
         };
         self.health.set_warning("other-proxy", warning);
         self.others = came;
+    }
+
+    /// What stands in the way on the host itself. Pods that do not reach each
+    /// other are a reason against readiness: nobody else would say so.
+    fn host(&mut self, cluster: &Cluster) {
+        let Some(host) = &mut self.host else {
+            return;
+        };
+        let pods = || {
+            // Masqueraded, all answers come back by the host.
+            let masqueraded = cluster.options().masquerade_all;
+            let here = cluster.local_endpoints().filter(|_| !masqueraded);
+            let own = cluster.host_addresses();
+            here.filter(|address| !own.contains(address)).collect()
+        };
+        if let Some(seen) = host.look(Instant::now(), pods) {
+            if let Some(why) = &seen.cut_off
+                && !self.health.not_ready().contains_key("bridge")
+            {
+                tracing::warn!("{why}");
+            }
+            self.health.set_reason("bridge", seen.cut_off);
+            self.health.set_warning("conn-reuse-mode", seen.reuse_mode);
+        }
     }
 
     fn tell_node(&mut self, note: &str) {
