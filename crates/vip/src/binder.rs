@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink_exchange::Errno;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressMessage, AddressScope};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 
 use crate::link::{self, Ensured};
-use crate::message::{self, TABLE_LOCAL, family, host_prefix};
+use crate::listed::vip_in;
+use crate::message::{self, TABLE_LOCAL, host_prefix};
 use crate::socket::{Refusal, Request, RouteSocket};
 use crate::{Error, HostAddress, Result, host};
 
@@ -274,10 +274,9 @@ impl Binder {
     fn addresses(&mut self, link: u32) -> Result<BTreeSet<IpAddr>> {
         let operation = format!("list addresses of {}", self.link);
         let request = message::list_addresses(Some(link));
-        let found = self.socket.dump(&operation, request, |content| {
-            let address = AddressMessage::parse(content.payload)?;
-            Ok(vip_of_address(&address, link))
-        });
+        let found = self
+            .socket
+            .dump(&operation, request, |content| vip_in(content.payload, link));
         // The link vanished between two questions.
         gone_is_empty(found).map(BTreeSet::from_iter)
     }
@@ -347,17 +346,6 @@ impl VipRoute {
             && on_link;
         ours.then_some(Self { vip, source })
     }
-}
-
-/// The VIP of an address, if it is one on that link.
-pub(crate) fn vip_of_address(message: &AddressMessage, link: u32) -> Option<IpAddr> {
-    let vip = host::local_address(message)?;
-    let header = &message.header;
-    let ours = header.index == link
-        && header.scope == AddressScope::Universe
-        && header.prefix_len == host_prefix(vip)
-        && header.family == family(vip);
-    ours.then_some(vip)
 }
 
 fn gone_is_empty<T>(found: Result<Vec<T>>) -> Result<Vec<T>> {

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressScope,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
 
 use crate::Result;
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::message;
 use crate::socket::RouteSocket;
 
@@ -46,9 +48,14 @@ impl HostAddress {
 
 /// All addresses that are not on the link named.
 pub(crate) fn addresses(socket: &mut RouteSocket, except: &str) -> Result<Vec<HostAddress>> {
+    // Of VIPs there may be ten thousand: they are told by their link alone.
+    let passed = link::find(socket, except)?.map(|link| link.index);
     // Links last: an address that is listed has its link listed too, unless it
     // went away meanwhile, and then the address is gone as well.
     let found = socket.dump("list addresses", message::list_addresses(None), |content| {
+        if Some(AddressHeader::parse(content.payload)?.index) == passed {
+            return Ok(None);
+        }
         AddressMessage::parse(content.payload).map(Some)
     })?;
     let links: BTreeMap<u32, String> = socket

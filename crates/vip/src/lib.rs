@@ -24,6 +24,7 @@ mod binder;
 mod error;
 mod host;
 mod link;
+mod listed;
 mod message;
 mod socket;
 mod watch;

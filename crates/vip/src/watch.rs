@@ -18,9 +18,10 @@ use rtnetlink::sys::{AsyncSocket, SocketAddr};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::task::unconstrained;
 
-use crate::binder::{VipRoute, vip_of_address};
+use crate::binder::VipRoute;
 use crate::host::local_address;
 use crate::link;
+use crate::listed::vip_of_address;
 use crate::socket::RouteSocket;
 use crate::{Error, Result};
 
