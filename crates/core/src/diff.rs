@@ -376,10 +376,13 @@ impl Steps {
             .retain(|vip| !refused.contains(&Change::Unbind(*vip)));
         let unbind = Some(self.unbind).filter(|vips| !vips.is_empty());
         let bind = Some(self.bind).filter(|vips| !vips.is_empty());
-        // As many as there are, and the five beside them: a cold start's are many.
-        let mut ops = Vec::with_capacity(self.servers_in.len() + self.servers_out.len() + 5);
-        ops.extend(edit(self.closing));
-        ops.extend(self.servers_in);
+        // A cold start's are many, and are not to be there twice: the others, and
+        // the five beside them, join them where they are.
+        let mut ops = self.servers_in;
+        ops.reserve_exact(self.servers_out.len() + 5);
+        if let Some(closing) = edit(self.closing) {
+            ops.insert(0, closing);
+        }
         ops.extend(unbind.map(Op::UnbindVips));
         ops.extend(edit(self.opening));
         ops.extend(bind.map(Op::BindVips));

@@ -221,6 +221,17 @@ impl Plan {
         self.ops.is_empty()
     }
 
+    /// Takes in what is done after it. The longer part stays where it is: that of
+    /// a cold start is not to be there twice.
+    pub fn append(&mut self, mut later: Self) {
+        if self.ops.len() < later.ops.len() {
+            later.ops.splice(0..0, self.ops.drain(..));
+            self.ops = later.ops;
+        } else {
+            self.ops.append(&mut later.ops);
+        }
+    }
+
     /// How many things of each kind are done, by object and action: `("real server", "add") -> 3`.
     pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), usize> {
         let mut counts = BTreeMap::new();
@@ -321,6 +332,17 @@ mod tests {
         assert_eq!(plan.counts(), lines);
         assert_eq!(lines[&("guard", "add")], 2);
         assert_eq!(lines.len(), 17);
+    }
+
+    #[test]
+    fn what_is_done_later_stands_behind_whichever_is_longer() {
+        let whole = of_everything();
+        for length in 0..=whole.ops.len() {
+            let mut before = whole.clone();
+            let later = before.ops.split_off(length);
+            before.append(Plan { ops: later });
+            assert_eq!(before, whole);
+        }
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl<D: Dataplane> Syncer<D> {
             self.disclaim(&done);
             self.learn(&done);
             let refused = part.refused.clone();
-            tried.ops.extend(stage.ops);
+            tried.append(stage);
             report.extend(part);
             if refused.is_empty() {
                 continue;

@@ -69,15 +69,18 @@ impl<D: Dataplane> Syncer<D> {
     /// over the cluster.
     pub(super) fn sizes(&self, family: Family) -> Option<Tables> {
         let state = self.known()?;
-        let servers = || {
-            let all = state.virtual_servers.iter();
-            all.filter(|(key, _)| key.family() == family && self.owns(key))
-        };
+        let all = state.virtual_servers.iter();
+        let ours = all.filter(|(key, _)| key.family() == family && self.owns(key));
+        let (mut virtual_servers, mut real_servers) = (0, 0);
+        for (_, server) in ours {
+            virtual_servers += 1;
+            real_servers += server.real_servers.len();
+        }
         let fronts = state.table.rows.keys();
         let vips = state.vips.iter();
         Some(Tables {
-            virtual_servers: servers().count(),
-            real_servers: servers().map(|(_, server)| server.real_servers.len()).sum(),
+            virtual_servers,
+            real_servers,
             draining: self.draining(family),
             vips: vips.filter(|vip| Family::of(**vip) == family).count(),
             fronts: fronts
