@@ -9,8 +9,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::dataplane::record::RecordFile;
-use kube_ipvs::dataplane::{ApplyReport, Dataplane, Nature, Observed, Prepared, Refusal};
 use kube_ipvs::health::Health;
 use kube_ipvs::metrics::Metrics;
 use kube_ipvs::source::kube::spawn;
@@ -24,6 +22,8 @@ use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{Family, Front, RealServerKey, VirtualServerKey};
 use kube_ipvs_core::{Cluster, HostAddress, Options};
+use kube_ipvs_dataplane::record::RecordFile;
+use kube_ipvs_dataplane::{ApplyReport, Dataplane, Nature, Observed, Prepared, Refusal};
 use kube_ipvs_tests::apiserver::replica::{hasty, server};
 use kube_ipvs_tests::apiserver::{Access, ApiServer, endpoint_slice, service};
 use kube_ipvs_tests::{memory_kib, wait_until};

@@ -32,6 +32,17 @@ pub struct NamedChain {
     pub chain: String,
 }
 
+impl NamedChain {
+    /// The chain of this family, table and name.
+    pub fn new(family: &'static str, table: &str, chain: &str) -> Self {
+        Self {
+            family,
+            table: table.to_owned(),
+            chain: chain.to_owned(),
+        }
+    }
+}
+
 /// nf_tables of a network namespace: that of the thread that opened it.
 #[derive(Debug)]
 pub struct Nft {

@@ -11,12 +11,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use ipvs_netlink as ipvs;
+use kube_ipvs_dataplane::linux::{set_timeouts, with_hint};
+use kube_ipvs_dataplane::lock::StateLock;
+use kube_ipvs_dataplane::record::{ChangedTimeouts, RecordFile};
+use kube_ipvs_dataplane::sysctl::{self, Changed, Wanted};
 
 use crate::config::{Conntrack, UDP_STREAM};
-use crate::dataplane::linux::{set_timeouts, with_hint};
-use crate::dataplane::lock::StateLock;
-use crate::dataplane::record::{ChangedTimeouts, RecordFile};
-use crate::dataplane::sysctl::{self, Changed, Wanted};
 
 /// Size of conntrack's hash table. The same as the module parameter `hashsize`.
 const BUCKETS: &str = "net/netfilter/nf_conntrack_buckets";

@@ -27,7 +27,6 @@ pub mod cleanup;
 pub mod cli;
 mod compile;
 pub mod config;
-pub mod dataplane;
 pub mod events;
 pub mod explain;
 pub mod health;

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use kube_ipvs::dataplane::record::RecordFile;
-use kube_ipvs::dataplane::{ApplyReport, Dataplane, Observed, Prepared};
 use kube_ipvs::sync::Syncer;
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{Front, RealServerKey, VirtualServerKey};
 use kube_ipvs_core::{Cluster, Event, HostAddress, Kind, Object, Options};
+use kube_ipvs_dataplane::record::RecordFile;
+use kube_ipvs_dataplane::{ApplyReport, Dataplane, Observed, Prepared};
 use serde_json::{Value, json};
 
 #[global_allocator]

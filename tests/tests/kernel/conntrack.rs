@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use kube_ipvs::dataplane::conntrack::Conntrack;
 use kube_ipvs_core::state::{Front, Protocol, RealServerKey};
+use kube_ipvs_dataplane::conntrack::Conntrack;
 use kube_ipvs_tests::{Namespace, run};
 
 fn front(text: &str) -> Front {

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use kube_ipvs::dataplane::Dataplane;
-use kube_ipvs::dataplane::linux::Linux;
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::table::Edit;
+use kube_ipvs_dataplane::Dataplane;
+use kube_ipvs_dataplane::linux::Linux;
 use kube_ipvs_nft::{Config, Elements, Family, Nft, Set, render_table};
 use kube_ipvs_tests::{Topology, run, wait_until};
 use kube_ipvs_vip::Binding;

@@ -5,12 +5,12 @@ mod draw;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube_ipvs::dataplane::Dataplane;
-use kube_ipvs::dataplane::linux::{Linux, Setup};
-use kube_ipvs::dataplane::sysctl::{Options, Sysctls};
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::KernelState;
+use kube_ipvs_dataplane::Dataplane;
+use kube_ipvs_dataplane::linux::{Linux, Setup};
+use kube_ipvs_dataplane::sysctl::{Options, Sysctls};
 use kube_ipvs_nft::{Config, Family};
 use kube_ipvs_tests::Namespace;
 use kube_ipvs_vip::Binding;

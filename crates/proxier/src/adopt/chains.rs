@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::names::is_chain;
+use kube_ipvs_dataplane::kube_proxy::names::is_chain;
 
 /// What is to be removed from one program's tables.
 #[derive(Debug, Default, PartialEq, Eq)]

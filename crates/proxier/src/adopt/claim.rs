@@ -7,12 +7,10 @@ use std::ops::RangeInclusive;
 use anyhow::Context;
 use ipnet::IpNet;
 use kube_ipvs_core::state::{Front, KernelState, Protocol, VirtualServer, VirtualServerKey};
-
-use super::ipset::Ipsets;
-use super::sets;
-use crate::dataplane::Dataplane;
-use crate::dataplane::linux::Linux;
-use crate::dataplane::record::RecordFile;
+use kube_ipvs_dataplane::Dataplane;
+use kube_ipvs_dataplane::kube_proxy::{Ipsets, sets};
+use kube_ipvs_dataplane::linux::Linux;
+use kube_ipvs_dataplane::record::RecordFile;
 
 /// What to take over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use kube_ipvs_dataplane::kube_proxy::{Destroyed, Ipsets, sets};
 use netlink_exchange::Error;
 
-use super::ipset::{Destroyed, Ipsets};
 use super::programs::Iptables;
-use super::{BY_HAND, chains, nft, programs, sets};
+use super::{BY_HAND, chains, nft, programs};
 
 /// The kernel lets go of a set a moment after the rule that named it is gone.
 const TRIES: usize = 10;

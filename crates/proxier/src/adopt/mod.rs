@@ -14,19 +14,14 @@
 
 mod chains;
 mod claim;
-mod ipset;
 mod leftovers;
-pub(crate) mod names;
 mod nft;
 mod programs;
-mod sets;
-mod signs;
 
-use crate::dataplane::linux::Linux;
+use kube_ipvs_dataplane::linux::Linux;
 
 pub use claim::{Claimed, NodePorts, Terms, claim};
 pub use leftovers::{Leftovers, remove_leftovers};
-pub use signs::signs;
 
 /// What to run on the node where the programs are not at hand.
 pub const BY_HAND: &str = include_str!("by-hand.sh");

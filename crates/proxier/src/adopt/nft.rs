@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use kube_ipvs_dataplane::kube_proxy::names::{TABLE, is_chain, table_of};
 use kube_ipvs_nft::{NamedChain, Nft, NftError};
 
 use super::leftovers::Leftovers;
-use super::names::{TABLE, is_chain, table_of};
 
 /// Removes it; a table that cannot be changed does not keep the others from it.
 pub(super) fn remove(report: &mut Leftovers) {
@@ -51,11 +51,10 @@ fn remove_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adopt::names::chains;
 
     #[test]
     fn only_tables_of_iptables_and_its_own_are_looked_at() {
-        let chains = chains([
+        let chains = [
             ("ip", "nat", "KUBE-SERVICES"),
             ("ip", "nat", "KUBE-POSTROUTING"),
             ("ip6", "filter", "KUBE-FIREWALL"),
@@ -64,7 +63,8 @@ mod tests {
             ("ip6", "mangle", "KUBE-PROXY-CANARY"),
             ("ip", "kube-proxy", "services"),
             ("inet", "kube-proxy", "services"),
-        ]);
+        ]
+        .map(|(family, table, chain)| NamedChain::new(family, table, chain));
 
         assert_eq!(
             tables(&chains),

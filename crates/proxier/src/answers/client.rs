@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use kube_ipvs_dataplane::record::SOCKET;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Ask, FILE_NAME, NodeReport, Told, VERSION};
+use super::{Ask, NodeReport, Told, VERSION};
 
 /// A loop that is in the middle of a long round answers after it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +33,7 @@ pub fn ask_node(directory: &Path) -> anyhow::Result<Option<NodeReport>> {
 }
 
 fn exchange<T: DeserializeOwned>(directory: &Path, ask: &Ask) -> anyhow::Result<Option<T>> {
-    let path = directory.join(FILE_NAME);
+    let path = directory.join(SOCKET);
     let operation = || format!("ask the kube-ipvs at {}", path.display());
     let mut stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,

@@ -22,8 +22,6 @@ pub use client::{ask, ask_node};
 pub use node::{Held, LastRound, LoopReport, NodeReport, RefusedThere};
 pub use server::{Questions, serve};
 
-/// File name below the state directory.
-pub const FILE_NAME: &str = "answers.sock";
 /// Of the form of [`Told`].
 pub const VERSION: u32 = 2;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use kube_ipvs_dataplane::progress::Made;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
-use crate::dataplane::progress::Made;
 
 /// The running daemon: what it knows without its loop, and what that says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

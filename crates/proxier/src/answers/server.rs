@@ -7,12 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use kube_ipvs_dataplane::record::SOCKET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Ask, FILE_NAME, NodeReport, Question, Reply};
+use super::{Ask, NodeReport, Question, Reply};
 
 /// Bytes of a question.
 const LONGEST: u64 = 4096;
@@ -40,7 +41,7 @@ pub fn serve<F: Fn() -> NodeReport>(
     directory: &Path,
     about: F,
 ) -> anyhow::Result<(impl Future<Output = ()> + use<F>, Questions)> {
-    let path = directory.join(FILE_NAME);
+    let path = directory.join(SOCKET);
     let operation = || format!("listen for questions at {}", path.display());
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

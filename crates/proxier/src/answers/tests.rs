@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
+use kube_ipvs_dataplane::record::SOCKET;
+
 use super::*;
 
 fn question() -> Ask {
@@ -28,7 +30,7 @@ fn told(n: &str) -> Told {
 #[tokio::test]
 async fn a_question_is_answered_by_the_loop() {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join(FILE_NAME), "left over").expect("written");
+    std::fs::write(directory.path().join(SOCKET), "left over").expect("written");
     let (serving, mut questions) = serve(directory.path(), about).expect("a socket");
     let server = tokio::spawn(serving);
     let path = directory.path().to_owned();
@@ -53,7 +55,7 @@ async fn who_asks_wrongly_gets_no_answer_and_the_next_one_does() {
     let path = directory.path().to_owned();
     let asked = tokio::task::spawn_blocking(move || {
         for wrong in ["{\"service\":".to_owned(), "x".repeat(10_000)] {
-            let mut stream = UnixStream::connect(path.join(FILE_NAME)).expect("it listens");
+            let mut stream = UnixStream::connect(path.join(SOCKET)).expect("it listens");
             let mut answer = Vec::new();
             // Cut off in the middle of too long a question.
             _ = stream.write_all(wrong.as_bytes());
@@ -78,7 +80,7 @@ async fn who_asks_wrongly_gets_no_answer_and_the_next_one_does() {
 fn where_nobody_listens_there_is_no_daemon() {
     let directory = tempfile::tempdir().expect("a directory");
     assert_eq!(ask(directory.path(), &question()).expect("no error"), None);
-    let left = std::os::unix::net::UnixListener::bind(directory.path().join(FILE_NAME));
+    let left = std::os::unix::net::UnixListener::bind(directory.path().join(SOCKET));
     drop(left.expect("a socket"));
     assert_eq!(ask(directory.path(), &question()).expect("no error"), None);
 }
@@ -97,7 +99,7 @@ fn names_that_are_near_are_found() {
 /// What the asking side says when somebody gives this answer.
 fn said_of(answer: Vec<u8>) -> String {
     let directory = tempfile::tempdir().expect("a directory");
-    let listener = std::os::unix::net::UnixListener::bind(directory.path().join(FILE_NAME));
+    let listener = std::os::unix::net::UnixListener::bind(directory.path().join(SOCKET));
     let listener = listener.expect("a socket");
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a question");

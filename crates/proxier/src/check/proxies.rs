@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use kube_ipvs_dataplane::record::FILE_NAME;
 use kube_ipvs_nft::{NamedChain, Nft};
 
 use super::CheckArgs;
 use super::finding::Finding;
 use super::host::Host;
-use crate::dataplane::record::FILE_NAME;
 
 /// Programs that would serve the same Services.
 const PROXIES: [&str; 2] = ["kube-proxy", "kube-router"];
@@ -152,7 +152,6 @@ fn is_kubelets(chain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adopt::names::chains;
     use crate::check::Verdict;
     use crate::check::host::testing::host;
 
@@ -214,13 +213,14 @@ mod tests {
 
     #[test]
     fn chains_of_kube_proxy_are_told_from_the_kubelets() {
-        let chains = chains([
+        let chains = [
             ("ip", "mangle", "KUBE-IPTABLES-HINT"),
             ("ip", "nat", "KUBE-SERVICES"),
             ("ip", "nat", "KUBE-POSTROUTING"),
             ("ip6", "kube-proxy", "services"),
             ("ip", "filter", "DOCKER"),
-        ]);
+        ]
+        .map(|(family, table, chain)| NamedChain::new(family, table, chain));
 
         assert_eq!(kube_proxys(&chains), ["ip nat", "ip6 kube-proxy"]);
     }

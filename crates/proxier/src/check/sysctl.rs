@@ -2,9 +2,10 @@
 
 use std::fs::OpenOptions;
 
+use kube_ipvs_dataplane::sysctl::{Options, Sysctls, Wanted};
+
 use super::finding::Finding;
 use super::host::Host;
-use crate::dataplane::sysctl::{Options, Sysctls, Wanted};
 
 pub(super) fn check(host: &Host) -> Vec<Finding> {
     let wanted = Sysctls::wanted(Options {

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use kube_ipvs_dataplane::lock::StateLock;
 
-use crate::dataplane::lock::StateLock;
 use crate::streams;
 pub use report::{Action, Entry, Report};
 

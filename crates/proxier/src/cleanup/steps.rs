@@ -6,14 +6,14 @@ use std::path::Path;
 use anyhow::Context;
 use ipvs_netlink as ipvs;
 use kube_ipvs_core::state::VirtualServerKey;
+use kube_ipvs_dataplane::linux::{convert, set_timeouts, with_hint};
+use kube_ipvs_dataplane::record::{ChangedTimeouts, FILE_NAME, RecordFile};
+use kube_ipvs_dataplane::sysctl;
 use kube_ipvs_nft::{Family, Nft, TABLE};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::{Action, CleanupArgs, Report};
 use crate::config::file::DEFAULT_TCP_TIMEOUT;
-use crate::dataplane::linux::{convert, set_timeouts, with_hint};
-use crate::dataplane::record::{ChangedTimeouts, FILE_NAME, RecordFile};
-use crate::dataplane::sysctl;
 
 const SYSCTLS: &str = "/proc/sys";
 const ROUTES: Binding = Binding::Route {

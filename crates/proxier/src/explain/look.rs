@@ -6,15 +6,15 @@ use std::path::Path;
 
 use anyhow::Context;
 use kube_ipvs_core::state::Family;
+use kube_ipvs_dataplane::Dataplane;
+use kube_ipvs_dataplane::linux::{Linux, Setup};
+use kube_ipvs_dataplane::lock::StateLock;
+use kube_ipvs_dataplane::record::RecordFile;
+use kube_ipvs_dataplane::sysctl::{Options, Sysctls};
 use kube_ipvs_nft::{ForeignChain, Nft, SomeDropped};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::seen::Seen;
-use crate::dataplane::Dataplane;
-use crate::dataplane::linux::{Linux, Setup};
-use crate::dataplane::lock::StateLock;
-use crate::dataplane::record::RecordFile;
-use crate::dataplane::sysctl::{Options, Sysctls};
 
 /// What the layers hold now.
 pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {

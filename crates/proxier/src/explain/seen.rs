@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use kube_ipvs_core::drain::Key;
 use kube_ipvs_core::state::{Family, Front, KernelState, VirtualServerKey};
+use kube_ipvs_dataplane::Connections;
 use kube_ipvs_nft::{ForeignChain, Hook};
 
 use super::reason::key;
-use crate::dataplane::Connections;
 
 /// What the layers hold.
 #[derive(Debug, Default)]

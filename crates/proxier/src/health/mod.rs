@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube_ipvs_core::state::Family;
+use kube_ipvs_dataplane::progress::{Made, Progress};
 
-use crate::dataplane::progress::{Made, Progress};
 use crate::metrics::Metrics;
 pub use state::{HealthState, Node, Report};
 

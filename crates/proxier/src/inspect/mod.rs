@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use ipvs_netlink::Client;
+use kube_ipvs_dataplane::linux::with_hint;
 
 pub use absent::why_absent;
 pub use args::{InspectArgs, Output};
@@ -28,7 +29,6 @@ pub use render::{Form, ListOptions, render};
 pub use restore::requests;
 pub use snapshot::Snapshot;
 
-use crate::dataplane::linux::with_hint;
 use crate::streams;
 use names::ServiceNames;
 

@@ -9,9 +9,8 @@ use std::path::Path;
 use ipvs_netlink::{Family, Protocol, ServiceId};
 use kube_ipvs_core::escape::Escaped;
 use kube_ipvs_core::state::VirtualServerKey;
-
-use crate::dataplane::linux::key_of;
-use crate::dataplane::record::RecordFile;
+use kube_ipvs_dataplane::linux::key_of;
+use kube_ipvs_dataplane::record::RecordFile;
 
 /// What ipvsadm's buffer for an address and a port holds, in bytes.
 const LONGEST: usize = 59;

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use ipvs_netlink::{Client, Request, ServiceId};
+use kube_ipvs_dataplane::linux::with_hint;
 
 use super::args::InspectArgs;
 use super::names::{Names, ServiceNames};
 use super::rules;
-use crate::dataplane::linux::with_hint;
 use crate::streams;
 
 /// The most that is read, in bytes: a million rules.

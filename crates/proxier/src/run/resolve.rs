@@ -9,13 +9,13 @@ use ipnet::IpNet;
 use kube_ipvs_core::k8s::{Node, Object};
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Event, Options, read};
+use kube_ipvs_dataplane::linux::Setup;
+use kube_ipvs_dataplane::sysctl::{self, Sysctls};
 use kube_ipvs_vip::{Binder, Binding, HostAddress};
 
 use super::{Program, Source};
 use crate::adopt;
 use crate::config::{self, Settings, VipBinding};
-use crate::dataplane::linux::Setup;
-use crate::dataplane::sysctl::{self, Sysctls};
 use crate::health::diagnostics::Pages;
 use crate::initialise::Initialise;
 use crate::source::kube::KubeConfig;

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use ipvs_netlink::{Client, Service, ServiceId, Stats};
+use kube_ipvs_dataplane::linux::key_of;
+use kube_ipvs_dataplane::record::RecordFile;
 
-use crate::dataplane::linux::key_of;
-use crate::dataplane::record::RecordFile;
 use crate::metrics::{RealServerRow, Traffic, TrafficRow};
 
 /// The collector. What cannot be read is logged and left out of the scrape.

@@ -2,11 +2,11 @@
 
 use kube_ipvs_core::row::{Row, Verdict};
 use kube_ipvs_core::state::{RealServer, VirtualServer, VirtualServerKey};
+use kube_ipvs_dataplane::progress::Made;
 use kube_ipvs_nft::{ForeignChain, Hook, Reason};
 
 use super::*;
 use crate::answers::{LastRound, LoopReport, RefusedThere};
-use crate::dataplane::progress::Made;
 
 const WEB: &str = "10.96.0.10:80/TCP";
 

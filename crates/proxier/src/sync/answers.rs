@@ -1,11 +1,11 @@
 //! What the loop says when it is asked about a Service.
 
 use kube_ipvs_core::{Account, Change, ServiceName, Unknown};
+use kube_ipvs_dataplane::Dataplane;
 
 use super::Syncer;
 use super::refusals::Subject;
 use crate::answers::{Ask, Refused, Told, VERSION, near};
-use crate::dataplane::Dataplane;
 
 impl<D: Dataplane> Syncer<D> {
     /// What is known of it.

@@ -18,9 +18,9 @@ use kube_ipvs_core::diff::Touched;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::state::{KernelState, VirtualServer, VirtualServerKey};
 use kube_ipvs_core::table::Table;
+use kube_ipvs_dataplane::{Dataplane, Observed};
 
 use super::{READ, Round, Syncer, Trigger};
-use crate::dataplane::{Dataplane, Observed};
 
 /// Steps of a pass that read real servers, at most.
 pub(super) const SLICES: usize = 21;

@@ -13,10 +13,10 @@ use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::refused::{parts, together};
 use kube_ipvs_core::{Change, Refused};
+use kube_ipvs_dataplane::{ApplyReport, Dataplane, Nature, Refusal};
 
 use super::refusals::Subject;
 use super::{Drift, Round, Syncer, Trigger};
-use crate::dataplane::{ApplyReport, Dataplane, Nature, Refusal};
 
 /// Parts refused in one transaction that are told apart; more than so many
 /// are a refusal of the table as a whole.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube_ipvs_core::Event;
+use kube_ipvs_dataplane::Dataplane;
 use kube_ipvs_vip::Change;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +16,6 @@ use super::hour::LastHour;
 use super::reporter::Reporter;
 use super::{Backoff, Round, Syncer, Trigger};
 use crate::answers::{Ask, LastRound, LoopReport, Question, Questions, Reply, Told};
-use crate::dataplane::Dataplane;
 
 /// After a change, table sizes are counted anew: late enough to cost nothing.
 const COUNT_DELAY: Duration = Duration::from_secs(5);

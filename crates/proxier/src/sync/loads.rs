@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use kube_ipvs_core::drain::{Key, Load};
 use kube_ipvs_core::state::{RealServerKey, VirtualServerKey};
-
-use crate::dataplane::{Dataplane, Observed};
+use kube_ipvs_dataplane::{Dataplane, Observed};
 
 /// Asks the kernel once for each virtual server.
 pub(super) struct Loads<'a, D> {

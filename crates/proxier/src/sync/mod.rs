@@ -34,10 +34,10 @@ use kube_ipvs_core::state::{
     Family, Front, KernelState, Protocol, RealServerKey, VirtualServerKey,
 };
 use kube_ipvs_core::{Change, Cluster, Event, HealthCheck, HostAddress, ServiceName, Unknown};
+use kube_ipvs_dataplane::progress::Progress;
+use kube_ipvs_dataplane::record::RecordFile;
+use kube_ipvs_dataplane::{ApplyReport, Cleaned, Dataplane, Nature, Observed, Refusal};
 
-use crate::dataplane::progress::Progress;
-use crate::dataplane::record::RecordFile;
-use crate::dataplane::{ApplyReport, Cleaned, Dataplane, Nature, Observed, Refusal};
 use carry::Scope;
 use loads::Loads;
 use refusals::{Refusals, Subject};

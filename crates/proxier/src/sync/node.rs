@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use kube_ipvs_core::state::Family;
+use kube_ipvs_dataplane::Dataplane;
 
 use super::{Syncer, told};
 use crate::answers::{Held, LoopReport, RefusedThere};
-use crate::dataplane::Dataplane;
 use crate::metrics::Tables;
 
 /// Refusals and warnings that are told one by one.

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use kube_ipvs_core::state::{KernelState, VirtualServerKey};
+use kube_ipvs_dataplane::Dataplane;
 
 use super::Syncer;
-use crate::dataplane::Dataplane;
 
 /// Virtual servers where only Services are.
 pub(super) const SERVERS: &str = "virtual servers that are not ours in the networks of ClusterIPs";

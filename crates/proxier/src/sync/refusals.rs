@@ -9,9 +9,9 @@ use std::fmt;
 use kube_ipvs_core::diff::Touched;
 use kube_ipvs_core::state::{Family, KernelState};
 use kube_ipvs_core::{Change, Refused};
+use kube_ipvs_dataplane::Refusal;
 
 use super::Backoff;
-use crate::dataplane::Refusal;
 
 /// What is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kube_ipvs_core::plan::Plan;
-
-use crate::dataplane::{ApplyReport, Refusal};
+use kube_ipvs_dataplane::{ApplyReport, Refusal};
 
 /// Why a round was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use kube_ipvs_core::k8s::{Node, Object};
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Kind, TrafficPolicy, Warning, Withheld};
+use kube_ipvs_dataplane::{Cleaned, Dataplane};
 
 use super::report::counts;
 use super::told::{self, Told};
 use super::{Round, Syncer, Trigger};
 use crate::check::Watch;
-use crate::dataplane::{Cleaned, Dataplane};
 use crate::health::node_ports::{Addresses, HealthCheckPorts};
 use crate::health::{self, Health};
 use crate::localhost::LocalhostNodePorts;

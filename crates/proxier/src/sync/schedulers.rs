@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use kube_ipvs_core::Event;
+use kube_ipvs_dataplane::Dataplane;
 
 use super::Syncer;
-use crate::dataplane::Dataplane;
 
 /// What the kernel answered: whether it has a scheduler.
 pub(super) type Answers = BTreeMap<&'static str, bool>;

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 
 use kube_ipvs_core::diff::Touched;
 use kube_ipvs_core::state::{KernelState, VirtualServerKey};
+use kube_ipvs_dataplane::Dataplane;
 
 use super::Syncer;
-use crate::dataplane::Dataplane;
 
 /// Virtual servers, real servers, rows and networks from which a Service is heavy: a
 /// tenth of a second on a usual machine.

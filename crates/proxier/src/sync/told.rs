@@ -58,7 +58,7 @@ impl Told {
     /// Tells what failed, unless the last round failed for the same.
     pub(super) fn failures<'a>(
         &mut self,
-        failures: impl Iterator<Item = &'a crate::dataplane::Refusal>,
+        failures: impl Iterator<Item = &'a kube_ipvs_dataplane::Refusal>,
     ) {
         let mut now = BTreeMap::new();
         for failure in failures {

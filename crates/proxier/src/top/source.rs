@@ -8,11 +8,11 @@ use std::time::{Instant, SystemTime};
 use anyhow::Context;
 use ipvs_netlink::{Client, Destination, Errno, Error, Service, ServiceId};
 use kube_ipvs_core::state::VirtualServerKey;
+use kube_ipvs_dataplane::linux::{key_of, with_hint};
+use kube_ipvs_dataplane::record::{self, RecordFile};
 
 use super::rates::Counts;
 use super::table::{Sample, Seen, Table};
-use crate::dataplane::linux::{key_of, with_hint};
-use crate::dataplane::record::{self, RecordFile};
 
 /// Gives looks at IPVS.
 pub trait Source {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use ipvs_netlink::Timeouts;
-use kube_ipvs::dataplane::linux::{Linux, Setup};
-use kube_ipvs::dataplane::record::RecordFile;
-use kube_ipvs::dataplane::sysctl::{self, Sysctls};
 use kube_ipvs::sync::Syncer;
 use kube_ipvs_core::event::Kind;
 use kube_ipvs_core::k8s::Object;
 use kube_ipvs_core::{Cluster, Event, Options};
+use kube_ipvs_dataplane::linux::{Linux, Setup};
+use kube_ipvs_dataplane::record::RecordFile;
+use kube_ipvs_dataplane::sysctl::{self, Sysctls};
 use kube_ipvs_nft::{Config, LocalPods};
 use kube_ipvs_tests::Node;
 use kube_ipvs_vip::Binding;

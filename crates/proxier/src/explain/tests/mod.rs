@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use kube_ipvs_core::row::{Masquerade, Row, Verdict};
 use kube_ipvs_core::state::{Family, Front, RealServer, VirtualServer, VirtualServerKey};
+use kube_ipvs_dataplane::Connections;
 use kube_ipvs_nft::{ForeignChain, Hook, Reason as Why};
 
 use super::{Explanation, Known, Seen, explain};
-use crate::dataplane::Connections;
 
 const MARK: VirtualServerKey = VirtualServerKey::Mark {
     mark: 291,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use kube_ipvs_core::Event;
 use kube_ipvs_core::row::Verdict;
 use kube_ipvs_core::state::{KernelState, RealServer, RealServerKey, VirtualServer};
+use kube_ipvs_dataplane::record::{ChangedTimeouts, RecordFile};
 use nix::errno::Errno;
 
 use super::fake::Fake;
 use super::objects::{dns, endpoints, service, web};
 use super::{DNS, FOREIGN, Host, WEB, key, tell};
-use crate::dataplane::record::{ChangedTimeouts, RecordFile};
 use crate::sync::audit::{SHARE, SLICES};
 use crate::sync::{Round, Syncer, Trigger};
 

@@ -15,11 +15,12 @@ use kube_ipvs_core::state::{
 };
 use kube_ipvs_core::table::Table;
 use kube_ipvs_core::{Change, HostAddress, Listener};
+use kube_ipvs_dataplane::record::ChangedTimeouts;
+use kube_ipvs_dataplane::sysctl::Changed;
+use kube_ipvs_dataplane::{
+    ApplyReport, Connections, Dataplane, Nature, Observed, Prepared, Refusal,
+};
 use nix::errno::Errno;
-
-use crate::dataplane::record::ChangedTimeouts;
-use crate::dataplane::sysctl::Changed;
-use crate::dataplane::{ApplyReport, Connections, Dataplane, Nature, Observed, Prepared, Refusal};
 
 /// What an operation meets.
 pub(super) enum Fate {

@@ -22,10 +22,10 @@ use std::time::Duration;
 
 use kube_ipvs_core::state::{KernelState, VirtualServerKey};
 use kube_ipvs_core::{Cluster, Event, Kind, Options};
+use kube_ipvs_dataplane::record::RecordFile;
 use tempfile::TempDir;
 
 use super::{Round, Syncer, Trigger};
-use crate::dataplane::record::RecordFile;
 use fake::Fake;
 use objects::{dns, endpoints, gone, lists, service, web};
 

@@ -8,6 +8,7 @@ use kube_ipvs_core::row::Verdict;
 use kube_ipvs_core::state::KernelState;
 use kube_ipvs_core::table::Edit;
 use kube_ipvs_core::{Change, Event, Object, Options};
+use kube_ipvs_dataplane::Nature;
 use nix::errno::Errno;
 use tokio::time::sleep;
 
@@ -15,7 +16,6 @@ use super::clock::{Stage, stage};
 use super::fake::{Fake, Fate};
 use super::objects::service;
 use super::{DNS, Host, WEB, dns, endpoints, key, lists, syncer_with, tell, web};
-use crate::dataplane::Nature;
 use crate::sync::refusals::Subject;
 use crate::sync::{Syncer, Trigger};
 

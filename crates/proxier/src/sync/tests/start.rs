@@ -8,6 +8,7 @@ use std::time::Duration;
 use kube_ipvs_core::plan::Op;
 use kube_ipvs_core::state::{RealServerKey, VirtualServerKey};
 use kube_ipvs_core::{Cluster, Event, Options};
+use kube_ipvs_dataplane::record::RecordFile;
 use tokio::time::sleep;
 
 use super::clock::stage;
@@ -15,7 +16,6 @@ use super::fake::Fate;
 use super::first_lists::{BALANCED, OTHER_NODE_PORT, edge, host};
 use super::objects::{endpoints_in, resolver, service_in};
 use super::{DRAIN_TIMEOUT, Host, WEB, drain_when_due, key, lists, move_web, tell, web};
-use crate::dataplane::record::RecordFile;
 use crate::sync::Syncer;
 
 #[test]

@@ -10,7 +10,7 @@ use kube_ipvs_core::state::{RealServer, RealServerKey, VirtualServer, VirtualSer
 use kube_ipvs_core::table::Table;
 
 use super::{Linux, convert};
-use crate::dataplane::{Connections, Observed};
+use crate::{Connections, Observed};
 
 /// Everything: virtual servers with their real servers, VIPs, tables. A virtual
 /// server that vanished meanwhile is left out.

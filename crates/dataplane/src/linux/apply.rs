@@ -17,7 +17,7 @@ use kube_ipvs_nft::NftError;
 use nix::errno::Errno;
 
 use super::{Linux, convert};
-use crate::dataplane::{ApplyReport, Nature, Refusal};
+use crate::{ApplyReport, Nature, Refusal};
 
 /// Operations whose requests are in memory at the same time: those of a cold
 /// start would take more than all that is known.

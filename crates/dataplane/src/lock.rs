@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::directory::{FILE, with_remedy};
-use super::record::prepare;
+use crate::directory::{FILE, with_remedy};
+use crate::record::prepare;
 
 /// File name below the state directory.
 pub const FILE_NAME: &str = "lock";

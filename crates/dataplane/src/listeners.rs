@@ -25,7 +25,7 @@ const UNCONNECTED: &str = "07";
 ///
 /// # Errors
 /// One of the lists could not be read.
-pub(super) fn listeners(ports: &BTreeSet<(Protocol, u16)>) -> anyhow::Result<BTreeSet<Listener>> {
+pub(crate) fn listeners(ports: &BTreeSet<(Protocol, u16)>) -> anyhow::Result<BTreeSet<Listener>> {
     let mut found = BTreeSet::new();
     for (protocol, name) in [
         (Protocol::Tcp, "tcp"),

@@ -1,5 +1,5 @@
 //! Netfilter over netlink. What the messages mean is said by
-//! [`super::conntrack`] and [`super::linux`].
+//! [`crate::conntrack`] and [`crate::linux`].
 
 use netlink_exchange::protocols::NETLINK_NETFILTER;
 use netlink_exchange::{Connection, Errno, Error as Exchange, Writer};
@@ -16,7 +16,7 @@ pub struct Error {
 
 impl Error {
     /// What is said of a failure while doing `operation`.
-    pub(super) fn of(operation: &'static str) -> impl Fn(Exchange) -> Self {
+    pub(crate) fn of(operation: &'static str) -> impl Fn(Exchange) -> Self {
         move |source| Self { operation, source }
     }
 }
@@ -33,15 +33,15 @@ fn hint(source: &Exchange) -> &'static str {
 }
 
 /// A connection in the network namespace of the calling thread.
-pub(super) fn open() -> Result<Connection, Error> {
+pub(crate) fn open() -> Result<Connection, Error> {
     Connection::open(NETLINK_NETFILTER).map_err(Error::of("open netfilter socket"))
 }
 
 /// A request by its type, and what follows the netlink header.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) message_type: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) message_type: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 impl netlink_exchange::Request for Request {

@@ -5,7 +5,7 @@ use netlink_exchange::{Connection, Errno, Error as Exchange};
 
 use super::wire::{self, Handle};
 use super::{Entry, Error, Filter};
-use crate::dataplane::netfilter::{self, Request};
+use crate::netfilter::{self, Request};
 
 /// How often the table is listed anew that changes meanwhile.
 const TRIES: u32 = 5;

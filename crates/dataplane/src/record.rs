@@ -18,14 +18,17 @@ use anyhow::Context;
 use kube_ipvs_core::state::VirtualServerKey;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{self, FILE};
-use super::lock;
-use super::sysctl::Changed;
+use crate::directory::{self, FILE};
+use crate::lock;
+use crate::sysctl::Changed;
 
 /// File name below the state directory.
 pub const FILE_NAME: &str = "owned.json";
 /// What changed since the file was written, a JSON object a line.
 const JOURNAL: &str = "owned.journal";
+/// The socket on which the daemon answers questions. It lies beside the record,
+/// and is the daemon's to listen on.
+pub const SOCKET: &str = "answers.sock";
 /// The files of a record: when one of them has changed, so has it.
 pub const FILES: [&str; 2] = [FILE_NAME, JOURNAL];
 /// A journal as short as this is never too long.
@@ -230,7 +233,7 @@ impl RecordFile {
             remove(&path).with_context(|| format!("remove ownership record {}", path.display()))?;
         }
         // Left over: who takes the record away holds the lock, so nobody listens.
-        let socket = self.path.with_file_name(crate::answers::FILE_NAME);
+        let socket = self.path.with_file_name(SOCKET);
         remove(&socket).with_context(|| format!("remove {}", socket.display()))?;
         // Not empty means that it is not only ours.
         let _ = self.path.parent().map(std::fs::remove_dir);
@@ -273,10 +276,10 @@ impl RecordFile {
 ///
 /// # Errors
 /// See [`directory::prepare`].
-pub(super) fn prepare(directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn prepare(directory: &Path) -> anyhow::Result<()> {
     let ours = directory::Ours {
         files: &[lock::FILE_NAME, FILE_NAME, JOURNAL],
-        sockets: &[crate::answers::FILE_NAME],
+        sockets: &[SOCKET],
     };
     directory::prepare(directory, &ours)
 }

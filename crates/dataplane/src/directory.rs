@@ -16,7 +16,7 @@ use nix::unistd::geteuid;
 /// Mode of the directory.
 const DIRECTORY: u32 = 0o700;
 /// Mode of each file in it.
-pub(super) const FILE: u32 = 0o600;
+pub(crate) const FILE: u32 = 0o600;
 /// What others may have: read, write and search.
 const OTHERS: u32 = 0o077;
 /// What others must not have: write.
@@ -35,11 +35,11 @@ const NOBODY: u32 = 65534;
 
 /// What is ours in the directory, by name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ours<'a> {
+pub(crate) struct Ours<'a> {
     /// Regular files.
-    pub(super) files: &'a [&'a str],
+    pub(crate) files: &'a [&'a str],
     /// Sockets: who listens makes them anew, closed to others.
-    pub(super) sockets: &'a [&'a str],
+    pub(crate) sockets: &'a [&'a str],
 }
 
 impl Ours<'_> {
@@ -55,7 +55,7 @@ impl Ours<'_> {
 /// # Errors
 /// It is a link, no directory, somebody else's, or open to others and in use
 /// for more than our files.
-pub(super) fn prepare(directory: &Path, ours: &Ours<'_>) -> anyhow::Result<()> {
+pub(crate) fn prepare(directory: &Path, ours: &Ours<'_>) -> anyhow::Result<()> {
     let operation = || format!("use state directory {}", directory.display());
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(DIRECTORY);
@@ -136,7 +136,7 @@ fn narrow(file: &Path) -> anyhow::Result<()> {
 }
 
 /// Who may not write there is mostly not root, and lacks more than that.
-pub(super) fn with_remedy(error: std::io::Error) -> anyhow::Error {
+pub(crate) fn with_remedy(error: std::io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::PermissionDenied => anyhow::anyhow!("{error}; {WITHOUT_ROOT}"),
         ErrorKind::ReadOnlyFilesystem => anyhow::anyhow!("{error}; {READ_ONLY}"),

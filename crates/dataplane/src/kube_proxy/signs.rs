@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kube_ipvs_nft::{NamedChain, Nft};
 
-use super::ipset::Ipsets;
+use super::Ipsets;
 use super::names::{TABLE, table_of};
 use super::sets;
 
@@ -47,11 +47,10 @@ fn of_chains(chains: &[NamedChain]) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adopt::names::chains;
 
     #[test]
     fn what_only_a_kube_proxy_makes_tells_of_it() {
-        let chains = chains([
+        let chains = [
             ("ip", "nat", "KUBE-SERVICES"),
             ("ip", "nat", "KUBE-SVC-ABC"),
             ("ip6", "kube-proxy", "services"),
@@ -61,7 +60,8 @@ mod tests {
             ("ip6", "mangle", "KUBE-KUBELET-CANARY"),
             ("ip", "kube-ipvs", "postrouting"),
             ("inet", "fw", "KUBE-SERVICES"),
-        ]);
+        ]
+        .map(|(family, table, chain)| NamedChain::new(family, table, chain));
 
         let signs: Vec<_> = of_chains(&chains).into_iter().collect();
 

@@ -28,7 +28,7 @@ const TRIES: u32 = 5;
 
 /// What became of a set that was to be destroyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Destroyed {
+pub enum Destroyed {
     /// It is gone, or was not there.
     Gone,
     /// A rule still names it: `IPSET_ERR_BUSY`.
@@ -36,10 +36,14 @@ pub(super) enum Destroyed {
 }
 
 /// The ipsets of a network namespace: that of the thread that opened it.
-pub(super) struct Ipsets(Connection);
+pub struct Ipsets(Connection);
 
 impl Ipsets {
-    pub(super) fn open() -> Result<Self, Error> {
+    /// Opens a socket in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// The kernel gives no socket.
+    pub fn open() -> Result<Self, Error> {
         Connection::open(NETLINK_NETFILTER).map(Self)
     }
 
@@ -48,7 +52,7 @@ impl Ipsets {
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN.
-    pub(super) fn names(&mut self) -> Result<Vec<String>, Error> {
+    pub fn names(&mut self) -> Result<Vec<String>, Error> {
         let all = Ask {
             command: IPSET_CMD_LIST,
             set: None,
@@ -69,7 +73,7 @@ impl Ipsets {
     ///
     /// # Errors
     /// ENOENT without the set.
-    pub(super) fn ports(&mut self, set: &str) -> Result<BTreeSet<u16>, Error> {
+    pub fn ports(&mut self, set: &str) -> Result<BTreeSet<u16>, Error> {
         let one = Ask {
             command: IPSET_CMD_LIST,
             set: Some(set),
@@ -85,7 +89,7 @@ impl Ipsets {
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN.
-    pub(super) fn destroy(&mut self, set: &str) -> Result<Destroyed, Error> {
+    pub fn destroy(&mut self, set: &str) -> Result<Destroyed, Error> {
         let destroy = Ask {
             command: IPSET_CMD_DESTROY,
             set: Some(set),

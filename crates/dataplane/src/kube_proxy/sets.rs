@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube_ipvs_core::state::Protocol;
 use netlink_exchange::Error;
 
-use super::ipset::Ipsets;
+use super::Ipsets;
 
 /// Longest name of a set.
 const LONGEST: usize = 31;
@@ -31,7 +31,7 @@ const NAMES: [&str; 17] = [
 ];
 
 /// Those of these names that kube-proxy gives its sets.
-pub(super) fn of_kube_proxy(names: Vec<String>) -> Vec<String> {
+pub fn of_kube_proxy(names: Vec<String>) -> Vec<String> {
     let known: Vec<String> = ["KUBE-", "KUBE-6-"]
         .iter()
         .flat_map(|prefix| NAMES.map(|name| format!("{prefix}{name}")))
@@ -45,7 +45,7 @@ pub(super) fn of_kube_proxy(names: Vec<String>) -> Vec<String> {
 ///
 /// # Errors
 /// The kernel cannot be heard, or a set vanished meanwhile.
-pub(super) fn node_ports(sets: &mut Ipsets) -> Result<Option<BTreeSet<(Protocol, u16)>>, Error> {
+pub fn node_ports(sets: &mut Ipsets) -> Result<Option<BTreeSet<(Protocol, u16)>>, Error> {
     let mut ports = BTreeSet::new();
     let mut found = false;
     for set in sets.names()? {

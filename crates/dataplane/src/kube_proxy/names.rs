@@ -34,30 +34,20 @@ const CHAIN_PREFIXES: [&str; 6] = [
 const FAMILIES: [&str; 2] = ["ip", "ip6"];
 const TABLES: [&str; 3] = ["mangle", "nat", "filter"];
 /// The table of its nftables mode, in both families, all of it its own.
-pub(super) const TABLE: &str = "kube-proxy";
+pub const TABLE: &str = "kube-proxy";
 
 /// A chain that kube-proxy made, in a table of iptables.
-pub(super) fn is_chain(name: &str) -> bool {
+pub fn is_chain(name: &str) -> bool {
     let by_prefix = |prefix| name.starts_with(prefix);
     CHAINS.contains(&name) || CHAIN_PREFIXES.into_iter().any(by_prefix)
 }
 
 /// Family and table of a chain of nf_tables that kube-proxy made.
-pub(super) fn table_of(chain: &NamedChain) -> Option<(&'static str, &'static str)> {
+pub fn table_of(chain: &NamedChain) -> Option<(&'static str, &'static str)> {
     let family = FAMILIES.into_iter().find(|x| *x == chain.family)?;
     if chain.table == TABLE {
         return Some((family, TABLE));
     }
     let table = TABLES.into_iter().find(|x| *x == chain.table)?;
     is_chain(&chain.chain).then_some((family, table))
-}
-
-/// Chains by family, table and name.
-#[cfg(test)]
-pub(crate) fn chains<const N: usize>(all: [(&'static str, &str, &str); N]) -> [NamedChain; N] {
-    all.map(|(family, table, chain)| NamedChain {
-        family,
-        table: table.to_owned(),
-        chain: chain.to_owned(),
-    })
 }

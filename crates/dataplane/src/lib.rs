@@ -1,7 +1,21 @@
-//! What carries a plan out: the kernel, or a stand-in for it.
+//! Carries a plan out: over IPVS, VIPs, our nftables table and connection
+//! tracking; and tells what is there.
+//!
+//! Synchronous, since a network namespace belongs to a thread. It knows neither
+//! the API server nor where objects come from.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "they panic when the stream is closed or full, and a library is asked nothing"
+    )
+)]
 
 pub mod conntrack;
 mod directory;
+pub mod kube_proxy;
 pub mod linux;
 mod listeners;
 pub mod lock;

@@ -4,7 +4,7 @@
 //! opened in.
 
 mod apply;
-pub(crate) mod convert;
+pub mod convert;
 mod foreign;
 mod observe;
 mod projection;
@@ -31,7 +31,7 @@ use super::record::ChangedTimeouts;
 use super::{ApplyReport, Dataplane, Observed, Prepared, sysctl};
 use table::Table;
 
-pub(crate) use convert::key as key_of;
+pub use convert::key as key_of;
 
 /// How the Linux dataplane is set up.
 #[derive(Debug, Clone)]
@@ -137,7 +137,7 @@ impl Linux {
 }
 
 /// The error with what to do about it, where that is known.
-pub(crate) fn with_hint(error: ipvs::Error) -> anyhow::Error {
+pub fn with_hint(error: ipvs::Error) -> anyhow::Error {
     match error.hint() {
         Some(hint) => anyhow::anyhow!("{error}; {hint}"),
         None => error.into(),
@@ -177,7 +177,7 @@ impl Dataplane for Linux {
     }
 
     fn signs_of_others(&mut self) -> anyhow::Result<BTreeSet<String>> {
-        crate::adopt::signs(&mut self.nft)
+        crate::kube_proxy::signs(&mut self.nft)
     }
 
     fn prepare(&mut self, observed: &Observed) -> anyhow::Result<Prepared> {

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use kube_ipvs_core::state::{Family, Front, Protocol, RealServerKey};
 
 use self::socket::ConntrackSocket;
-pub use super::netfilter::Error;
+pub use crate::netfilter::Error;
 
 /// The fronts that changed, each with the real servers that may still serve
 /// its traffic: those that drain belong in it.

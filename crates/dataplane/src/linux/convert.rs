@@ -11,7 +11,7 @@ use kube_ipvs_nft as nft;
 use nix::errno::Errno;
 
 /// The kernel's name for a virtual server.
-pub(crate) fn service_id(key: &VirtualServerKey) -> ipvs::ServiceId {
+pub fn service_id(key: &VirtualServerKey) -> ipvs::ServiceId {
     match *key {
         VirtualServerKey::Front(Front {
             address,
@@ -33,7 +33,7 @@ pub(crate) fn service_id(key: &VirtualServerKey) -> ipvs::ServiceId {
 
 /// Ours for the kernel's name. None for a protocol that no Service has: such a
 /// service is foreign by nature.
-pub(crate) fn key(id: &ipvs::ServiceId) -> Option<VirtualServerKey> {
+pub fn key(id: &ipvs::ServiceId) -> Option<VirtualServerKey> {
     Some(match *id {
         ipvs::ServiceId::Address {
             address,
@@ -87,7 +87,7 @@ pub(super) fn service(key: &VirtualServerKey, settings: &Settings) -> ipvs::Serv
 }
 
 /// A virtual server, without real servers, for what the kernel reported.
-pub(crate) fn virtual_server(service: &ipvs::Service) -> VirtualServer {
+pub fn virtual_server(service: &ipvs::Service) -> VirtualServer {
     let has = |flag| service.flags.contains(flag);
     let hashes = matches!(service.scheduler.as_str(), "sh" | "mh");
     let persistence = has(ipvs::ServiceFlags::PERSISTENT).then(|| Persistence {
@@ -150,7 +150,7 @@ pub(super) fn real_server(destination: &ipvs::Destination) -> (RealServerKey, Re
 }
 
 /// What was asked for is not there: ESRCH for a service, ENOENT for a destination.
-pub(crate) fn is_not_found(error: &ipvs::Error) -> bool {
+pub fn is_not_found(error: &ipvs::Error) -> bool {
     matches!(error.errno(), Some(Errno::ESRCH | Errno::ENOENT))
 }
 

@@ -107,7 +107,7 @@ mod tests {
     use kube_ipvs_core::table::Turn;
 
     use super::*;
-    use crate::dataplane::Nature;
+    use crate::Nature;
 
     /// It is halved then until that row is found, and nobody else pays for it.
     #[test]
@@ -125,6 +125,6 @@ mod tests {
         edit.rows.insert("10.96.0.1:80/TCP".parse().unwrap(), turn);
 
         let error = table.change(&edit).unwrap_err();
-        assert_eq!(crate::dataplane::linux::apply::nature(&error), Nature::Own);
+        assert_eq!(crate::linux::apply::nature(&error), Nature::Own);
     }
 }
