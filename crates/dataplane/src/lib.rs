@@ -257,7 +257,7 @@ pub enum Nature {
 impl Nature {
     /// What the kernel's answer to a change means. `ENOENT` for a virtual server
     /// is a scheduler that is not there.
-    pub(crate) fn of(change: Change, errno: Option<Errno>) -> Self {
+    pub fn of(change: Change, errno: Option<Errno>) -> Self {
         match (change, errno) {
             (_, Some(Errno::EPERM | Errno::EACCES)) => Self::Whole,
             (Change::AddVirtualServer(_) | Change::AddRealServer(..), Some(Errno::EEXIST)) => {

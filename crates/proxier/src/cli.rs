@@ -13,7 +13,7 @@ use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
 use crate::usage::Usage;
 use crate::{
-    check, cleanup, compile, explain, initialise, inspect, plugin, status, streams, tasks, top,
+    check, cleanup, compile, explain, initialise, inspect, panics, plugin, status, streams, top,
     usage,
 };
 
@@ -122,7 +122,7 @@ enum Output {
 /// Runs a command. Errors come out on standard error: exit code 1, or 64 for a
 /// command line that makes no sense.
 pub fn main() -> ExitCode {
-    tasks::exit_on_panic();
+    panics::exit_on_panic();
     let arguments: Vec<_> = std::env::args_os().map(config::normalise).collect();
     let result = if plugin::is_called(&arguments) {
         match plugin::PluginArgs::try_parse_from(&arguments) {

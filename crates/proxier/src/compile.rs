@@ -5,10 +5,10 @@ use kube_ipvs_core::event::Event;
 use kube_ipvs_core::k8s::{Object, Service};
 use kube_ipvs_core::output::Output;
 use kube_ipvs_core::state::Family;
+use kube_ipvs_source::manifests::Manifests;
 
 use crate::config::{Settings, Source};
 use crate::run::{self, resolve};
-use crate::source::manifests::Manifests;
 
 /// What the manifests of the settings compile to, and how many warnings there
 /// are about them: logged, or in the output. `strict`: also about fields that

@@ -21,9 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{TrafficPolicy, Withheld};
+use kube_ipvs_source::kube::SourceStatus;
 use prometheus_client::registry::Registry;
-
-use crate::source::kube::SourceStatus;
 
 use series::{Counters, Gauges, Histograms, Labels, Names, Series};
 pub use text::{CONTENT_TYPE, Described};

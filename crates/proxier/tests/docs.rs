@@ -189,7 +189,15 @@ fn joined(text: &str) -> String {
 fn troubleshooting_quotes_what_the_program_says() {
     let text = std::fs::read_to_string(root().join("docs/troubleshooting.md")).expect("a guide");
     let mut code = String::new();
-    for part in ["core", "dataplane", "ipvs", "nft", "proxier", "vip"] {
+    for part in [
+        "core",
+        "dataplane",
+        "ipvs",
+        "nft",
+        "proxier",
+        "source",
+        "vip",
+    ] {
         sources(&root().join("crates").join(part).join("src"), &mut code);
     }
     let code = joined(&code);

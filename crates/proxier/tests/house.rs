@@ -1,6 +1,10 @@
 //! The walls of the house: what a crate is built upon, and what it is not.
 
+use std::collections::BTreeSet;
 use std::process::Command;
+
+/// Packages of ours that do not bear our name.
+const OURS: [&str; 2] = ["ipvs-netlink", "netlink-exchange"];
 
 /// What `package` is built upon without its tests: itself and each dependency,
 /// with its version and the features it is built with.
@@ -41,4 +45,61 @@ fn nothing_that_core_is_built_upon_asks_for_std() {
     );
     let std: Vec<_> = upon.iter().filter(|line| has_std(line)).collect();
     assert!(std.is_empty(), "{std:#?}");
+}
+
+/// Our own packages, and what none of them may be built upon.
+#[test]
+fn arrows_go_only_where_the_map_says() {
+    let asynchronous = ["tokio", "kube", "k8s-openapi", "hyper", "rustls", "axum"];
+    for (package, ours, never) in [
+        ("netlink-exchange", &[][..], &asynchronous[..]),
+        ("ipvs-netlink", &["netlink-exchange"], &asynchronous),
+        ("kube-ipvs-nft", &["netlink-exchange"], &asynchronous),
+        (
+            "kube-ipvs-vip",
+            &["netlink-exchange"],
+            &["kube", "hyper", "rustls"],
+        ),
+        ("kube-ipvs-core", &[], &asynchronous),
+        (
+            "kube-ipvs-dataplane",
+            &[
+                "ipvs-netlink",
+                "kube-ipvs-core",
+                "kube-ipvs-nft",
+                "kube-ipvs-vip",
+                "netlink-exchange",
+            ],
+            &["kube", "k8s-openapi", "hyper", "rustls", "axum"],
+        ),
+        (
+            "kube-ipvs-source",
+            &["kube-ipvs-core"],
+            &["netlink-exchange", "axum", "clap"],
+        ),
+    ] {
+        let upon: BTreeSet<String> = built_upon(package)
+            .iter()
+            .filter_map(|line| line.split(' ').next().map(str::to_owned))
+            .filter(|name| name != package)
+            .collect();
+
+        let is_ours = |name: &&str| name.starts_with("kube-ipvs") || OURS.contains(name);
+        let own: Vec<&str> = upon.iter().map(String::as_str).filter(is_ours).collect();
+        assert_eq!(own, ours, "{package}");
+        for name in never {
+            assert!(!upon.contains(*name), "{package} is built upon {name}");
+        }
+    }
+}
+
+/// The VIP binder waits for rtnetlink, which is asynchronous; who carries a plan
+/// out does not see that.
+#[test]
+fn the_dataplane_asks_for_no_runtime_itself() {
+    let manifest = include_str!("../../dataplane/Cargo.toml");
+
+    let asked = |name: &str| manifest.lines().any(|line| line.starts_with(name));
+    assert!(asked("kube-ipvs-vip"), "the manifest is read");
+    assert!(!asked("tokio") && !asked("futures"), "{manifest}");
 }

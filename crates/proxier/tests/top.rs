@@ -70,7 +70,7 @@ impl Source for MadeUp {
 #[test]
 #[ignore = "the program that the tests below run in a terminal"]
 fn program() {
-    kube_ipvs::tasks::exit_on_panic();
+    kube_ipvs::panics::exit_on_panic();
     let choice = Choice {
         level: Level::Services,
         focus: None,
@@ -252,7 +252,7 @@ fn a_panic_gives_the_terminal_back_and_is_told_there() {
     let mut terminal = Terminal::start(&[(PANICS, "1")]);
     assert_eq!(
         terminal.ended().code(),
-        Some(kube_ipvs::tasks::FAULT.into())
+        Some(kube_ipvs::panics::FAULT.into())
     );
     terminal.wait_for("a look on purpose");
 }

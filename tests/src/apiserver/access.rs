@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube::Client;
-use kube_ipvs::source::kube::{KubeConfig, SourceStatus, connect};
+use kube_ipvs_source::kube::{KubeConfig, SourceStatus, connect};
 use tempfile::TempDir;
 
 use super::ApiServer;
@@ -48,6 +48,7 @@ impl Access {
                 .iter()
                 .map(|server| server.to_string().parse().expect("an address"))
                 .collect(),
+            agent: kube_ipvs::config::user_agent(),
             ..KubeConfig::default()
         };
         let client = connect(&config, &status).await.expect("a client");

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Access, ApiServer, Options, node, service_cidr};
-use kube_ipvs::source::kube::{Settings, SourceStatus, spawn};
-use kube_ipvs::tasks::{Task, Tasks};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
+use kube_ipvs_source::kube::{Settings, SourceStatus, spawn};
+use kube_ipvs_source::tasks::{Task, Tasks};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kube_ipvs::events::{Counts, Fact, Pace, Recorder};
-use kube_ipvs::tasks::Tasks;
 use kube_ipvs_core::names::Warning;
+use kube_ipvs_source::tasks::Tasks;
 use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, service};
 use tokio::time::{sleep, timeout};
 

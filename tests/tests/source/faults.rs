@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use kube_ipvs::source::kube::Settings;
 use kube_ipvs_core::event::Kind;
+use kube_ipvs_source::kube::Settings;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 

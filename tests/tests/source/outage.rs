@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kube_ipvs::source::kube::Settings;
 use kube_ipvs_core::event::Kind;
+use kube_ipvs_source::kube::Settings;
 use kube_ipvs_tests::apiserver::replica::{Replica, server};
 use kube_ipvs_tests::apiserver::{Fault, endpoint_slice, service};
 

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use kube_ipvs::source::protected::{Guard, Timing, guard};
-use kube_ipvs::tasks::Tasks;
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{Object, Service};
+use kube_ipvs_source::protected::{Guard, Timing, guard};
+use kube_ipvs_source::tasks::Tasks;
 use kube_ipvs_tests::apiserver::replica::SOON;
 use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, Options, api_server_slice, node};
 use tokio::sync::mpsc;

@@ -1,9 +1,8 @@
 //! A network namespace for trying things: made for one thread, gone with it.
 
 use anyhow::anyhow;
+use kube_ipvs_source::tasks::Tasks;
 use nix::sched::{CloneFlags, unshare};
-
-use crate::tasks::Tasks;
 
 /// Runs `try_it` in an empty network namespace of its own.
 ///

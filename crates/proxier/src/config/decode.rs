@@ -1,6 +1,7 @@
 //! Text of a file to fields: every wrong type is named; unknown and duplicate
 //! keys are named and passed over, as kube-proxy does for v1alpha1.
 
+use kube_ipvs_source::input::yaml;
 use serde_json::{Map, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
@@ -8,7 +9,6 @@ use super::duration::GoDuration;
 use super::file::{API_VERSION, KIND, KubeProxyConfiguration};
 use super::problem::Collector;
 use super::table::{self, Kind, SETTINGS, Setting};
-use crate::input::yaml;
 
 /// A file, read.
 #[derive(Debug)]

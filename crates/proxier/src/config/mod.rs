@@ -34,10 +34,10 @@ pub use flags::{LogFormat, NodePortVirtualServers, RunArgs, VipBinding, normalis
 pub use problem::{Origin, Problem, Problems};
 pub use settings::{Action, Client, DetectLocal, IpvsTimeouts, Settings, Source};
 pub use table::{Class, Kind, Setting};
-pub(crate) use version::user_agent;
+pub use version::user_agent;
 pub use version::{Build, version};
 
-use crate::input::file as input;
+use kube_ipvs_source::input::file as input;
 use problem::Collector;
 
 /// Reads the file of `--config`, if given, and makes settings of everything.

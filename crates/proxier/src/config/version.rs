@@ -43,7 +43,7 @@ const COMMIT: &str = match option_env!("KUBE_IPVS_COMMIT") {
 
 /// How requests name this program, in the form of client-go:
 /// `kube-ipvs/0.1.0 (linux/amd64) 4c40372`.
-pub(crate) fn user_agent() -> String {
+pub fn user_agent() -> String {
     let (os, arch) = (std::env::consts::OS, go_arch(std::env::consts::ARCH));
     let version = env!("CARGO_PKG_VERSION");
     format!("kube-ipvs/{version} ({os}/{arch}) {COMMIT}")
@@ -58,5 +58,21 @@ fn go_arch(arch: &str) -> &str {
         "powerpc64" => "ppc64le",
         "loongarch64" => "loong64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_agent_is_made_as_client_go_makes_it() {
+        let agent = user_agent();
+
+        let (program, rest) = agent.split_once(" (linux/").expect("program and system");
+        assert_eq!(program, concat!("kube-ipvs/", env!("CARGO_PKG_VERSION")));
+        let (arch, commit) = rest.split_once(") ").expect("architecture and commit");
+        assert!(!arch.contains("x86") && !arch.contains("aarch"), "{arch}");
+        assert!(!commit.is_empty() && !commit.contains(' '), "{commit}");
     }
 }

@@ -9,13 +9,13 @@ use ::kube::Client;
 use http::Request;
 use jiff::Timestamp;
 use kube_ipvs_core::event::ObjectRef;
+use kube_ipvs_source::kube::{As, Failure, LONGEST, Requests, Resource, answer};
+use kube_ipvs_source::tasks::Tasks;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::body::{About, Fact};
 use super::limiter::Limiter;
-use crate::source::kube::{As, Failure, LONGEST, Requests, Resource, answer};
-use crate::tasks::Tasks;
 
 /// Facts that wait.
 const QUEUE: usize = 256;

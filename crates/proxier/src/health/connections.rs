@@ -21,14 +21,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kube_ipvs_source::tasks::Tasks;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
-
-use crate::tasks::Tasks;
 
 /// Time for a request's header, and for the next request to begin.
 const HEADER: Duration = Duration::from_secs(15);

@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
     use crate::health::testing::{TestClock, get, health, request};
-    use crate::tasks::Tasks;
+    use kube_ipvs_source::tasks::Tasks;
 
     fn check(name: &str, port: u16, local_endpoints: usize) -> HealthCheck {
         HealthCheck {

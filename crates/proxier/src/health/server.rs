@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::health::testing;
-    use crate::tasks::Tasks;
+    use kube_ipvs_source::tasks::Tasks;
 
     fn local(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))

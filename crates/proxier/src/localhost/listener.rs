@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{LocalhostPort, ServiceName};
+use kube_ipvs_source::tasks::Tasks;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +22,6 @@ use super::forward;
 use super::route::Route;
 use crate::health::server::{Reach, listen};
 use crate::metrics::{LocalhostEnd, Metrics};
-use crate::tasks::Tasks;
 
 /// Pause when the kernel gives no connection.
 const PAUSE: Duration = Duration::from_millis(100);

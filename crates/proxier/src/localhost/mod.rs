@@ -22,12 +22,12 @@ use std::sync::Arc;
 
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{LocalhostPort, LocalhostPorts, Warning};
+use kube_ipvs_source::tasks::Tasks;
 use nix::errno::Errno;
 use tokio::sync::Semaphore;
 
 use crate::health::connections::descriptors;
 use crate::metrics::Metrics;
-use crate::tasks::Tasks;
 use listener::{Common, Listener};
 
 /// What the forwarder may cost.

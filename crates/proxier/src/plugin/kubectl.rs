@@ -3,10 +3,10 @@
 use std::process::{Command, Output};
 
 use anyhow::{Context, bail, ensure};
+use kube_ipvs_source::tasks::Tasks;
 use serde_json::Value;
 
 use super::answers::Answer;
-use crate::tasks::Tasks;
 
 /// The container of a pod.
 const CONTAINER: &str = "kube-ipvs";

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use kube_ipvs_core::k8s::Node;
+use kube_ipvs_source::kube::{KubeConfig, SourceStatus, connect};
 use tokio::runtime::Builder;
 
-use crate::config::Settings;
-use crate::source::kube::{KubeConfig, SourceStatus, connect};
+use crate::config::{Settings, user_agent};
 
 /// How long to wait for a Node whose networks must be known.
 const NEEDED: Duration = Duration::from_secs(300);
@@ -28,6 +28,7 @@ pub fn own_node(settings: &Settings, name: &str) -> anyhow::Result<Option<Node>>
         path: settings.client.kubeconfig.clone(),
         server: settings.client.master.clone(),
         more: settings.client.more.clone(),
+        agent: user_agent(),
     };
     let runtime = Builder::new_current_thread()
         .enable_all()

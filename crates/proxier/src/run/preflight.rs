@@ -3,8 +3,9 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use kube_ipvs_source::tasks::Tasks;
+
 use crate::check::{self, CheckArgs};
-use crate::tasks::Tasks;
 
 /// A kernel that has not come to rest by then has troubles that the checks may explain.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,6 +11,8 @@ use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Event, Options, read};
 use kube_ipvs_dataplane::linux::Setup;
 use kube_ipvs_dataplane::sysctl::{self, Sysctls};
+use kube_ipvs_source::kube::KubeConfig;
+use kube_ipvs_source::manifests::Manifests;
 use kube_ipvs_vip::{Binder, Binding, HostAddress};
 
 use super::{Program, Source};
@@ -18,8 +20,6 @@ use crate::adopt;
 use crate::config::{self, Settings, VipBinding};
 use crate::health::diagnostics::Pages;
 use crate::initialise::Initialise;
-use crate::source::kube::KubeConfig;
-use crate::source::manifests::Manifests;
 use crate::sync::driver::Times;
 
 /// Name of the link that carries VIPs: others know it by this name.
@@ -143,6 +143,7 @@ fn source(settings: &Settings) -> Source {
             path: settings.client.kubeconfig.clone(),
             server: settings.client.master.clone(),
             more: settings.client.more.clone(),
+            agent: config::user_agent(),
         }),
     }
 }

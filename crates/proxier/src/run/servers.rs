@@ -1,9 +1,10 @@
 //! The HTTP servers of a run.
 
+use kube_ipvs_source::tasks::{Task, Tasks};
+
 use super::Program;
 use crate::health::connections::Connections;
 use crate::health::{Health, diagnostics, probes, server};
-use crate::tasks::{Task, Tasks};
 
 /// Starts those that are wanted. A port that cannot be bound is tried again, or
 /// with hard-fail ends the server, and so the program.

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use kube::Client;
 use kube_ipvs_core::Event;
+use kube_ipvs_source::kube::{self as api, SourceStatus};
+use kube_ipvs_source::manifests::{Manifests, Reading, Watched};
+use kube_ipvs_source::protected::{self, Checked, Guard, Timing};
+use kube_ipvs_source::tasks::{Task, Tasks};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
@@ -16,11 +20,7 @@ use super::{Program, Source};
 use crate::events::{Fact, Pace, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::source::kube::{self as api, SourceStatus};
-use crate::source::manifests::{Manifests, Reading, Watched};
-use crate::source::protected::{self, Checked, Guard, Timing};
 use crate::sync::reporter::{NodeSink, WarningSink};
-use crate::tasks::{Task, Tasks};
 
 /// How often the state of the watches is written to `/readyz`.
 const STATUS_TICK: Duration = Duration::from_secs(1);

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::input::file;
-use crate::source::manifests::Watched;
+use kube_ipvs_source::input::file;
+use kube_ipvs_source::manifests::Watched;
 
 /// Ends when the file's content is not what it was, with the reason. One that
 /// cannot be read is no new one: the program serves on and looks again.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kube_ipvs_core::plan::Op;
 use kube_ipvs_core::state::{Family, Front, Protocol};
 use kube_ipvs_core::{Event, HostAddress, Kind};
+use kube_ipvs_source::tasks::Tasks;
 use kube_ipvs_vip::Change;
 use nix::errno::Errno;
 use serde_json::{Value, json};
@@ -26,7 +27,6 @@ use crate::localhost::LocalhostNodePorts;
 use crate::metrics::Metrics;
 use crate::sync::driver::Driver;
 use crate::sync::reporter::Reporter;
-use crate::tasks::Tasks;
 
 fn node(metadata: Value, spec: Value) -> Event {
     let mut node = json!({"metadata": {"name": "node-1"}, "spec": spec});

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 /// No pause is longer, whoever asks for it.
-pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_secs(60);
 
 /// Pauses that double, with jitter: half of each is certain, half is chance.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,
             longest,
@@ -24,7 +24,7 @@ impl Backoff {
 
     /// The next pause; `chance` is between 0 and 1. A server that named a time
     /// is not asked sooner, but one that named a year is asked within a minute.
-    pub(super) fn pause(&mut self, retry_after: Option<Duration>, chance: f64) -> Duration {
+    pub(crate) fn pause(&mut self, retry_after: Option<Duration>, chance: f64) -> Duration {
         let doubled = self
             .first
             .saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
@@ -38,12 +38,12 @@ impl Backoff {
     }
 
     /// Failures in a row.
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
     /// All is well again.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }

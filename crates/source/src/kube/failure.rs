@@ -6,11 +6,11 @@ use http::HeaderMap;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::backoff::LONGEST;
+use crate::backoff::LONGEST;
 
 /// Why a list, a watch or a write ended before its time.
 #[derive(Debug, Error)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The server has forgotten the resource version or page we came with.
     #[error("resource version expired (410): {0}")]
     Gone(String),
@@ -72,7 +72,7 @@ struct Status {
 
 impl Failure {
     /// From an answer that is no success.
-    pub(crate) fn from_answer(code: u16, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub fn from_answer(code: u16, headers: &HeaderMap, body: &[u8]) -> Self {
         let retry_after = headers
             .get(http::header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -116,7 +116,7 @@ impl Failure {
     }
 
     /// The status, when the server said no.
-    pub(crate) fn code(&self) -> Option<u16> {
+    pub fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::Gone(_) => Some(410),
@@ -142,7 +142,7 @@ impl Failure {
     }
 
     /// When the server wants to be asked again; a minute at most.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
             _ => None,

@@ -12,7 +12,6 @@
 //! in [`SourceStatus`].
 
 mod access;
-mod backoff;
 mod connect;
 mod count;
 mod failure;
@@ -38,10 +37,10 @@ pub use access::KubeConfig;
 pub use connect::connect;
 pub use status::{KindStatus, SourceStatus};
 
-pub(crate) use backoff::LONGEST;
-pub(crate) use failure::Failure;
-pub(crate) use requests::{As, Requests, answer};
-pub(crate) use resources::Resource;
+pub use crate::backoff::LONGEST;
+pub use failure::Failure;
+pub use requests::{As, Requests, answer};
+pub use resources::Resource;
 
 /// Whose objects to watch, and how patiently.
 #[derive(Debug, Clone)]

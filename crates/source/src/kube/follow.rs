@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Settings;
-use super::backoff::{Backoff, LONGEST};
 use super::failure::Failure;
 use super::lines::Lines;
 use super::requests::{As, Identity, Requests, tree};
 use super::seen::Seen;
 use super::signs::{Ear, Signs};
 use super::status::{KindStatus, SourceStatus};
+use crate::backoff::{Backoff, LONGEST};
 
 /// Annotation of the bookmark that ends a streamed list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";

@@ -8,7 +8,6 @@ use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use anyhow::{Context, bail};
 use http::uri::Authority;
 
-use crate::config::user_agent;
 use crate::input::file;
 
 /// Where the API server's address and our credentials are.
@@ -21,6 +20,8 @@ pub struct KubeConfig {
     /// Further addresses of the same API server, by which it is reached when
     /// that one does not answer.
     pub more: Vec<Authority>,
+    /// How requests name the program (`User-Agent`).
+    pub agent: String,
 }
 
 impl KubeConfig {
@@ -49,7 +50,7 @@ impl KubeConfig {
                  give --kubeconfig FILE or --manifests DIR",
             )?,
         };
-        let agent = http::HeaderValue::from_str(&user_agent()).context("name this program")?;
+        let agent = http::HeaderValue::from_str(&self.agent).context("name this program")?;
         config.headers.push((http::header::USER_AGENT, agent));
         if let Some(server) = &self.server {
             config.cluster_url = server
@@ -162,17 +163,6 @@ mod tests {
             "names the file: {message}"
         );
         message
-    }
-
-    #[test]
-    fn user_agent_is_made_as_client_go_makes_it() {
-        let agent = user_agent();
-
-        let (program, rest) = agent.split_once(" (linux/").expect("program and system");
-        assert_eq!(program, concat!("kube-ipvs/", env!("CARGO_PKG_VERSION")));
-        let (arch, commit) = rest.split_once(") ").expect("architecture and commit");
-        assert!(!arch.contains("x86") && !arch.contains("aarch"), "{arch}");
-        assert!(!commit.is_empty() && !commit.contains(' '), "{commit}");
     }
 
     #[tokio::test]

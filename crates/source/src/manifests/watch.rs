@@ -11,10 +11,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::QUIET;
-use crate::sync::Backoff;
+use crate::backoff::Backoff;
 
 /// Somebody who never stops writing is read nevertheless, this often.
 const LONGEST: Duration = Duration::from_secs(1);
+/// Pauses before it is looked again where something is wrong.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Notices of changes; they come as long as this lives.
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl Watched {
         let mut watched = Self {
             path: path.to_owned(),
             changes: None,
-            backoff: Backoff::default(),
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             failure: None,
         };
         watched.begin();
@@ -125,7 +128,7 @@ impl Watched {
             return;
         }
         let pause = if trouble || self.changes.is_none() {
-            Some(self.backoff.failed())
+            Some(self.backoff.pause(None, 1.0))
         } else {
             self.backoff.reset();
             None

@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One page of a list.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Page {
+pub struct Page {
     metadata: PageMeta,
     /// The objects, as they were sent; `null` is none.
     items: Option<Vec<Box<RawValue>>>,
@@ -38,12 +38,12 @@ struct PageMeta {
 }
 
 impl Page {
-    pub(crate) fn version(&self) -> &str {
+    pub fn version(&self) -> &str {
         &self.metadata.resource_version
     }
 
     /// The token for the next page; none at the last one.
-    pub(crate) fn next(&self) -> Option<String> {
+    pub fn next(&self) -> Option<String> {
         self.metadata
             .r#continue
             .clone()
@@ -56,7 +56,7 @@ impl Page {
     }
 
     /// Each object as a tree.
-    pub(crate) fn into_items(self) -> impl Iterator<Item = Result<Value, Failure>> {
+    pub fn into_items(self) -> impl Iterator<Item = Result<Value, Failure>> {
         self.into_texts().map(|text| tree(&text))
     }
 }
@@ -106,7 +106,7 @@ impl Identity {
 
 /// How a list is to be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum As {
+pub enum As {
     /// From the server's cache, however old.
     Cached,
     /// Not older than a version.
@@ -131,13 +131,14 @@ impl As {
 }
 
 /// Lists and watches one resource.
-pub(crate) struct Requests {
+pub struct Requests {
     client: Client,
     resource: Resource,
 }
 
 impl Requests {
-    pub(crate) fn new(client: Client, resource: Resource) -> Self {
+    /// Asks for `resource` by `client`.
+    pub fn new(client: Client, resource: Resource) -> Self {
         Self { client, resource }
     }
 
@@ -146,14 +147,14 @@ impl Requests {
     }
 
     /// The first page of a list.
-    pub(crate) async fn first_page(&self, limit: u32, version: &As) -> Result<Page, Failure> {
+    pub async fn first_page(&self, limit: u32, version: &As) -> Result<Page, Failure> {
         let [at, matching] = version.parameters();
         self.page(&[("limit", &limit.to_string()), at, matching])
             .await
     }
 
     /// A further page.
-    pub(crate) async fn further_page(&self, limit: u32, token: &str) -> Result<Page, Failure> {
+    pub async fn further_page(&self, limit: u32, token: &str) -> Result<Page, Failure> {
         self.page(&[("limit", &limit.to_string()), ("continue", token)])
             .await
     }
@@ -230,7 +231,7 @@ impl Requests {
 }
 
 /// Sends a request; an answer that is no success is a failure.
-pub(crate) async fn answer(
+pub async fn answer(
     client: &Client,
     mut request: Request<Vec<u8>>,
 ) -> Result<Response<Body>, Failure> {

@@ -8,15 +8,18 @@ use super::Settings;
 
 /// A collection and the selectors we look at it through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Resource {
-    pub(crate) kind: Kind,
+pub struct Resource {
+    /// What it holds.
+    pub kind: Kind,
     path: &'static str,
     labels: String,
     fields: String,
 }
 
 impl Resource {
-    pub(crate) fn new(kind: Kind, labels: &str, fields: &str) -> Self {
+    /// Objects of a kind in all namespaces, of those that match label and field
+    /// selectors (`app=web`; empty for all).
+    pub fn new(kind: Kind, labels: &str, fields: &str) -> Self {
         let path = match kind {
             Kind::Service => "/api/v1/services",
             Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
