@@ -246,9 +246,10 @@ impl Steps {
                 return;
             };
             let mut reals = have.real_servers.keys();
-            match reals.any(|real| terms.kept.contains(&(*key, *real))) {
-                true => self.real_servers(key, [&none, &have.real_servers], 0, terms),
-                false => self.servers_out.push(Op::RemoveVirtualServer(*key)),
+            if reals.any(|real| terms.kept.contains(&(*key, *real))) {
+                self.real_servers(key, [&none, &have.real_servers], 0, terms)
+            } else {
+                self.servers_out.push(Op::RemoveVirtualServer(*key))
             }
             return;
         };

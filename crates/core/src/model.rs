@@ -261,9 +261,10 @@ fn check_networks(moved: &Moved<IpNet>, there: &BTreeSet<IpNet>) -> Result<(), R
 }
 
 fn check(real: &RealServer) -> Result<(), Refused> {
-    match real.lower_threshold > real.upper_threshold || real.weight > 65_535 {
-        true => Err(Refused::Range(real.to_string())),
-        false => Ok(()),
+    if real.lower_threshold > real.upper_threshold || real.weight > 65_535 {
+        Err(Refused::Range(real.to_string()))
+    } else {
+        Ok(())
     }
 }
 

@@ -160,13 +160,14 @@ impl Element {
                 element: text.to_owned(),
                 expected: expected(set.shape()),
             })?;
-        match element.is_of(family) {
-            true => Ok(element),
-            false => Err(Invalid::Family {
+        if element.is_of(family) {
+            Ok(element)
+        } else {
+            Err(Invalid::Family {
                 set,
                 element: text.to_owned(),
                 family,
-            }),
+            })
         }
     }
 

@@ -285,10 +285,7 @@ impl ApiServer {
     /// open watches end, in order or broken.
     pub fn restore(&self, backup: Backup, in_order: bool) {
         self.shared.store().restore(backup.0);
-        let strike = match in_order {
-            true => Strike::End,
-            false => Strike::Reset,
-        };
+        let strike = if in_order { Strike::End } else { Strike::Reset };
         // An error means that no watch is open, and so none to end.
         let _ = self.shared.strikes.send((String::new(), strike));
     }

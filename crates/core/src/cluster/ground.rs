@@ -407,14 +407,15 @@ fn primary(
         own.find(|a| Family::of(*a) == family && host.contains(a))
     };
     let chosen: Vec<IpAddr> = options.families.iter().filter_map(|f| first(*f)).collect();
-    let warnings = match chosen.is_empty() {
-        true => vec![Warning {
+    let warnings = if chosen.is_empty() {
+        vec![Warning {
             object: format!("Node {}", options.node_name),
             message: "NodePorts are for the node's primary address, and none is known \
                       that this host has; they are not served there"
                 .to_owned(),
-        }],
-        false => Vec::new(),
+        }]
+    } else {
+        Vec::new()
     };
     (chosen, warnings)
 }

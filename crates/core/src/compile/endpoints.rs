@@ -257,9 +257,10 @@ impl<'z> Topology<'z> {
             return Self::Everywhere;
         };
         let in_zone = |e: &Endpoint| e.zones.iter().any(|z| &**z == zone);
-        match endpoints().all(|e| !e.zones.is_empty()) && endpoints().any(in_zone) {
-            true => Self::SameZone(zone),
-            false => Self::Everywhere,
+        if endpoints().all(|e| !e.zones.is_empty()) && endpoints().any(in_zone) {
+            Self::SameZone(zone)
+        } else {
+            Self::Everywhere
         }
     }
 

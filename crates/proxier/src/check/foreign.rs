@@ -41,9 +41,10 @@ fn judge_one(chain: &ForeignChain) -> Finding {
         Hook::Input => "traffic to VIPs is lost",
         Hook::Forward => "answers of endpoints are lost",
     };
-    let remedy = match chain.is_reachable() {
-        true => "let Service traffic pass in it, or run with --accept-in-foreign-chains",
-        false => "let Service traffic pass in it; its priority is out of our reach",
+    let remedy = if chain.is_reachable() {
+        "let Service traffic pass in it, or run with --accept-in-foreign-chains"
+    } else {
+        "let Service traffic pass in it; its priority is out of our reach"
     };
     Finding::warn(
         NAME,

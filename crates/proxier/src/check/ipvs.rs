@@ -142,9 +142,12 @@ mod tests {
     use crate::check::Verdict;
 
     fn probe(schedulers: &[(&str, bool)]) -> Probe {
-        let tried = |there: &bool| match there {
-            true => Ok(()),
-            false => Err(("no such scheduler (ENOENT)".to_owned(), module("twos"))),
+        let tried = |there: &bool| {
+            if *there {
+                Ok(())
+            } else {
+                Err(("no such scheduler (ENOENT)".to_owned(), module("twos")))
+            }
         };
         Probe {
             open: Ok(()),

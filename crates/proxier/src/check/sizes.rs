@@ -23,29 +23,31 @@ fn conntrack(count: Option<u64>, max: Option<u64>) -> Option<Finding> {
     let (count, max) = (count?, max?);
     let name = "conntrack";
     let detail = format!("{count} of {max} entries");
-    Some(match max > 0 && count * 5 >= max * 4 {
-        true => Finding::warn(
+    Some(if max > 0 && count * 5 >= max * 4 {
+        Finding::warn(
             name,
             format!("{detail}: new connections are dropped when it is full"),
             "raise --conntrack-max-per-core or --conntrack-min",
-        ),
-        false => Finding::ok(name, detail),
+        )
+    } else {
+        Finding::ok(name, detail)
     })
 }
 
 fn connections(count: u64, rows: u64) -> Finding {
     let name = "ipvs connections";
     let detail = format!("{count} in {rows} rows");
-    match rows > 0 && count > rows * LOAD {
-        true => Finding::warn(
+    if rows > 0 && count > rows * LOAD {
+        Finding::warn(
             name,
             format!("{detail}: more than {LOAD} a row, each packet searches longer"),
             format!(
                 "load ip_vs with conn_tab_bits={} (/etc/modprobe.d: options ip_vs conn_tab_bits=N)",
                 bits_for(count)
             ),
-        ),
-        false => Finding::ok(name, detail),
+        )
+    } else {
+        Finding::ok(name, detail)
     }
 }
 

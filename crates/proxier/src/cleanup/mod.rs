@@ -83,9 +83,10 @@ pub fn run(args: &CleanupArgs) -> anyhow::Result<ExitCode> {
         Output::Text => streams::print(&report)?,
         Output::Json => streams::print_json(&report)?,
     }
-    Ok(match report.failed() {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    Ok(if report.failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 

@@ -90,9 +90,10 @@ impl<'a> Cleaning<'a> {
             left.virtual_servers.is_empty() && left.sysctls.is_empty() && left.timeouts.is_none();
         let there = record.path().exists();
         let path = record.path().display().to_string();
-        let result = match empty {
-            true => record.delete(),
-            false => record.flush(),
+        let result = if empty {
+            record.delete()
+        } else {
+            record.flush()
         };
         match result {
             Ok(()) if empty && there => self.say(Action::Removed, "ownership record", path),
@@ -209,9 +210,10 @@ impl<'a> Cleaning<'a> {
             return;
         };
         for family in std::mem::take(&mut self.tables) {
-            let result = match self.args.dry_run {
-                true => Ok(()),
-                false => nft.delete_table(family),
+            let result = if self.args.dry_run {
+                Ok(())
+            } else {
+                nft.delete_table(family)
             };
             match result {
                 Ok(()) => self.say(
@@ -222,9 +224,10 @@ impl<'a> Cleaning<'a> {
                 Err(error) => self.say(Action::Failed, "nftables table", error.to_string()),
             }
         }
-        let accepts = match self.args.dry_run {
-            true => nft.accepts(),
-            false => nft.remove_accepts(),
+        let accepts = if self.args.dry_run {
+            nft.accepts()
+        } else {
+            nft.remove_accepts()
         };
         match accepts {
             Ok(0) => {}
@@ -242,9 +245,10 @@ impl<'a> Cleaning<'a> {
             return Ok(());
         };
         let changes = record.record().sysctls.clone();
-        let report = match self.args.dry_run {
-            true => sysctl::would_restore(Path::new(SYSCTLS), &changes),
-            false => sysctl::restore(Path::new(SYSCTLS), &changes),
+        let report = if self.args.dry_run {
+            sysctl::would_restore(Path::new(SYSCTLS), &changes)
+        } else {
+            sysctl::restore(Path::new(SYSCTLS), &changes)
         };
         if report.failed.is_empty() {
             record.forget_sysctls();

@@ -228,9 +228,10 @@ impl HealthCheckPorts {
 async fn answer(State((check, health)): State<(Answer, Health)>) -> Response {
     let check = check.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let healthy = health.report().healthy;
-    let code = match healthy && check.local_endpoints > 0 {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+    let code = if healthy && check.local_endpoints > 0 {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     let weight = check.local_endpoints.to_string();
     let headers = [

@@ -56,9 +56,10 @@ async fn livez(State(health): State<Health>) -> Response {
 }
 
 fn answer(health: &Health, path: HealthPath, report: &Report, good: bool) -> Response {
-    let code = match good {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+    let code = if good {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     health.metrics.health_answered(path, code.as_u16());
     let eligible = (path == HealthPath::Healthz).then_some(report.node_eligible);
@@ -74,9 +75,10 @@ fn answer(health: &Health, path: HealthPath, report: &Report, good: bool) -> Res
 
 /// `lastUpdated` of a good answer is now: clients of old took it for a sign of life.
 fn body(report: &Report, now: Moment, good: bool, node_eligible: Option<bool>) -> String {
-    let updated = match good {
-        true => now.wall.to_string(),
-        false => printed(report.updated().map(|at| now.wall_at(at))),
+    let updated = if good {
+        now.wall.to_string()
+    } else {
+        printed(report.updated().map(|at| now.wall_at(at)))
     };
     // Written by hand: the order of the keys is kube-proxy's.
     let eligible = node_eligible.map_or(String::new(), |eligible| {
@@ -114,9 +116,10 @@ fn printed(time: Option<Timestamp>) -> String {
 /// `ok`, or a line for each reason; `?format=json` for programs.
 async fn readyz(State(health): State<Health>, uri: Uri) -> Response {
     let reasons = health.not_ready();
-    let code = match reasons.is_empty() {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+    let code = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     if asks_for(&uri, "format=json") {
         let reasons: Map<String, Value> = reasons

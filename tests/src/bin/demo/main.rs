@@ -183,12 +183,12 @@ fn print_difference(before: &str, after: &str) {
 
 /// A server line without its connection counts, which differ anyway.
 fn without_counts(line: &str) -> String {
-    match line.trim_start().starts_with("->") {
-        true => line
-            .split_whitespace()
+    if line.trim_start().starts_with("->") {
+        line.split_whitespace()
             .take(4)
             .collect::<Vec<_>>()
-            .join(" "),
-        false => line.to_owned(),
+            .join(" ")
+    } else {
+        line.to_owned()
     }
 }

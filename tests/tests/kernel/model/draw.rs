@@ -51,9 +51,10 @@ impl Draw {
             6 => Op::RemoveRealServer(key, real),
             7 => {
                 let vip = parsed::<IpAddr>(self.pick(&VIPS));
-                match state.vips.contains(&vip) == sensible {
-                    true => Op::UnbindVips([vip].into()),
-                    false => Op::BindVips([vip].into()),
+                if state.vips.contains(&vip) == sensible {
+                    Op::UnbindVips([vip].into())
+                } else {
+                    Op::BindVips([vip].into())
                 }
             }
             _ => self.transaction(state, sensible),

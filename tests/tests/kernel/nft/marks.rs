@@ -33,9 +33,10 @@ fn seen(lab: &Lab, set: &str) -> Vec<u32> {
 }
 
 fn pods(lab: &Lab, known: bool) -> Config {
-    let local_pods = match known {
-        true => LocalPods::Cidrs(vec![lab.peer_address().into()]),
-        false => LocalPods::Cidrs(vec![lab.vip().into()]),
+    let local_pods = if known {
+        LocalPods::Cidrs(vec![lab.peer_address().into()])
+    } else {
+        LocalPods::Cidrs(vec![lab.vip().into()])
     };
     Config {
         local_pods,

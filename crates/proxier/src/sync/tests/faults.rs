@@ -63,9 +63,12 @@ fn any_refusal_anywhere_opens_nothing_and_is_healed_by_the_next_round() {
                 for events in acts.by_ref().take(act) {
                     assert!(tell(&mut syncer, events).unwrap().is_clean());
                 }
-                host.fake.hook(move |at, _| match at == number {
-                    true => Fate::Refused(errno),
-                    false => Fate::Done,
+                host.fake.hook(move |at, _| {
+                    if at == number {
+                        Fate::Refused(errno)
+                    } else {
+                        Fate::Done
+                    }
                 });
                 let at = format!("act {act}, operation {number}, {errno}");
 
@@ -98,9 +101,12 @@ fn a_kill_before_any_operation_leaves_what_a_start_completes() {
             }
             let events = acts.next().unwrap();
             told.extend(events.clone());
-            host.fake.hook(move |at, _| match at == number {
-                true => Fate::Killed,
-                false => Fate::Done,
+            host.fake.hook(move |at, _| {
+                if at == number {
+                    Fate::Killed
+                } else {
+                    Fate::Done
+                }
             });
             let killed = catch_unwind(AssertUnwindSafe(|| tell(&mut syncer, events)));
             assert_eq!(killed.is_err(), number < count);
@@ -131,10 +137,8 @@ fn an_answer_that_never_comes_loses_nobody() {
             for events in acts.by_ref().take(act) {
                 tell(&mut syncer, events);
             }
-            host.fake.hook(move |at, _| match at == number {
-                true => Fate::Lost,
-                false => Fate::Done,
-            });
+            host.fake
+                .hook(move |at, _| if at == number { Fate::Lost } else { Fate::Done });
             tell(&mut syncer, acts.next().unwrap());
             drop(syncer);
             host.fake.heal();
