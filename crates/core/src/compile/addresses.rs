@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::bounds::ADDRESSES;
-use super::{FrontKind, Surroundings, Warnings, Withheld};
+use super::{FrontKind, Surroundings, Warnings, Withheld, annotations};
 use crate::k8s::{LoadBalancerIngress, Service};
 use crate::names::ServiceName;
 use crate::read::{self, Quoted};
@@ -66,6 +66,7 @@ pub(super) fn read(
     let spec = &service.spec;
     let mut reader = Reader {
         namespace: &name.namespace,
+        proxied: annotations::is_proxied(service, warnings),
         around,
         warnings,
         found: Vec::new(),
@@ -109,6 +110,8 @@ pub(super) fn read(
 
 struct Reader<'a, 'w> {
     namespace: &'a Arc<str>,
+    /// Load balancers are proxies where their status does not say what they are.
+    proxied: bool,
     around: &'a Surroundings<'a>,
     warnings: &'w mut Warnings,
     found: Vec<Address>,
@@ -172,7 +175,8 @@ impl Reader<'_, '_> {
     /// `ipMode: Proxy` means that the traffic must pass the load balancer.
     fn is_captured(&mut self, ingress: &LoadBalancerIngress, ip: &str) -> bool {
         match ingress.ip_mode.as_deref() {
-            None | Some("" | "VIP") => true,
+            None | Some("") => !self.proxied,
+            Some("VIP") => true,
             Some("Proxy") => false,
             Some(other) => {
                 let ip = match read::address(ip) {

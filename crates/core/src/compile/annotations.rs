@@ -29,10 +29,11 @@ const ONE_PACKET: &str = "ipvs.kube-ipvs.dev/one-packet";
 const UPPER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/upper-threshold";
 const LOWER_THRESHOLD: &str = "ipvs.kube-ipvs.dev/lower-threshold";
 const MASQUERADE: &str = "ipvs.kube-ipvs.dev/masquerade";
+const IP_MODE: &str = "ipvs.kube-ipvs.dev/ip-mode";
 const WEIGHTS: &str = "ipvs.kube-ipvs.dev/weights";
 
 /// Those of a Service, by their own names.
-const OF_SERVICES: [&str; 8] = [
+const OF_SERVICES: [&str; 9] = [
     SCHEDULER[0],
     SCHEDULER_FLAGS[0],
     ONE_PACKET,
@@ -41,6 +42,7 @@ const OF_SERVICES: [&str; 8] = [
     WEIGHTS,
     SLOW_START,
     MASQUERADE,
+    IP_MODE,
 ];
 
 /// What they begin with.
@@ -125,6 +127,25 @@ pub(super) fn masquerade(
         _ => {
             tell("is none of auto, always and never; auto is used");
             None
+        }
+    }
+}
+
+/// Whether addresses of a load balancer whose status does not say so are left to
+/// it, as with `ipMode: Proxy`.
+pub(super) fn is_proxied(service: &Service, warnings: &mut Warnings) -> bool {
+    let Some((name, value)) = value(service, &[IP_MODE]) else {
+        return false;
+    };
+    match value {
+        "Proxy" => true,
+        "VIP" => false,
+        _ => {
+            warnings.add(format!(
+                "annotation {name}: {} is neither VIP nor Proxy; it is ignored",
+                Quoted(value)
+            ));
+            false
         }
     }
 }

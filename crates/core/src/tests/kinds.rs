@@ -166,6 +166,26 @@ fn load_balancer_addresses_are_vips_unless_their_mode_is_proxy() {
 }
 
 #[test]
+fn an_owner_says_of_load_balancers_that_say_nothing_that_they_are_proxies() {
+    let annotated = |value: &str| {
+        let service = web()
+            .load_balancer("203.0.113.5")
+            .load_balancer("203.0.113.6")
+            .annotation("ipvs.kube-ipvs.dev/ip-mode", value);
+        service.with(|s| {
+            s.status.load_balancer.ingress[1].ip_mode = Some("VIP".to_owned());
+        })
+    };
+    let left = ["10.96.0.1", "203.0.113.6"];
+    assert_eq!(vips(&mut with(options(), annotated("Proxy"))), left);
+    for (value, warnings) in [("VIP", 0), ("proxy", 1)] {
+        let mut cluster = with(options(), annotated(value));
+        assert_eq!(vips(&mut cluster).len(), 3, "{value}");
+        assert_eq!(cluster.warnings().len(), warnings, "{value}");
+    }
+}
+
+#[test]
 fn external_addresses_need_to_be_allowed() {
     let service = web().external_ip("198.51.100.5").external_ip("8.8.8.8");
     let mut allowing = options();
