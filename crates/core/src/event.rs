@@ -114,6 +114,7 @@ pub enum Event {
     /// whoever has the port instead.
     UnopenedHealthPorts(BTreeSet<u16>),
     /// Sockets that take calls on one of [`Cluster::host_ports`](crate::Cluster::host_ports).
+    /// A ClusterIP's front that one has for itself is left to it.
     Listeners(BTreeSet<Listener>),
     /// Addresses of other Nodes and API server endpoints: they do not become
     /// VIPs here, but for a ClusterIP, which nobody's object can take away.

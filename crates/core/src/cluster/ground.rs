@@ -27,6 +27,8 @@ use crate::state::{Family, Protocol};
 pub(super) struct Ground {
     /// As a source told; none before it did.
     told_host: Option<BTreeSet<IpAddr>>,
+    /// The link of each of this host's addresses.
+    links: BTreeMap<IpAddr, String>,
     host_networks: BTreeSet<IpNet>,
     gateways: BTreeSet<IpAddr>,
     told_protected: BTreeSet<IpAddr>,
@@ -119,6 +121,7 @@ impl Ground {
     pub(super) fn new(options: &Options) -> Self {
         let mut ground = Self {
             told_host: None,
+            links: BTreeMap::new(),
             host_networks: BTreeSet::new(),
             gateways: BTreeSet::new(),
             told_protected: BTreeSet::new(),
@@ -153,6 +156,7 @@ impl Ground {
             node_ports: &self.derived.node_ports,
             protected: &self.derived.protected,
             unchecked: &self.derived.unchecked,
+            links: &self.links,
             listeners: &self.listeners,
             zone: self.derived.zone.as_deref(),
         }
@@ -183,6 +187,8 @@ impl Ground {
     pub(super) fn host_addresses(&mut self, told: &[HostAddress], options: &Options) -> Change {
         let told = told.iter().filter(|host| host.link != options.link);
         self.told_host = Some(told.clone().map(|host| host.address).collect());
+        let links = told.clone().map(|host| (host.address, host.link.clone()));
+        self.links = links.collect();
         let networks = told.filter(|at| {
             let shared = at.prefix < Family::of(at.address).host_prefix();
             shared && unusable(at.address).is_none()

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::counts::swap;
-use crate::compile::Claim;
+use crate::compile::Compiled;
 use crate::state::{Protocol, VirtualServerKey};
 
 /// A port of this host.
@@ -20,9 +20,12 @@ pub(super) struct HostPorts {
 }
 
 impl HostPorts {
-    /// Replaces the ports of a Service.
-    pub(super) fn replace(&mut self, before: &mut Box<[HostPort]>, claims: &[Claim]) {
-        let here = claims.iter().filter(|claim| claim.bind.is_none());
+    /// Replaces the ports of a Service. Those that are left to the host are
+    /// looked at on, since they are the Service's when the host leaves them.
+    pub(super) fn replace(&mut self, before: &mut Box<[HostPort]>, compiled: &Compiled) {
+        let claims = compiled.claims.iter();
+        let here = claims.filter(|claim| claim.bind.is_none());
+        let left = compiled.left.iter();
         let after: BTreeSet<HostPort> = here
             .filter_map(|claim| match claim.key {
                 // What we listen on ourselves there is nobody else's.
@@ -30,6 +33,7 @@ impl HostPorts {
                 VirtualServerKey::Front(front) => Some((front.protocol, front.port)),
                 VirtualServerKey::Mark { .. } => None,
             })
+            .chain(left.map(|front| (front.protocol, front.port)))
             .collect();
         if before.iter().eq(&after) {
             return;

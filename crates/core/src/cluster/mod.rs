@@ -279,7 +279,7 @@ impl Cluster {
         let before = footprint.claims.clone();
         let mut rivals = self.claims.stake(&claimant, footprint, &compiled);
         self.host_ports
-            .replace(&mut footprint.host_ports, &compiled.claims);
+            .replace(&mut footprint.host_ports, &compiled);
         let (wish, health) = (&mut footprint.health_wish, compiled.health.as_ref());
         rivals.extend(self.health_ports.stake(&claimant, wish, health));
         rivals.extend(self.health_ports.beside(moved(&before, &footprint.claims)));

@@ -191,7 +191,7 @@ impl<'a> Compiler<'a> {
             return;
         }
         self.seen.insert(front, port.name.clone());
-        if !address.bind && !self.on_this_host(port, &front, choice) {
+        if !address.bind && !self.on_this_host(port, &front, address.kind, choice) {
             return;
         }
         let (policy, local) = match address.kind {
@@ -232,8 +232,17 @@ impl<'a> Compiler<'a> {
     }
 
     /// Whether a front at this host's own address may be served.
-    fn on_this_host(&mut self, port: &Port, front: &Front, choice: &Choice) -> bool {
+    fn on_this_host(
+        &mut self,
+        port: &Port,
+        front: &Front,
+        kind: FrontKind,
+        choice: &Choice,
+    ) -> bool {
         if self.is_reserved(port, front) {
+            return false;
+        }
+        if kind == FrontKind::ClusterIp && self.is_left(port, front) {
             return false;
         }
         if self.around.listens(front) && !choice.has(front) {
@@ -241,6 +250,25 @@ impl<'a> Compiler<'a> {
                        there, so choose another, or name it in --nodeport-reserved-ports";
             self.tell_of_port(port, front, why);
         }
+        true
+    }
+
+    /// Whether a ClusterIP's port is left to a program of this host, which has the
+    /// address on a link of its own and listens there: a cache of DNS answers on
+    /// the node (NodeLocal DNSCache). One that listens at all addresses does not
+    /// mean this one.
+    fn is_left(&mut self, port: &Port, front: &Front) -> bool {
+        if !self.around.listens_there(front) {
+            return false;
+        }
+        let link = self.around.links.get(&front.address);
+        let link = link.map_or_else(|| "this node".into(), |link| format!("link {link}"));
+        self.warnings.add(format!(
+            "port {}: {front} is left to the program of this node that listens there: the address \
+             is owned by {link}",
+            Quoted(&port.name)
+        ));
+        self.out.left.insert(*front);
         true
     }
 

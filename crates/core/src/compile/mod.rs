@@ -17,7 +17,7 @@ mod slow_start;
 mod weights;
 mod withheld;
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -106,6 +106,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) territory: &'a Territory,
     /// What is bound for other Services, and for this one so far.
     pub(crate) vips: &'a CountedAddresses,
+    /// The link of each of this host's addresses, where it is known.
+    pub(crate) links: &'a BTreeMap<IpAddr, String>,
     /// Sockets of this host.
     pub(crate) listeners: &'a BTreeSet<Listener>,
     /// Zone of this node.
@@ -121,6 +123,15 @@ impl Surroundings<'_> {
             && (self.service_networks.iter().any(within)
                 || self.vips.has(address)
                 || self.territory.is_cluster_ip(address))
+    }
+
+    /// Whether a program of this host listens at a front, and not at all addresses.
+    fn listens_there(&self, front: &Front) -> bool {
+        self.listeners.contains(&Listener {
+            protocol: front.protocol,
+            address: front.address,
+            port: front.port,
+        })
     }
 
     /// Whether a program of this host would take what is sent to a front.
@@ -157,6 +168,8 @@ pub(crate) struct Compiled {
     pub(crate) health: Option<Health>,
     /// `Local` policies that no endpoint on this node can serve, though others could.
     pub(crate) without_local: BTreeSet<(TrafficPolicy, Family)>,
+    /// Fronts that are left to programs of this host.
+    pub(crate) left: BTreeSet<Front>,
     /// Why addresses of it are not served.
     pub(crate) withheld: Vec<Withheld>,
     /// What makes no sense in it.

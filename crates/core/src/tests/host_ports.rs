@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::state::Protocol;
-use crate::{Cluster, Event, Listener, Options};
+use crate::{Cluster, Event, HostAddress, Listener, Options};
 
 fn with(options: Options, services: &[Service]) -> Cluster {
     let mut cluster = cluster_with(options);
@@ -183,4 +183,71 @@ fn our_own_health_check_port_is_named_as_such_only() {
     let warnings = warnings(&cluster);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("healthCheckNodePort"), "{warnings:?}");
+}
+
+/// A dummy link `nodelocaldns` with the address of the cluster's DNS.
+fn with_cache_of_dns() -> Cluster {
+    let dns = bare("dns", &["10.96.0.10"]).port("dns", "UDP", 53);
+    let dns = dns.port("metrics", "TCP", 9153);
+    let mut cluster = cluster_with(options());
+    let host = |address: &str, link: &str| HostAddress {
+        address: address.parse().unwrap(),
+        prefix: 32,
+        link: link.into(),
+    };
+    let all = [
+        host("192.0.2.1", "eth0"),
+        host("10.96.0.10", "nodelocaldns"),
+    ];
+    cluster.apply(Event::HostAddresses(all.into()));
+    cluster.add(dns.clone()).endpoints(&dns, [ep("10.244.1.7")]);
+    cluster.compile();
+    cluster
+}
+
+fn all_fronts(cluster: &Cluster) -> Vec<String> {
+    let keys = cluster.fronts().map(|(key, ..)| key.to_string());
+    keys.collect()
+}
+
+#[test]
+fn a_front_at_which_a_link_of_the_host_listens_is_left_to_it() {
+    let mut cluster = with_cache_of_dns();
+    let both = ["10.96.0.10:53/UDP", "10.96.0.10:9153/TCP"];
+    assert_eq!(all_fronts(&cluster), both, "nobody listens yet");
+
+    listen(&mut cluster, Protocol::Udp, &["10.96.0.10:53"]);
+    let state = cluster.state();
+    assert_eq!(all_fronts(&cluster), ["10.96.0.10:9153/TCP"]);
+    assert!(state.vips.is_empty() && state.table.guarded.is_empty());
+    let left = "10.96.0.10:53/UDP".parse().unwrap();
+    assert_eq!(state.row(&left), None);
+    let told = warnings(&cluster);
+    let words = "port \"dns\": 10.96.0.10:53/UDP is left to the program of this node that listens \
+                 there: the address is owned by link nodelocaldns";
+    assert!(told.iter().any(|told| told.contains(words)), "{told:?}");
+
+    // It is looked at on, and served when the program or its link goes.
+    let looked = (Protocol::Udp, 53);
+    assert!(cluster.host_ports().contains(&looked));
+    listen(&mut cluster, Protocol::Udp, &[]);
+    assert_eq!(all_fronts(&cluster), both);
+    listen(&mut cluster, Protocol::Udp, &["10.96.0.10:53"]);
+    cluster.host(&["192.0.2.1"]);
+    let state = cluster.state();
+    assert_eq!(all_fronts(&cluster), both);
+    assert!(state.vips.contains(&left.address));
+}
+
+#[test]
+fn who_listens_at_all_addresses_or_with_another_protocol_takes_no_front() {
+    let mut cluster = with_cache_of_dns();
+    for (protocol, socket) in [
+        (Protocol::Udp, "0.0.0.0:53"),
+        (Protocol::Tcp, "10.96.0.10:53"),
+        (Protocol::Udp, "192.0.2.1:53"),
+    ] {
+        listen(&mut cluster, protocol, &[socket]);
+        assert_eq!(all_fronts(&cluster).len(), 2, "{socket}");
+    }
 }

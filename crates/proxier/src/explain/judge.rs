@@ -185,7 +185,9 @@ impl Question<'_> {
             let reason = Reason::Missing(Missing::Guard(self.front.address));
             return Said::of(Outcome::Open, reason);
         }
-        Said::of(Outcome::Open, Reason::NotAService)
+        let link = self.seen.links.get(&self.front.address).cloned();
+        let reason = link.map_or(Reason::NotAService, |link| Reason::OwnedByLink { link });
+        Said::of(Outcome::Open, reason)
     }
 
     /// Whether the real servers see this node's address. What is led by the mark

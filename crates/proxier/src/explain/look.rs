@@ -28,7 +28,7 @@ pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {
         timeouts: ipvs_netlink::Timeouts::default(),
     })?;
     let observed = linux.observe()?;
-    let host = linux.host_addresses()?.into_iter();
+    let host = linux.host_addresses()?;
     let record = RecordFile::open(state_dir)?;
     let mut unjudged = legacy();
     let chains = chains().unwrap_or_else(|error| {
@@ -48,7 +48,8 @@ pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {
         state: observed.state,
         connections: observed.connections,
         routed: routed(link)?,
-        host: host.map(|address| address.address).collect(),
+        host: host.iter().map(|host| host.address).collect(),
+        links: host.into_iter().map(|h| (h.address, h.link)).collect(),
         recorded: record.record().virtual_servers.clone(),
         chains: dropping,
         accept_bits,

@@ -158,6 +158,12 @@ pub enum Reason {
     },
     /// It is neither a VIP nor a Service's port: not ours to decide.
     NotAService,
+    /// The same, at an address of a link that is not ours: who listens there has
+    /// it, a cache of DNS answers too.
+    OwnedByLink {
+        /// Its name.
+        link: String,
+    },
     /// The Service has nobody who could answer.
     NobodyAnswers(Nobody),
     /// `externalTrafficPolicy: Local`.
@@ -268,6 +274,12 @@ impl fmt::Display for Reason {
                 write!(f, "the kernel refuses to bind {address}: {error}")
             }
             Self::NotAService => f.write_str("no Service has this port here"),
+            Self::OwnedByLink { link } => {
+                write!(
+                    f,
+                    "no Service has this port here: the address is owned by link {link}"
+                )
+            }
             Self::NobodyAnswers(nobody) => nobody.fmt(f),
             Self::Elsewhere => {
                 f.write_str("externalTrafficPolicy is Local, and no ready endpoint is on this node")
@@ -353,6 +365,7 @@ impl Reason {
             | Self::Forwarder
             | Self::NotHere(_)
             | Self::NotAService
+            | Self::OwnedByLink { .. }
             | Self::NoSuchPort
             | Self::Empty(_) => return None,
         };

@@ -21,6 +21,8 @@ pub struct Seen {
     pub routed: BTreeSet<IpAddr>,
     /// Addresses of this host without those on our link.
     pub host: BTreeSet<IpAddr>,
+    /// Their links, where they are known.
+    pub links: BTreeMap<IpAddr, String>,
     /// The ownership record, with the Services' names.
     pub recorded: BTreeMap<VirtualServerKey, String>,
     /// Chains of others that drop what they do not know.

@@ -197,8 +197,9 @@ impl<D: Dataplane> Syncer<D> {
 
     /// Tells the cluster what the host itself listens on, when Services took
     /// ports of it since the last look or it is time for one; true when a
-    /// Service has something to hear of it. It only decides warnings, so what
-    /// cannot be read is no reason for anything else.
+    /// Service has something to hear of it. It decides warnings, and which fronts
+    /// at addresses of links of the host are left to it: what cannot be read
+    /// changes nothing.
     pub fn look_at_listeners(&mut self, due: bool) -> bool {
         if !self.cluster.take_new_host_ports() && !due {
             return false;
