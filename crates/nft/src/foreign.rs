@@ -231,12 +231,24 @@ pub(crate) fn judge(chain: ForeignChain, rules: &[ListedRule]) -> Option<Foreign
 /// How many rules drop or refuse of a base chain and those that it leads to;
 /// `rules` are those of its table. Verdicts in maps are not looked at.
 pub(crate) fn some_dropped(base: &ForeignChain, rules: &[ListedRule]) -> Option<SomeDropped> {
+    let count = led_to(&base.chain, rules, drops);
+    (count > 0).then(|| SomeDropped {
+        family: base.family.clone(),
+        table: base.table.clone(),
+        chain: base.chain.clone(),
+        hook: base.hook,
+        rules: count,
+    })
+}
+
+/// How many expressions are such, of a base chain and those that it leads to.
+pub(crate) fn led_to(base: &str, rules: &[ListedRule], is: impl Fn(&Expression) -> bool) -> usize {
     let mut by_chain: BTreeMap<&str, Vec<&ListedRule>> = BTreeMap::new();
     for rule in rules {
         by_chain.entry(&rule.chain).or_default().push(rule);
     }
-    let mut seen = BTreeSet::from([&base.chain[..]]);
-    let mut next = vec![&base.chain[..]];
+    let mut seen = BTreeSet::from([base]);
+    let mut next = vec![base];
     let mut count = 0;
     while let Some(chain) = next.pop() {
         let all = by_chain.get(chain).into_iter().flatten();
@@ -246,16 +258,10 @@ pub(crate) fn some_dropped(base: &ForeignChain, rules: &[ListedRule]) -> Option<
             {
                 next.push(to);
             }
-            count += usize::from(drops(expression));
+            count += usize::from(is(expression));
         }
     }
-    (count > 0).then(|| SomeDropped {
-        family: base.family.clone(),
-        table: base.table.clone(),
-        chain: base.chain.clone(),
-        hook: base.hook,
-        rules: count,
-    })
+    count
 }
 
 /// Whether it drops or refuses what comes so far in its rule.

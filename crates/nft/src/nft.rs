@@ -12,6 +12,7 @@ use crate::error::NftError;
 use crate::foreign::{self, ForeignChain, OurRule, SomeDropped};
 use crate::generation::Known;
 use crate::observe::ReadSet;
+use crate::redirect::{self, SomeRedirected};
 use crate::told::told;
 use crate::wire::{
     self, Command, Get, Kind, ListedChain, ListedRule, ListedSet, SUBSYSTEM, elements, table_flags,
@@ -260,6 +261,22 @@ impl Nft {
             }
         }
         Ok((dropping, some))
+    }
+
+    /// Base chains of others at `prerouting` and `output` that give some packets
+    /// another destination before they get to us; whose these are is not judged.
+    ///
+    /// # Errors
+    /// The kernel cannot be heard.
+    pub fn foreign_redirects(&mut self) -> Result<Vec<SomeRedirected>, NftError> {
+        let mut found = Vec::new();
+        let chains = self.all_chains()?;
+        for base in chains.iter().filter(|chain| redirect::may_redirect(chain)) {
+            let what = format!("rules of nftables table {}", base.table);
+            let rules = self.rules(base.family, &base.table, None, &what)?;
+            found.extend(redirect::redirected(base, &rules));
+        }
+        Ok(found)
     }
 
     /// The bit with which our table marks what it serves, as its rules say; none

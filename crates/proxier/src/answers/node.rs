@@ -74,6 +74,9 @@ pub struct LoopReport {
     pub warnings: Vec<String>,
     /// How many there are.
     pub warning_count: usize,
+    /// What another Service proxy has made on this node since this one runs.
+    #[serde(default)]
+    pub other_proxies: Vec<String>,
 }
 
 /// How much of ours the kernel holds.

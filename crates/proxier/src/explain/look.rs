@@ -11,7 +11,7 @@ use kube_ipvs_dataplane::linux::{Linux, Setup};
 use kube_ipvs_dataplane::lock::StateLock;
 use kube_ipvs_dataplane::record::RecordFile;
 use kube_ipvs_dataplane::sysctl::{Options, Sysctls};
-use kube_ipvs_nft::{ForeignChain, Nft, SomeDropped};
+use kube_ipvs_nft::{ForeignChain, Nft, SomeDropped, SomeRedirected};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::seen::Seen;
@@ -38,6 +38,7 @@ pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {
     let Chains {
         dropping,
         some,
+        redirecting,
         accept_bits,
     } = chains;
     unjudged.extend(
@@ -52,6 +53,7 @@ pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {
         links: host.into_iter().map(|h| (h.address, h.link)).collect(),
         recorded: record.record().virtual_servers.clone(),
         chains: dropping,
+        redirecting,
         accept_bits,
         sysctls: sysctls(),
         runs: StateLock::is_held(state_dir)?,
@@ -78,12 +80,15 @@ struct Chains {
     dropping: Vec<ForeignChain>,
     /// Those that drop some.
     some: Vec<SomeDropped>,
+    /// Those that send some elsewhere.
+    redirecting: Vec<SomeRedirected>,
     accept_bits: BTreeMap<Family, u8>,
 }
 
 fn chains() -> anyhow::Result<Chains> {
     let mut nft = Nft::open()?;
     let (dropping, some) = nft.foreign_drops_and_some()?;
+    let redirecting = nft.foreign_redirects()?;
     let mut accept_bits = BTreeMap::new();
     let families = [
         (Family::V4, kube_ipvs_nft::Family::Ip),
@@ -95,6 +100,7 @@ fn chains() -> anyhow::Result<Chains> {
     Ok(Chains {
         dropping,
         some,
+        redirecting,
         accept_bits,
     })
 }

@@ -202,16 +202,15 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answ
         anyhow::bail!(nothing(args, seen, told));
     }
     // A pod that is no front of anything: which Services lead there says it all.
-    let fronts = fronts
-        .iter()
-        .filter(|front| endpoint.is_none() || seen.holds(front));
-    let all = fronts.map(|front| {
+    fronts.retain(|front| endpoint.is_none() || seen.holds(front));
+    let all = fronts.iter().map(|front| {
         let mut known = services.iter().map(|service| service.known(front));
         let known = known.find(|known| known.service.is_some());
         explain(front, args.from, &known.unwrap_or_default(), seen)
     });
-    let fronts = verdict::joined(all.collect());
     let mut notes = seen.notes();
+    notes.extend(seen.redirected(&fronts));
+    let fronts = verdict::joined(all.collect());
     notes.extend(
         fronts
             .iter()

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use kube_ipvs_core::drain::Key;
 use kube_ipvs_core::state::{Family, Front, KernelState, VirtualServerKey};
 use kube_ipvs_dataplane::Connections;
-use kube_ipvs_nft::{ForeignChain, Hook};
+use kube_ipvs_nft::{ForeignChain, Hook, SomeRedirected};
 
 use super::reason::key;
 
@@ -27,6 +27,8 @@ pub struct Seen {
     pub recorded: BTreeMap<VirtualServerKey, String>,
     /// Chains of others that drop what they do not know.
     pub chains: Vec<ForeignChain>,
+    /// Chains of others that send some packets elsewhere. A VIP is kept from them.
+    pub redirecting: Vec<SomeRedirected>,
     /// The bit with which our table marks what it serves, for rules in chains of
     /// others that accept it.
     pub accept_bits: BTreeMap<Family, u8>,
@@ -111,6 +113,23 @@ impl Seen {
     pub(super) fn unasked(&mut self, why: &str) {
         let what = "what the kube-ipvs that runs here knows of the Service";
         self.unjudged.push(format!("{what}: {why}"));
+    }
+
+    /// What may take a port of this host's own addresses before us, if one is
+    /// explained: our table keeps VIPs from it, and nothing else.
+    pub(super) fn redirected(&self, fronts: &BTreeSet<Front>) -> Vec<String> {
+        let is_own = |front: &Front| self.host.contains(&front.address);
+        if !fronts
+            .iter()
+            .any(|front| is_own(front) && !self.is_vip(front.address))
+        {
+            return Vec::new();
+        }
+        let chains = self.redirecting.iter();
+        let note = |chain| {
+            format!("not judged: whether a port of this host's own addresses is among it: {chain}")
+        };
+        chains.map(note).collect()
     }
 
     /// What holds for all that is said of this node.

@@ -196,6 +196,19 @@ fn each_thing_that_is_wrong_is_named_with_its_remedy() {
             &[("the kernel refuses 2 things", "as the errors say")],
         ),
         (
+            "another proxy",
+            wrong(|facts| {
+                report(facts, |told| {
+                    let others = &mut told.of_loop.as_mut().expect("there").other_proxies;
+                    others.push("nft table ip kube-proxy".into());
+                });
+            }),
+            &[(
+                "another Service proxy works on this node: nft table ip kube-proxy;",
+                "stop it here",
+            )],
+        ),
+        (
             "flushed",
             wrong(|facts| facts.seen.state.virtual_servers.clear()),
             &[

@@ -72,6 +72,17 @@ fn of_report(told: &NodeReport) -> Vec<Wrong> {
     let mut all: Vec<Wrong> = reasons
         .map(|(word, reason)| Wrong::new(format!("not ready: {word}: {reason}"), remedy(word)))
         .collect();
+    let others = told.of_loop.iter().flat_map(|told| &told.other_proxies);
+    let others: Vec<&str> = others.map(String::as_str).collect();
+    if !others.is_empty() {
+        all.push(Wrong::new(
+            format!(
+                "another Service proxy works on this node: {}; two proxies undo each other's work",
+                others.join(", ")
+            ),
+            "stop it here (of kube-proxy: by the node selector of its DaemonSet)",
+        ));
+    }
     if let Some(LoopReport {
         refused_count: n @ 1..,
         ..

@@ -44,6 +44,7 @@ impl<D: Dataplane> Syncer<D> {
                 .map(|warning| warning.to_string())
                 .collect(),
             warning_count: warnings.len(),
+            other_proxies: self.others.came().into_iter().collect(),
         }
     }
 

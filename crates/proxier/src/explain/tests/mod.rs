@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use kube_ipvs_core::row::{Masquerade, Row, Verdict};
 use kube_ipvs_core::state::{Family, Front, RealServer, VirtualServer, VirtualServerKey};
 use kube_ipvs_dataplane::Connections;
-use kube_ipvs_nft::{ForeignChain, Hook, Reason as Why};
+use kube_ipvs_nft::{ForeignChain, Hook, Reason as Why, SomeRedirected};
 
 use super::{Explanation, Known, Seen, explain};
 
@@ -318,6 +318,30 @@ fn who_is_not_served_by_our_fault_or_yours_is_told_what_to_do() {
     assert_eq!(of(&serving(), None).remedies, Vec::<String>::new());
     assert!(serving().notes().is_empty());
     assert!(flushed(false).notes()[0].contains("no kube-ipvs runs here"));
+}
+
+#[test]
+fn what_may_take_a_port_of_the_host_is_told_where_one_is_explained() {
+    let chain = SomeRedirected {
+        family: "ip".into(),
+        table: "nat".into(),
+        chain: "PREROUTING".into(),
+        rules: 1,
+    };
+    let seen = with(serving(), |seen| {
+        seen.host.insert("192.0.2.1".parse().expect("an address"));
+        seen.redirecting.push(chain);
+    });
+    let told = |front: &str| seen.redirected(&[front.parse().expect("a front")].into());
+
+    assert_eq!(told("203.0.113.5:80/TCP"), [""; 0], "a VIP");
+    assert_eq!(
+        told("192.0.2.1:30080/TCP"),
+        [
+            "not judged: whether a port of this host's own addresses is among it: nft table ip \
+             nat, chain PREROUTING gives some packets another destination, by 1 rule"
+        ]
+    );
 }
 
 #[test]
