@@ -59,9 +59,31 @@ impl Scheduler {
     }
 }
 
+/// Those that have a name here.
+static KNOWN: [Scheduler; 15] = [
+    Scheduler::RR,
+    Scheduler::WRR,
+    Scheduler::LC,
+    Scheduler::WLC,
+    Scheduler::FO,
+    Scheduler::OVF,
+    Scheduler::LBLC,
+    Scheduler::LBLCR,
+    Scheduler::DH,
+    Scheduler::SH,
+    Scheduler::MH,
+    Scheduler::SED,
+    Scheduler::NQ,
+    Scheduler::TWOS,
+    Scheduler::NONE,
+];
+
 impl From<&str> for Scheduler {
+    /// Known names, as nearly all are, take no memory of their own.
     fn from(name: &str) -> Self {
-        name.to_owned().into()
+        let known = KNOWN.iter().find(|known| known.as_str() == name);
+        let other = || Self(Cow::Owned(name.to_owned()));
+        known.cloned().unwrap_or_else(other)
     }
 }
 

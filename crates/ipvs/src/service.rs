@@ -8,8 +8,8 @@ use netlink_packet_core::{DecodeError, DefaultNla};
 use crate::constants::*;
 use crate::stats::StatsChoice;
 use crate::wire::{
-    Writer, keep, read_address, read_attributes, read_be16, read_name, read_u16, read_u32,
-    write_address, write_other,
+    Writer, keep, read_address, read_attributes, read_be16, read_name, read_text, read_u16,
+    read_u32, write_address, write_other,
 };
 use crate::{Family, Netmask, Protocol, Scheduler, ServiceFlags, Stats};
 
@@ -216,7 +216,7 @@ impl Service {
                 | IPVS_SVC_ATTR_ADDR
                 | IPVS_SVC_ATTR_PORT
                 | IPVS_SVC_ATTR_FWMARK => id.take(attribute.kind(), value)?,
-                IPVS_SVC_ATTR_SCHED_NAME => service.scheduler = read_name(value).into(),
+                IPVS_SVC_ATTR_SCHED_NAME => service.scheduler = (&*read_text(value)).into(),
                 IPVS_SVC_ATTR_FLAGS => service.read_flags(value)?,
                 IPVS_SVC_ATTR_TIMEOUT => service.timeout = read_u32(value, "timeout")?,
                 IPVS_SVC_ATTR_NETMASK => netmask = Some(value),

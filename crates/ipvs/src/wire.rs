@@ -7,7 +7,7 @@ use netlink_packet_core::{DecodeError, DefaultNla};
 pub(crate) use netlink_exchange::Writer;
 pub(crate) use netlink_exchange::attributes::{
     be16 as read_be16, counter as read_counter, name as read_name, read as read_attributes,
-    u8 as read_u8, u16 as read_u16, u32 as read_u32,
+    text as read_text, u8 as read_u8, u16 as read_u16, u32 as read_u32,
 };
 
 use netlink_exchange::attributes::{Attribute, bytes};

@@ -3,6 +3,8 @@
 //! Integers are in the machine's byte order unless a name says `be`. Values
 //! that are longer than expected are read too: a kernel may widen what it says.
 
+use std::borrow::Cow;
+
 use netlink_packet_core::{
     DecodeError, DefaultNla, NLA_HEADER_SIZE, NLA_TYPE_MASK, NlaBuffer, Parseable,
 };
@@ -158,6 +160,12 @@ pub fn counter(value: &[u8], what: &str) -> Result<u64, DecodeError> {
 /// A string up to its NUL, if it has one.
 #[inline]
 pub fn name(value: &[u8]) -> String {
+    text(value).into_owned()
+}
+
+/// The same, to be looked at: it is only copied where it is no UTF-8.
+#[inline]
+pub fn text(value: &[u8]) -> Cow<'_, str> {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
-    String::from_utf8_lossy(&value[..end]).into_owned()
+    String::from_utf8_lossy(&value[..end])
 }

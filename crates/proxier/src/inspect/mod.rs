@@ -9,6 +9,7 @@ mod document;
 mod lines;
 mod names;
 mod numbers;
+mod options;
 mod order;
 mod others;
 mod render;

@@ -35,8 +35,8 @@ pub(super) fn run(args: &InspectArgs, client: &mut Client) -> anyhow::Result<Exi
         text.len() as u64 <= LARGEST,
         "more than {LARGEST} bytes of rules; nothing was changed"
     );
-    let (lines, requests): (Vec<_>, Vec<_>) =
-        requests(&text, &Names::of_this_host())?.into_iter().unzip();
+    let (lines, requests) = requests(&text, &Names::of_this_host())?;
+    drop(text);
     if !args.force {
         foreign_only(&lines, &requests, &ServiceNames::read(&args.state_dir)?)?;
     }
@@ -59,18 +59,23 @@ pub(super) fn run(args: &InspectArgs, client: &mut Client) -> anyhow::Result<Exi
     })
 }
 
-/// The requests of rules, each with its line, counted from 1.
+/// The lines of rules, counted from 1, and their requests.
 ///
 /// # Errors
 /// The first rule that makes no sense.
-pub fn requests(text: &str, names: &Names) -> anyhow::Result<Vec<(usize, Request)>> {
-    let mut requests = Vec::new();
+pub fn requests(text: &str, names: &Names) -> anyhow::Result<(Vec<usize>, Vec<Request>)> {
+    // The shortest rule is `-D -f 1`. A table is large, and moved whole where it grows.
+    let most = text.lines().filter(|line| line.len() >= 7).count();
+    let (mut lines, mut requests) = (Vec::with_capacity(most), Vec::with_capacity(most));
     for (line, number) in text.lines().zip(1..) {
         let request = rules::request(line, names)
             .with_context(|| format!("line {number}: nothing was changed"))?;
-        requests.extend(request.map(|request| (number, request)));
+        if let Some(request) = request {
+            lines.push(number);
+            requests.push(request);
+        }
     }
-    Ok(requests)
+    Ok((lines, requests))
 }
 
 /// An error when a rule is for a virtual server of the daemon.
@@ -107,11 +112,8 @@ mod tests {
 
     #[test]
     fn each_rule_keeps_its_line() {
-        let lines = |text| {
-            let requests = requests(text, &Names::none()).unwrap();
-            requests.iter().map(|(line, _)| *line).collect::<Vec<_>>()
-        };
-        assert_eq!(lines(RULES), [2, 4]);
+        let (lines, _) = requests(RULES, &Names::none()).unwrap();
+        assert_eq!(lines, [2, 4]);
         let wrong = requests("-A -t 10.0.0.1:80\n-C\n", &Names::none()).unwrap_err();
         let wrong = format!("{wrong:#}");
         assert!(
@@ -122,8 +124,7 @@ mod tests {
 
     #[test]
     fn what_the_record_names_is_left_to_the_daemon() {
-        let (lines, requests): (Vec<_>, Vec<_>) =
-            requests(RULES, &Names::none()).unwrap().into_iter().unzip();
+        let (lines, requests) = requests(RULES, &Names::none()).unwrap();
         let check = |key| foreign_only(&lines, &requests, &ServiceNames::one(key, "default/web"));
         assert!(check("10.0.0.1:81/TCP").is_ok());
         let refused = check("10.0.0.1:80/TCP").unwrap_err().to_string();

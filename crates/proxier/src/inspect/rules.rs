@@ -1,8 +1,6 @@
 //! Rules, a line each, as `ipvsadm -S` writes and `ipvsadm -R` reads them.
 
-use std::collections::BTreeMap;
-use std::iter::Peekable;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
@@ -12,51 +10,11 @@ use ipvs_netlink::{
 };
 
 use super::names::Names;
+use super::options::{Name, Options, options};
 
 /// Seconds of persistence when none are said, and the most ipvsadm takes.
 const PERSISTENCE: u32 = 360;
 const LONGEST_PERSISTENCE: u32 = 31 * 86_400;
-
-/// What follows an option.
-#[derive(Clone, Copy, PartialEq)]
-enum Value {
-    None,
-    Needed,
-    Optional,
-}
-
-const SERVICE: &str = "AEDaed";
-const SETTINGS: &str = "AE";
-const SERVER: &str = "aed";
-const ROUTE: &str = "ae";
-
-/// Short name, long name, value, and the commands that it goes with.
-const OPTIONS: [(&str, &str, Value, &str); 23] = [
-    ("-t", "--tcp-service", Value::Needed, SERVICE),
-    ("-u", "--udp-service", Value::Needed, SERVICE),
-    ("", "--sctp-service", Value::Needed, SERVICE),
-    ("-f", "--fwmark-service", Value::Needed, SERVICE),
-    ("-6", "--ipv6", Value::None, SERVICE),
-    ("-s", "--scheduler", Value::Needed, SETTINGS),
-    ("-p", "--persistent", Value::Optional, SETTINGS),
-    ("-M", "--netmask", Value::Needed, SETTINGS),
-    ("", "--pe", Value::Needed, SETTINGS),
-    ("-o", "--ops", Value::None, SETTINGS),
-    // ipvsadm -S writes no names for a flag that has none.
-    ("-b", "--sched-flags", Value::Optional, SETTINGS),
-    ("-r", "--real-server", Value::Needed, SERVER),
-    ("-m", "--masquerading", Value::None, ROUTE),
-    ("-i", "--ipip", Value::None, ROUTE),
-    ("-g", "--gatewaying", Value::None, ROUTE),
-    ("-w", "--weight", Value::Needed, ROUTE),
-    ("-x", "--u-threshold", Value::Needed, ROUTE),
-    ("-y", "--l-threshold", Value::Needed, ROUTE),
-    ("", "--tun-type", Value::Needed, ROUTE),
-    ("", "--tun-port", Value::Needed, ROUTE),
-    ("", "--tun-nocsum", Value::None, ROUTE),
-    ("", "--tun-csum", Value::None, ROUTE),
-    ("", "--tun-remcsum", Value::None, ROUTE),
-];
 
 const COMMANDS: [(&str, &str, char); 6] = [
     ("-A", "--add-service", 'A'),
@@ -72,7 +30,7 @@ const COMMANDS: [(&str, &str, char); 6] = [
 /// # Errors
 /// What is wrong with it.
 pub(super) fn request(line: &str, names: &Names) -> anyhow::Result<Option<Request>> {
-    let mut words = line.split_whitespace().peekable();
+    let mut words = line.split_ascii_whitespace().peekable();
     words.next_if(|word| *word == "ipvsadm");
     let Some(first) = words.next_if(|word| !word.starts_with('#')) else {
         return Ok(None);
@@ -98,41 +56,6 @@ pub(super) fn request(line: &str, names: &Names) -> anyhow::Result<Option<Reques
     }))
 }
 
-type Options<'a> = BTreeMap<&'static str, &'a str>;
-
-fn options<'a>(
-    words: &mut Peekable<impl Iterator<Item = &'a str>>,
-    command: char,
-) -> anyhow::Result<Options<'a>> {
-    let mut options = Options::new();
-    while let Some(word) = words.next() {
-        let (name, joined) = match word.split_once('=') {
-            Some((name, value)) if word.starts_with("--") => (name, Some(value)),
-            _ => (word, None),
-        };
-        let (_, long, value, commands) = OPTIONS
-            .iter()
-            .find(|(short, long, ..)| name == *short || name == *long)
-            .with_context(|| format!("{word:?} is no option of a rule"))?;
-        ensure!(
-            commands.contains(command),
-            "{word:?} does not go with -{command}"
-        );
-        let value = match value {
-            Value::None => None,
-            Value::Needed => Some(
-                joined
-                    .or_else(|| words.next())
-                    .with_context(|| format!("{word:?} needs a value"))?,
-            ),
-            Value::Optional => joined.or_else(|| words.next_if(|next| !next.starts_with('-'))),
-        };
-        let before = options.insert(*long, value.unwrap_or_default());
-        ensure!(before.is_none(), "{word:?} is said twice");
-    }
-    Ok(options)
-}
-
 /// The options of a line.
 struct Rule<'a> {
     options: Options<'a>,
@@ -140,12 +63,12 @@ struct Rule<'a> {
 }
 
 impl Rule<'_> {
-    fn has(&self, option: &str) -> bool {
-        self.options.contains_key(option)
+    fn has(&self, option: Name) -> bool {
+        self.options.get(option).is_some()
     }
 
     /// The number of an option, if it is there.
-    fn number<T>(&self, option: &str, least: T, most: T) -> anyhow::Result<Option<T>>
+    fn number<T>(&self, option: Name, least: T, most: T) -> anyhow::Result<Option<T>>
     where
         T: FromStr + PartialOrd + std::fmt::Display,
     {
@@ -153,59 +76,63 @@ impl Rule<'_> {
             return Ok(None);
         };
         let number = text.parse().ok().filter(|n| *n >= least && *n <= most);
-        let number = number
-            .with_context(|| format!("{option} {text:?} is no number from {least} to {most}"))?;
+        let number = number.with_context(|| {
+            let long = option.long();
+            format!("{long} {text:?} is no number from {least} to {most}")
+        })?;
         Ok(Some(number))
     }
 
     fn service_id(&self) -> anyhow::Result<ServiceId> {
         let by = [
-            ("--tcp-service", Protocol::Tcp),
-            ("--udp-service", Protocol::Udp),
-            ("--sctp-service", Protocol::Sctp),
+            (Name::TcpService, Protocol::Tcp),
+            (Name::UdpService, Protocol::Udp),
+            (Name::SctpService, Protocol::Sctp),
         ];
-        let mut found = Vec::new();
+        let mut found = None;
+        let mut count = 0;
         for (option, protocol) in by {
             if let Some(text) = self.options.get(option) {
                 let (address, port) = socket(text, Some(protocol), self.names)?;
-                found.push(ServiceId::address(address, port.unwrap_or(0), protocol));
+                found = Some(ServiceId::address(address, port.unwrap_or(0), protocol));
+                count += 1;
             }
         }
-        if let Some(text) = self.options.get("--fwmark-service") {
-            let family = if self.has("--ipv6") {
+        if let Some(text) = self.options.get(Name::FwmarkService) {
+            let family = if self.has(Name::Ipv6) {
                 Family::V6
             } else {
                 Family::V4
             };
-            found.push(ServiceId::fwmark(mark(text)?, family));
+            found = Some(ServiceId::fwmark(mark(text)?, family));
+            count += 1;
         }
-        let [id] = found[..] else {
-            bail!("one virtual server is needed: -t, -u, --sctp-service or -f");
-        };
-        Ok(id)
+        found
+            .filter(|_| count == 1)
+            .context("one virtual server is needed: -t, -u, --sctp-service or -f")
     }
 
     fn service(&self, id: ServiceId) -> anyhow::Result<Service> {
-        let scheduler = self.options.get("--scheduler").unwrap_or(&"wlc");
+        let scheduler = self.options.get(Name::Scheduler).unwrap_or("wlc");
         let scheduler = Scheduler::from_str(scheduler)?;
         let mut service = Service::new(id, scheduler);
-        if let Some(seconds) = self.options.get("--persistent") {
+        if let Some(seconds) = self.options.get(Name::Persistent) {
             service.timeout = if seconds.is_empty() {
                 PERSISTENCE
             } else {
-                self.number("--persistent", 1, LONGEST_PERSISTENCE)?
+                self.number(Name::Persistent, 1, LONGEST_PERSISTENCE)?
                     .unwrap_or(PERSISTENCE)
             };
             service.flags |= ServiceFlags::PERSISTENT;
         }
-        if self.has("--netmask") {
+        if self.has(Name::Netmask) {
             service.netmask = self.netmask(id.family())?;
         }
-        service.pe_name = self.options.get("--pe").map(|name| (*name).to_owned());
-        if self.has("--ops") {
+        service.pe_name = self.options.get(Name::Pe).map(str::to_owned);
+        if self.has(Name::Ops) {
             service.flags |= ServiceFlags::ONE_PACKET;
         }
-        let flags = self.options.get("--sched-flags").copied();
+        let flags = self.options.get(Name::SchedFlags);
         for name in flags
             .unwrap_or_default()
             .split(',')
@@ -223,7 +150,7 @@ impl Rule<'_> {
                 "port 0 is for persistent (-p) ones"
             );
             ensure!(
-                !self.has("--ops") || protocol == Protocol::Udp,
+                !self.has(Name::Ops) || protocol == Protocol::Udp,
                 "one-packet scheduling (-o) is for UDP"
             );
         }
@@ -232,10 +159,10 @@ impl Rule<'_> {
 
     fn netmask(&self, family: Family) -> anyhow::Result<Netmask> {
         if family == Family::V6 {
-            let prefix = self.number("--netmask", 1, 128)?;
+            let prefix = self.number(Name::Netmask, 1, 128)?;
             return Ok(prefix.map_or(Netmask::host(family), Netmask::V6));
         }
-        let text = self.options.get("--netmask").copied().unwrap_or_default();
+        let text = self.options.get(Name::Netmask).unwrap_or_default();
         let mask: Ipv4Addr = text
             .parse()
             .with_context(|| format!("-M {text:?} is no mask such as 255.255.255.0"))?;
@@ -243,7 +170,7 @@ impl Rule<'_> {
     }
 
     fn destination(&self, service: &ServiceId) -> anyhow::Result<Destination> {
-        let at = self.options.get("--real-server");
+        let at = self.options.get(Name::RealServer);
         let at = at.context("a real server is needed: -r")?;
         let (protocol, front) = match service {
             ServiceId::Address { protocol, port, .. } => (Some(*protocol), Some(*port)),
@@ -259,22 +186,19 @@ impl Rule<'_> {
         };
         let mut to = Destination::new(DestinationId::new(address, port.unwrap_or(0)));
         to.forwarding = forwarding;
-        to.weight = self.number("--weight", 0, i32::MAX as u32)?.unwrap_or(1);
+        to.weight = self.number(Name::Weight, 0, i32::MAX as u32)?.unwrap_or(1);
         to.upper_threshold = self
-            .number("--u-threshold", 0, i32::MAX as u32)?
+            .number(Name::UThreshold, 0, i32::MAX as u32)?
             .unwrap_or(0);
         to.lower_threshold = self
-            .number("--l-threshold", 0, i32::MAX as u32)?
+            .number(Name::LThreshold, 0, i32::MAX as u32)?
             .unwrap_or(0);
         let tunnelled = forwarding == ForwardingMethod::Tunnel;
         ensure!(
             tunnelled || Family::of(address) == service.family(),
             "a real server of the other family needs a tunnel (-i)"
         );
-        let mut said = self
-            .options
-            .keys()
-            .filter(|name| name.starts_with("--tun-"));
+        let mut said = self.options.said(|long| long.starts_with("--tun-"));
         if let Some(name) = said.next() {
             ensure!(tunnelled, "{name} needs a tunnel (-i)");
             to.tunnel = self.tunnel()?;
@@ -284,11 +208,11 @@ impl Rule<'_> {
 
     fn forwarding(&self) -> anyhow::Result<ForwardingMethod> {
         let given = [
-            ("--masquerading", ForwardingMethod::Masquerade),
-            ("--ipip", ForwardingMethod::Tunnel),
-            ("--gatewaying", ForwardingMethod::DirectRoute),
+            (Name::Masquerading, ForwardingMethod::Masquerade),
+            (Name::Ipip, ForwardingMethod::Tunnel),
+            (Name::Gatewaying, ForwardingMethod::DirectRoute),
         ];
-        let mut given = given.into_iter().filter(|(name, _)| self.has(name));
+        let mut given = given.into_iter().filter(|(name, _)| self.has(*name));
         let method = given.next().map(|(_, method)| method);
         ensure!(given.next().is_none(), "one of -m, -i and -g");
         Ok(method.unwrap_or(ForwardingMethod::DirectRoute))
@@ -296,19 +220,19 @@ impl Rule<'_> {
 
     fn tunnel(&self) -> anyhow::Result<Tunnel> {
         let flags = [
-            ("--tun-nocsum", TunnelFlags::empty()),
-            ("--tun-csum", TunnelFlags::CHECKSUM),
-            ("--tun-remcsum", TunnelFlags::REMOTE_CHECKSUM),
+            (Name::TunNocsum, TunnelFlags::empty()),
+            (Name::TunCsum, TunnelFlags::CHECKSUM),
+            (Name::TunRemcsum, TunnelFlags::REMOTE_CHECKSUM),
         ];
-        let mut flags = flags.into_iter().filter(|(name, _)| self.has(name));
+        let mut flags = flags.into_iter().filter(|(name, _)| self.has(*name));
         let checksum = flags.next();
         ensure!(
             flags.next().is_none(),
             "one of --tun-nocsum, --tun-csum and --tun-remcsum"
         );
-        let port = self.number("--tun-port", 1, u16::MAX)?;
+        let port = self.number(Name::TunPort, 1, u16::MAX)?;
         let flags = checksum.map_or(TunnelFlags::empty(), |(_, flags)| flags);
-        match self.options.get("--tun-type").copied().unwrap_or("ipip") {
+        match self.options.get(Name::TunType).unwrap_or("ipip") {
             "gue" => Ok(Tunnel::gue(port.context("gue needs --tun-port")?, flags)),
             other => {
                 ensure!(port.is_none(), "--tun-port is for gue");
@@ -341,6 +265,11 @@ pub(super) fn socket(
     protocol: Option<Protocol>,
     names: &Names,
 ) -> anyhow::Result<(IpAddr, Option<u16>)> {
+    // As nearly all are; a scope would not be carried on.
+    if let Some(socket) = text.parse().ok().filter(|_| !text.contains('%')) {
+        let socket: SocketAddr = socket;
+        return Ok((socket.ip(), Some(socket.port())));
+    }
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok((address, None));
     }

@@ -82,11 +82,16 @@ impl Dumps {
 
     /// Lists all virtual servers, then the real servers of each; the bytes of both.
     pub(crate) fn read(&mut self, table: &[Entry]) -> Result<usize> {
-        let mut bytes = self.dump(GET_SERVICE, &[])?;
+        let mut bytes = self.virtual_servers()?;
         for (vip, _) in table {
             bytes += self.dump(GET_DEST, &nested(1, &service(*vip)))?;
         }
         Ok(bytes)
+    }
+
+    /// Lists all virtual servers; the bytes of that.
+    pub(crate) fn virtual_servers(&mut self) -> Result<usize> {
+        self.dump(GET_SERVICE, &[])
     }
 
     fn dump(&mut self, command: u8, payload: &[u8]) -> Result<usize> {

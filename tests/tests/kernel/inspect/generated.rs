@@ -287,8 +287,7 @@ fn round_trip(client: &mut Client, saving: &InspectArgs) {
     };
     let saved = list(saving, client, &names).expect("save");
     client.flush().expect("flush");
-    let rules = requests(&saved, &names).expect(&saved);
-    let rules: Vec<_> = rules.into_iter().map(|(_, rule)| rule).collect();
+    let (_, rules) = requests(&saved, &names).expect(&saved);
     let refused = client.apply(&rules).expect("restore");
     assert!(refused.is_empty(), "{refused:?} of\n{saved}");
     let again = list(saving, client, &names).expect("save");
