@@ -19,6 +19,7 @@ pub mod seed;
 pub mod server;
 pub mod topology;
 pub mod wait;
+pub mod ways;
 
 pub use client::{Client, Connection, Verdict};
 pub use command::{output_of, require_ipvs, run, run_with_input};

@@ -1,10 +1,13 @@
 //! What keeps a Service or a node from serving, and what `kube-ipvs explain` and
 //! `kube-ipvs status` say of it, alone: the right reason, and nothing untrue.
 
+mod api;
+
 use std::process::Stdio;
 use std::time::Duration;
 
 use kube_ipvs_tests::apiserver::{endpoint_slice, service};
+use kube_ipvs_tests::ways::{self, Ask, Way};
 use kube_ipvs_tests::{Daemon, Namespace, Small, Topology, kube_ipvs, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -12,6 +15,7 @@ use serde_json::{Value, json};
 use crate::manifests::Manifests;
 
 const SOON: Duration = Duration::from_secs(120);
+const WELL: &str = "  state         well\n";
 /// So that nothing is put back before it is looked at.
 const SLOW: [&str; 1] = ["--ipvs-sync-period=24h"];
 
@@ -55,7 +59,23 @@ fn with_endpoint(name: &str, ip: &str, at: &str, node: &str, conditions: Value) 
     [service("default", name, ip), slice]
 }
 
-/// Services of which each is not served for another reason, and two that are.
+/// A way of which only `status` can tell: until it does, with its exit code.
+#[track_caller]
+fn found(node: &Namespace, code: i32, way: Way) -> String {
+    assert!(matches!(way.ask, Ask::Status), "{way:?}");
+    let page = status_says(node, code, way.answer);
+    way.check(&page);
+    page
+}
+
+/// Asks, and holds the answer against what should be said.
+#[track_caller]
+fn asked(node: &Namespace, way: Way) {
+    let (_, text) = said(node, &way.ask.arguments());
+    way.check(&text);
+}
+
+/// Services of which each is not served for another reason, and some that are.
 fn services() -> Vec<Value> {
     let ready = || json!({"ready": true, "serving": true, "terminating": false});
     let not_ready = json!({"ready": false, "serving": false, "terminating": false});
@@ -113,86 +133,6 @@ fn services() -> Vec<Value> {
     all
 }
 
-/// What is asked about, what is said, and what is said nowhere in the answer.
-const REASONS: [(&str, &str, &[&str]); 15] = [
-    (
-        "default/headless",
-        "it is headless (clusterIP: None)",
-        &["from outside", "served by"],
-    ),
-    (
-        "default/alias",
-        "it is of type ExternalName",
-        &["from outside", "served by"],
-    ),
-    (
-        "default/theirs",
-        "gives it to another proxy: cilium",
-        &["served by", "no endpoints"],
-    ),
-    (
-        "default/nobodys",
-        "is there with an empty value",
-        &["served by", "no endpoints"],
-    ),
-    (
-        "default/empty",
-        "from outside  refused: the port has no endpoints",
-        &["served by", "host's own"],
-    ),
-    (
-        "default/portless",
-        "it has no port: nothing",
-        &["served by", "no endpoints"],
-    ),
-    (
-        "default/second",
-        "lost          198.51.100.9:80/TCP to default/first",
-        &[],
-    ),
-    (
-        "default/first",
-        "198.51.100.9:80/TCP  default/first",
-        &["lost"],
-    ),
-    (
-        "default/external",
-        "warning       ",
-        &["198.51.100.7:80/TCP  default"],
-    ),
-    (
-        "default/unready",
-        "refused: none of the port's 1 endpoint is ready",
-        &["served by", "no endpoints"],
-    ),
-    (
-        "default/local",
-        "refused: the policy is Local, and of the port's 1 ready endpoint none is on this node",
-        &["served by"],
-    ),
-    (
-        "default/dual",
-        "from outside  refused: the port has no endpoints of IPv6, only of IPv4",
-        &["the port has no endpoints\n"],
-    ),
-    // Hints that exclude all are no hints.
-    (
-        "default/hinted",
-        "from outside  served by 1 real server",
-        &["refused"],
-    ),
-    (
-        "default/hintet",
-        "there is no Service default/hintet; there is default/hinted",
-        &["from outside"],
-    ),
-    (
-        "default/empty:81",
-        "Service default/empty has no port 81; it has 80/TCP",
-        &["from outside"],
-    ),
-];
-
 fn started(small: &Small, manifests: &Manifests, more: &[&str]) -> Daemon {
     let mut daemon = Daemon::start(&small.node.namespace, manifests.run(more));
     daemon.wait_for_log("synced", SOON);
@@ -206,61 +146,27 @@ fn each_service_that_is_not_served_is_told_why_by_explain() {
     let manifests = Manifests::of(&services());
     let _daemon = started(&small, &manifests, &SLOW);
 
-    for (target, says, never) in REASONS {
-        let (_, text) = said(node, &["explain", target]);
-        assert!(text.contains(says), "{target}: no {says:?} in\n{text}");
-        for never in never {
-            assert!(!text.contains(never), "{target}: {never:?} in\n{text}");
-        }
+    for way in ways::SERVICES {
+        asked(node, way);
     }
-    let page = status_says(node, 0, "  state         well\n");
+    let page = status_says(node, 0, WELL);
     assert!(
         page.contains("  source        up to date: 13 Services, 4 EndpointSlices\n"),
         "{page}"
     );
 }
 
-/// What is done to a node whose daemon runs, and what `status` says then. Each
-/// undoes the one before it.
-const HINDRANCES: [(&str, &str); 4] = [
-    (
-        "nft add table ip fw
-         nft add chain ip fw in '{ type filter hook input priority 0; policy drop; }'",
-        "nft table ip fw, chain in (hook input, priority 0): policy drop: Service traffic may not pass",
-    ),
-    (
-        "nft delete table ip fw
-         sysctl -qw net.ipv4.ip_forward=0",
-        "net.ipv4.ip_forward is 0: answers of endpoints are not forwarded",
-    ),
-    (
-        "sysctl -qw net.ipv4.ip_forward=1
-         nft delete table ip kube-ipvs",
-        "rows in our nftables table of Services, and kube-ipvs left ",
-    ),
-    (
-        "ipvsadm -C",
-        "the kernel holds 0 virtual servers of Services, and kube-ipvs left ",
-    ),
-];
-
-const EXPLICIT: &str = "nft add table ip other
-    nft add chain ip other in '{ type filter hook input priority 0; }'
-    nft add rule ip other in ip daddr 10.96.0.0/12 tcp dport 80 drop";
-
 #[test]
 fn a_daemon_that_is_hindered_is_told_of_by_status() {
     let small = Topology::small();
     let node = &small.node.namespace;
     let manifests = Manifests::of(&services());
-    let (code, text) = said(node, &["status"]);
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("no kube-ipvs runs here"), "{text}");
+    found(node, 1, ways::NO_DAEMON);
 
     let mut daemon = started(&small, &manifests, &SLOW);
-    status_says(node, 0, "  state         well\n");
+    status_says(node, 0, WELL);
     manifests.write("broken.yaml", "kind: [");
-    let page = status_says(node, 1, "not ready: manifests: ");
+    let page = found(node, 1, ways::MANIFEST);
     assert!(page.contains("broken.yaml"), "{page}");
     let (_, text) = said(node, &["explain", "default/empty"]);
     assert!(
@@ -268,51 +174,86 @@ fn a_daemon_that_is_hindered_is_told_of_by_status() {
         "{text}"
     );
     manifests.remove("broken.yaml");
-    status_says(node, 0, "  state         well\n");
+    status_says(node, 0, WELL);
 
     // A loop that hangs, and with it the whole program.
     daemon.signal(Signal::SIGSTOP);
-    status_says(
-        node,
-        1,
-        "cannot be asked: ask the kube-ipvs at /run/kube-ipvs/answers.sock: no answer within 10 s",
-    );
+    found(node, 1, ways::HUNG);
     let (_, text) = said(node, &["explain", "default/hinted"]);
     assert!(
         text.contains("note: not judged: what the kube-ipvs that runs here knows"),
         "{text}"
     );
-    let (_, text) = said(node, &["explain", "default/empty"]);
-    assert!(
-        text.contains("only the kube-ipvs that runs here could tell, and it does not answer"),
-        "{text}"
-    );
-    assert!(!text.contains("no endpoints"), "{text}");
+    asked(node, ways::HUNG_SERVICE);
     daemon.signal(Signal::SIGCONT);
-    status_says(node, 0, "  state         well\n");
+    status_says(node, 0, WELL);
 
-    // Rules that drop some cannot be judged: said, and no verdict.
-    node.sh(EXPLICIT);
-    let (_, text) = said(node, &["explain", "default/hinted"]);
-    assert!(text.contains("note: not judged: whether Service traffic is among what it drops: nft table ip other, chain in (hook input) drops or refuses some packets, by 1 rule"), "{text}");
-    status_says(
-        node,
-        0,
-        "  note          not judged: whether Service traffic",
-    );
-
-    for (hindrance, says) in HINDRANCES {
-        node.sh(&format!("set -e\n{hindrance}"));
-        let page = status_says(node, 1, says);
-        assert!(
-            !page.contains("no kube-ipvs runs"),
-            "after {hindrance}:\n{page}"
-        );
+    for (script, way) in ways::NODE {
+        node.sh(&format!("set -e\n{script}"));
+        found(node, 1, way);
     }
 
     daemon.kill();
-    let page = status_says(node, 1, "no kube-ipvs runs here");
+    let page = found(node, 1, ways::NO_DAEMON);
     assert!(page.contains("0 are in IPVS"), "{page}");
+}
+
+/// What it left serves on.
+#[test]
+fn a_daemon_that_is_gone_is_told_of_and_nothing_of_the_cluster() {
+    let small = Topology::small();
+    let node = &small.node.namespace;
+    let mut daemon = started(&small, &Manifests::of(&services()), &SLOW);
+
+    daemon.kill();
+
+    for way in [
+        ways::NO_DAEMON_SERVICE,
+        ways::NO_DAEMON_REFUSED,
+        ways::NO_DAEMON_UNKNOWN,
+        ways::ELSEWHERE,
+    ] {
+        asked(node, way);
+    }
+}
+
+/// As CNI's portmap takes ports of the host for a pod: on every local address.
+const PORTMAP: &str = "nft add table ip host-ports
+    nft add chain ip host-ports prerouting '{ type nat hook prerouting priority dstnat; }'
+    nft add rule ip host-ports prerouting fib daddr type local tcp dport 30081 dnat to 10.244.1.3:9000
+    nft add rule ip host-ports prerouting fib daddr type local tcp dport 80 dnat to 10.244.1.3:9001";
+
+#[test]
+fn a_port_of_a_pod_on_the_host_is_told_of_where_it_goes_before_us() {
+    let small = Topology::small();
+    let node = &small.node.namespace;
+    let on_nodes = |object: Value| {
+        let is_it = object["kind"] == "Service" && object["metadata"]["name"] == "hinted";
+        with(object, |service| {
+            if is_it {
+                service["spec"]["type"] = json!("NodePort");
+                service["spec"]["ports"][0]["nodePort"] = json!(30_081);
+            }
+        })
+    };
+    let objects: Vec<Value> = services().into_iter().map(on_nodes).collect();
+    let _daemon = started(&small, &Manifests::of(&objects), &SLOW);
+    let Ask::Front(port) = ways::HOST_PORT.ask else {
+        panic!("{:?}", ways::HOST_PORT);
+    };
+    let (_, text) = said(node, &["explain", port]);
+    assert!(
+        text.contains("from outside  served by 1 real server"),
+        "{text}"
+    );
+    assert!(!text.contains("another destination"), "{text}");
+
+    node.sh(&format!("set -e\n{PORTMAP}"));
+
+    asked(node, ways::HOST_PORT);
+    // The Service's ClusterIP alone: its node port is none of this.
+    asked(node, ways::HOST_PORT_OF_VIP);
+    asked(node, ways::LOCALHOST);
 }
 
 #[test]
@@ -325,6 +266,6 @@ fn somebody_who_undoes_what_is_ours_is_counted_by_status() {
 
     node.sh("ipvsadm -C");
 
-    let page = status_says(node, 0, "  drift         put back in the last hour: ");
+    let page = found(node, 0, ways::UNDONE);
     assert!(page.contains("add-virtual-server "), "{page}");
 }

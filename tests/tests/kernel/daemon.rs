@@ -3,7 +3,7 @@
 //! Loads are sized for a machine that is emulated: a tenth of what a node takes.
 
 pub(crate) mod alone;
-mod api;
+pub(crate) mod api;
 mod beside;
 mod closed;
 mod edits;

@@ -4,18 +4,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, role, service};
-use kube_ipvs_tests::{
-    Client, Daemon, Namespace, Node, Protocol, Topology, kube_ipvs, run, wait_until,
-};
+use kube_ipvs_tests::{Client, Daemon, Namespace, Node, Protocol, Topology, run, wait_until};
 use tempfile::TempDir;
 
 use super::{QUICK, WEB};
-use crate::broken::said;
 use crate::traffic::site::PATIENCE;
 
 /// An API server on the first node, and its kubeconfig.
-pub(super) struct Api {
-    pub(super) server: ApiServer,
+pub(crate) struct Api {
+    pub(crate) server: ApiServer,
     directory: TempDir,
 }
 
@@ -42,7 +39,7 @@ impl Api {
 
     /// One that knows `node` alone, as `node-1`, and `default/web` over one endpoint
     /// there.
-    pub(super) fn of_one(node: &Node, endpoint: &str) -> Self {
+    pub(crate) fn of_one(node: &Node, endpoint: &str) -> Self {
         let api = Self::on(node);
         api.register("node-1", node);
         api.web(&[(endpoint, "node-1")]);
@@ -62,7 +59,7 @@ impl Api {
     }
 
     /// Starts the program for a node.
-    pub(super) fn start(&self, name: &str, of: &Node) -> Daemon {
+    pub(crate) fn start(&self, name: &str, of: &Node) -> Daemon {
         self.start_with(name, of, &[])
     }
 
@@ -203,40 +200,4 @@ fn an_api_server_that_goes_for_a_while_is_followed_again() {
         table.contains("10.244.1.3") && !table.contains("10.244.1.2")
     });
     assert_eq!(client.callees(Protocol::Tcp, WEB, 1), ["p2"]);
-}
-
-/// What keeps a node from following the cluster is read from `status` alone.
-#[test]
-fn a_wrong_node_name_and_an_api_that_is_shut_are_told_by_status() {
-    let topology = Topology::new();
-    let node = topology.node();
-    let api = Api::of_one(&node, "10.244.9.1");
-    let status_says = |words: &str| {
-        let mut last = String::new();
-        wait_until(words, PATIENCE, || {
-            let mut command = kube_ipvs(&node.namespace, ["status"]);
-            let output = command.output().expect("start it");
-            last = String::from_utf8_lossy(&output.stdout).into_owned();
-            output.status.code() == Some(1) && last.contains(words)
-        });
-        last
-    };
-
-    let mut daemon = api.start("node-9", &node);
-    let page = status_says("Node node-9 is not known to the API server");
-    assert!(page.contains("--hostname-override"), "{page}");
-    daemon.kill();
-
-    api.server.deny("list", "services");
-    api.server.deny("watch", "services");
-    let _daemon = api.start("node-1", &node);
-    let page = status_says("forbidden");
-    assert!(page.contains("Service: not listed yet: "), "{page}");
-    assert!(page.contains("deploy/base/rbac.yaml"), "{page}");
-    // What the one before it left serves on, and nothing is said of the cluster.
-    let (_, text) = said(&node.namespace, &["explain", "default/web"]);
-    let note =
-        "note: not judged: the cluster: kube-ipvs still waits for its first full list of Service";
-    assert!(text.contains(note), "{text}");
-    assert!(!text.contains("there is no Service"), "{text}");
 }
