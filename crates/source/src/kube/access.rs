@@ -139,7 +139,15 @@ async fn from_file(path: &Path) -> anyhow::Result<Config> {
     {
         bail!("proxy-url {proxy:?} is not supported: connect to the API server directly");
     }
-    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let user = &config.auth_info;
+    if user.exec.is_some() || user.auth_provider.is_some() {
+        bail!(
+            "its user gets credentials from a program (exec or auth-provider), and none is started: \
+             give the user a tokenFile or a client certificate"
+        );
+    }
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -246,5 +254,32 @@ mod tests {
                     users: [{name: a, user: {}}]}";
 
         assert!(refusal(Some(text)).await.contains("proxy-url"));
+    }
+
+    #[tokio::test]
+    async fn kubeconfig_whose_credentials_a_program_gives_is_refused_and_none_is_started() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let trace = directory.path().join("started");
+        let exec = format!(
+            "exec: {{apiVersion: client.authentication.k8s.io/v1, command: touch, \
+             args: ['{}'], interactiveMode: Never}}",
+            trace.display()
+        );
+        let provider = format!(
+            "auth-provider: {{name: gcp, config: {{cmd-path: touch, cmd-args: '{}'}}}}",
+            trace.display()
+        );
+        for user in [exec, provider] {
+            let text = format!(
+                "{{current-context: a, contexts: [{{name: a, context: {{cluster: a, user: a}}}}], \
+                 clusters: [{{name: a, cluster: {{server: 'https://10.0.0.1:6443'}}}}], \
+                 users: [{{name: a, user: {{{user}}}}}]}}"
+            );
+
+            let told = refusal(Some(&text)).await;
+
+            assert!(told.contains("give the user a tokenFile"), "{told}");
+        }
+        assert!(!trace.exists());
     }
 }
