@@ -64,6 +64,17 @@ pub(crate) fn ci(arguments: &CiArguments) -> Result<Outcome> {
             ],
         ),
         (
+            "what is fuzzed",
+            &[
+                "check",
+                "--locked",
+                "-p",
+                "kube-ipvs-nft",
+                "--features",
+                "fuzz",
+            ],
+        ),
+        (
             "documentation",
             &["doc", "--workspace", "--no-deps", "--locked", "--quiet"],
         ),

@@ -84,9 +84,26 @@ fn ci_runs_what_a_laptop_cannot() {
         "cargo xtask kernel-test",
         "cargo xtask container-test",
         "cargo deny check advisories",
+        "cargo xtask dist",
         "cargo publish --dry-run --locked -p netlink-exchange -p ipvs-netlink",
     ] {
         assert!(runs.contains(command), "{command}: not in\n{runs}");
+    }
+}
+
+/// Most files of a release are called alike on both, and `cp` refuses to
+/// overwrite what the same call has made.
+#[test]
+fn files_of_two_processors_are_copied_one_after_the_other() {
+    let all = workflows();
+    let scripts = all.iter().flat_map(|(_, workflow)| texts("run", workflow));
+    let copies: Vec<String> = scripts
+        .flat_map(|script| script.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| line.trim_start().starts_with("cp "))
+        .collect();
+    assert!(!copies.is_empty());
+    for copy in copies {
+        assert_eq!(copy.matches("dist/dist-").count(), 1, "{copy}");
     }
 }
 
