@@ -47,6 +47,7 @@ const NAMED: [(&str, &[&str]); 3] = [
             "curl",
             "ip",
             "ip6tables",
+            "ip6tables-legacy",
             "ipset",
             "iptables",
             "iptables-legacy",
@@ -309,7 +310,7 @@ fn every_command_of_the_documents_is_taken_by_its_program() {
         ("kube-ipvs", 30),
         ("kubectl", 25),
         ("helm", 3),
-        ("iptables", 30),
+        ("iptables-legacy", 30),
     ] {
         assert!(programs[program] >= least, "{program}: {programs:?}");
     }

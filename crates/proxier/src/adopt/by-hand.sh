@@ -1,7 +1,7 @@
 hooks='SERVICES|POSTROUTING|FORWARD|NODE-PORT|PROXY-FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER'
 chains='SERVICES POSTROUTING NODE-PORT LOAD-BALANCER MARK-MASQ FORWARD PROXY-FIREWALL
         SOURCE-RANGES-FIREWALL IPVS-FILTER IPVS-OUT-FILTER'
-for iptables in iptables ip6tables; do
+for iptables in iptables-legacy ip6tables-legacy; do
   for table in nat filter; do
     $iptables -t $table -S | grep -E '^-A (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) ' |
       grep -E -- "-j KUBE-($hooks)\$" | sed 's/^-A/-D/' | xargs -rL1 $iptables -t $table
