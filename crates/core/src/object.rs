@@ -168,6 +168,23 @@ mod tests {
     }
 
     #[test]
+    fn what_kubectl_applied_last_is_not_kept_and_all_other_annotations_are() {
+        let object = json!({"metadata": {"name": "web", "annotations": {
+            "a": "1", "kubectl.kubernetes.io/last-applied-configuration": "{\"a\": \"2\"}", "z": "3"
+        }}});
+        for object in both(Kind::Service, &object) {
+            let object = object.unwrap();
+            let kept = object.metadata().annotations.iter();
+            let kept = kept.map(|(key, value)| (key.as_str(), value.as_str()));
+            assert!(kept.eq([("a", "1"), ("z", "3")]));
+        }
+        let wrong = json!({"metadata": {"name": "web", "annotations": {"a": 1}}});
+        let [text, tree] = both(Kind::Service, &wrong);
+        assert_eq!(text, tree);
+        assert!(text.unwrap_err().contains("annotations.a"));
+    }
+
+    #[test]
     fn what_does_not_decode_is_told_in_the_same_words() {
         let metadata = json!({"name": "web", "namespace": "default"});
         let wrong = [
