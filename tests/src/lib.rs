@@ -11,6 +11,7 @@ pub mod apiserver;
 pub mod client;
 pub mod command;
 pub mod daemon;
+pub mod figures;
 pub mod kube_proxy;
 pub mod memory;
 pub mod netns;

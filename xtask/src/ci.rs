@@ -5,10 +5,12 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
+use crate::bench;
 use crate::chart;
 use crate::console::Outcome;
 use crate::container_test;
 use crate::dist;
+use crate::guest::Machine;
 use crate::kernel_test;
 use crate::licences;
 use crate::paths::{Paths, cargo};
@@ -40,11 +42,17 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<Outcome> {
     if outcome != Outcome::Passed || arguments.native || !arguments.filter.is_empty() {
         return Ok(outcome);
     }
-    let mut machine = arguments.machine.clone();
-    // Of several kernels the first: what an engine does is the same on all.
-    machine.kernel = machine.kernel.split(',').take(1).collect();
+    // What an engine does is the same on all kernels.
+    let machine = one_kernel(&arguments.machine);
     let arguments = container_test::Arguments::all(machine);
     step("container tests", || container_test::run(&arguments))
+}
+
+/// A machine with the first of several kernels.
+fn one_kernel(machine: &Machine) -> Machine {
+    let mut machine = machine.clone();
+    machine.kernel = machine.kernel.split(',').take(1).collect();
+    machine
 }
 
 /// Everything CI asks for; stops at the first step that fails.
@@ -101,6 +109,14 @@ pub(crate) fn ci(arguments: &CiArguments) -> Result<Outcome> {
     })?;
     if outcome != Outcome::Passed {
         return Ok(outcome);
+    }
+    // Where there is no guest there are no instructions to count.
+    if !arguments.kernel_test.native {
+        let machine = one_kernel(&arguments.kernel_test.machine);
+        let outcome = step("costs", || bench::check(machine))?;
+        if outcome != Outcome::Passed {
+            return Ok(outcome);
+        }
     }
     step(
         "files of a release",

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ipvs_netlink::{Client, Request, ServiceId};
+use kube_ipvs_tests::figures::Figures;
 use kube_ipvs_tests::{Namespace, command, require_ipvs};
 
 use crate::programming::{Entry, PORT, requests, table};
@@ -14,7 +15,7 @@ const REAL_SERVERS: u32 = 10;
 /// Bound of ours against the bare dumps.
 const WORST: f64 = 1.3;
 
-pub(crate) fn run() -> Result<bool> {
+pub(crate) fn run(figures: &mut Figures) -> Result<bool> {
     require_ipvs();
     let namespace = Namespace::child("bench");
     let inside = namespace.inside();
@@ -39,6 +40,7 @@ pub(crate) fn run() -> Result<bool> {
     println!(
         "audit: {SERVICES} Services x {REAL_SERVERS} endpoints: bare dumps {bare:.3} s, ours {ours:.3} s, ratio {ratio:.2}"
     );
+    figures.tell("audit/of-the-bare-dumps", ratio);
     Ok(ratio <= WORST)
 }
 

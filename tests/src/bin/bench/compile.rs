@@ -12,6 +12,8 @@ use kube_ipvs_tests::memory_kib;
 use nix::unistd::Pid;
 use serde_json::json;
 
+use kube_ipvs_tests::figures::Figures;
+
 const SERVICES: usize = 10_000;
 const ENDPOINTS: usize = 10;
 /// Their mean is the cost of one.
@@ -23,7 +25,7 @@ const WORST_ROLLOUT: f64 = 3.0;
 /// One change against the whole.
 const WORST_SHARE: f64 = 1.0 / 1000.0;
 
-pub(crate) fn run() -> Result<bool> {
+pub(crate) fn run(figures: &mut Figures) -> Result<bool> {
     let mut objects = Vec::with_capacity(2 * SERVICES);
     for number in 0..SERVICES {
         objects.push(service(number)?);
@@ -74,6 +76,10 @@ pub(crate) fn run() -> Result<bool> {
         memory / 1024,
         meanwhile * 1e6,
     );
+    figures.tell("compile/whole-ms", whole * 1e3);
+    figures.tell("compile/one-change-us", one * 1e6);
+    figures.tell("compile/one-change-in-a-rollout-us", meanwhile * 1e6);
+    figures.tell("compile/peak-mib", memory as f64 / 1024.0);
     Ok(share < WORST_SHARE && meanwhile / one < WORST_ROLLOUT && counted == 0)
 }
 

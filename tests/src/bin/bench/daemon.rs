@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, service};
+use kube_ipvs_tests::figures::Figures;
 use kube_ipvs_tests::{Daemon, Namespace, Topology, command, memory_kib};
 use serde_json::{Value, json};
 
@@ -36,19 +37,19 @@ const NANOSECONDS: u64 = 2;
 const WORST: u64 = 256;
 const PATIENCE: Duration = Duration::from_secs(1200);
 
-pub(crate) fn run() -> Result<bool> {
+pub(crate) fn run(figures: &mut Figures) -> Result<bool> {
     let mut peak = 0;
     let mut kept = true;
     for (services, endpoints) in SIZES {
         let messages;
-        (peak, messages) = measure(services, endpoints)?;
+        (peak, messages) = measure(services, endpoints, figures)?;
         kept &= messages <= WORST_MESSAGES;
     }
     Ok(kept && peak <= WORST)
 }
 
 /// Gives the peak in MiB, and the netlink messages of one change.
-fn measure(services: usize, endpoints: usize) -> Result<(u64, usize)> {
+fn measure(services: usize, endpoints: usize, figures: &mut Figures) -> Result<(u64, usize)> {
     let topology = Topology::new();
     let machine = topology.node();
     let options = Options {
@@ -78,13 +79,24 @@ fn measure(services: usize, endpoints: usize) -> Result<(u64, usize)> {
     thread::sleep(2 * PERIOD);
     let idle = (on_cpu(&daemon)? - before) / 2;
 
-    let [peak, resident] = ["VmHWM", "VmRSS"].map(|field| memory_kib(daemon.pid(), field) / 1024);
+    let fields = ["VmHWM", "VmRSS", "RssAnon"];
+    let [peak, resident, own_memory] = fields.map(|field| memory_kib(daemon.pid(), field) / 1024);
     println!(
         "daemon: {services} Services x {endpoints} endpoints: in the kernel after {:.1} s, \
-         {own} million instructions of its own, peak memory {peak} MiB, then {resident} MiB, an idle period {} million instructions",
+         {own} million instructions of its own, peak memory {peak} MiB, then {resident} MiB, \
+         {own_memory} MiB of it not of the program's file, an idle period {} million instructions",
         took.as_secs_f64(),
         idle / NANOSECONDS / 1_000_000
     );
+    let second = 1e6 * (NANOSECONDS * PERIOD.as_secs()) as f64;
+    for (what, value) in [
+        ("start-million-instructions", own as f64),
+        ("peak-mib", peak as f64),
+        ("resident-mib", resident as f64),
+        ("idle-million-instructions-a-second", idle as f64 / second),
+    ] {
+        figures.tell(&format!("daemon/{services}/{what}"), value);
+    }
     let change = Change {
         daemon: &daemon,
         server: &server,
@@ -167,7 +179,7 @@ impl Change<'_> {
 
 /// A Service and its slice, the last endpoint of which differs from change to
 /// change.
-fn objects(number: usize, endpoints: usize, change: usize) -> [Value; 2] {
+pub(crate) fn objects(number: usize, endpoints: usize, change: usize) -> [Value; 2] {
     let name = format!("service-{number}");
     let vip = format!("10.96.{}.{}", number / 250, number % 250 + 1);
     let endpoint = |endpoint| {
