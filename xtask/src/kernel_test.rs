@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// No tests whose name contains F.
     #[arg(long, value_name = "F")]
     pub(crate) skip: Vec<String>,
+    /// Only the tests of what a node lacks, which have a guest of their own.
+    #[arg(long, conflicts_with_all = ["filter", "skip", "list", "smoke", "native"])]
+    pub(crate) bare: bool,
     /// Run on this machine: needs root and a kernel with IPVS.
     #[arg(long)]
     pub(crate) native: bool,
@@ -100,7 +103,31 @@ fn line_of(kernel: &str, run: &Result<Run>) -> String {
     }
 }
 
+/// The tests, and after all of them those of what a node lacks: a module that is
+/// loaded stays, so these have a guest of their own.
 fn in_guest(arguments: &Arguments) -> Result<Run> {
+    if arguments.bare {
+        return bare(arguments);
+    }
+    let run = together(arguments)?;
+    let chosen = [&arguments.filter, &arguments.skip];
+    let some = arguments.smoke || arguments.list || chosen.iter().any(|names| !names.is_empty());
+    if some || run.outcome != Outcome::Passed {
+        return Ok(run);
+    }
+    let mut bare = bare(arguments)?;
+    bare.summary.add(run.summary);
+    Ok(bare)
+}
+
+fn bare(arguments: &Arguments) -> Result<Run> {
+    let target = Target::Test("bare");
+    guest::run_parts(&arguments.machine, target, Clock::Wall, &[], |_| {
+        Ok(vec![flags(arguments)])
+    })
+}
+
+fn together(arguments: &Arguments) -> Result<Run> {
     let target = Target::Test("kernel");
     let slice: &[_] = if arguments.smoke { &[SLICE] } else { &[] };
     guest::run_parts(&arguments.machine, target, Clock::Wall, slice, |program| {
