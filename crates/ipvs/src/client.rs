@@ -73,7 +73,12 @@ impl Client {
         Self::over(Connection::open(NETLINK_GENERIC).map_err(unopened)?)
     }
 
-    pub(crate) fn over(mut connection: Connection) -> Result<Self, Error> {
+    /// The same over a connection of generic netlink that is open already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn over(mut connection: Connection) -> Result<Self, Error> {
         connection.set_timeout(RECEIVE_TIMEOUT).map_err(unopened)?;
         let family = find_family(&mut connection)?;
         Ok(Self { connection, family })

@@ -58,10 +58,16 @@ impl Nft {
     /// The kernel gives none.
     pub fn open() -> Result<Self, NftError> {
         let connection = Connection::open(NETLINK_NETFILTER);
-        Ok(Self {
-            connection: connection.map_err(NftError::exchange("open nftables"))?,
+        let connection = connection.map_err(NftError::exchange("open nftables"))?;
+        Ok(Self::over(connection))
+    }
+
+    /// The same over a connection of netfilter's protocol that is open already.
+    pub fn over(connection: Connection) -> Self {
+        Self {
+            connection,
             known: Known::default(),
-        })
+        }
     }
 
     /// How many times something was sent, for tests and metrics.

@@ -12,6 +12,7 @@ mod generation;
 mod guard;
 mod harness;
 mod inspect;
+mod lossy;
 mod manifests;
 mod matrix;
 mod migration;

@@ -81,7 +81,7 @@ fn assert_same(kernel: &mut Linux, model: &KernelState, at: &str) {
     assert_eq!(&seen, model, "{at}");
 }
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup {
         link: "kube-ipvs0".to_owned(),
         binding: Binding::Address,

@@ -68,13 +68,24 @@ impl Linux {
     /// # Errors
     /// No IPVS in the kernel, or no right to use it: each with its remedy.
     pub fn open(setup: Setup) -> anyhow::Result<Self> {
-        let mut client = ipvs::Client::open()
+        let client = ipvs::Client::open()
             .map_err(with_hint)
             .context("open IPVS")?;
+        Self::over(setup, client, kube_ipvs_nft::Nft::open()?)
+    }
+
+    /// The same over sockets to IPVS and nftables that are open already.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn over(
+        setup: Setup,
+        mut client: ipvs::Client,
+        nft: kube_ipvs_nft::Nft,
+    ) -> anyhow::Result<Self> {
         // Anybody may find the family; asking it something takes the right to.
         client.info().map_err(with_hint).context("use IPVS")?;
         let binder = Binder::new(&setup.link, setup.binding).context("open the VIP binder")?;
-        let nft = kube_ipvs_nft::Nft::open()?;
         let conntrack = Conntrack::open().context("open connection tracking")?;
         let tables = setup.tables.iter().cloned().map(Table::new).collect();
         Ok(Self {
