@@ -19,8 +19,9 @@ use crate::{Namespace, wait_until};
 pub const OPEN_FILES: &str = "KUBE_IPVS_TEST_OPEN_FILES";
 
 /// Runs the program its arguments name with `$1` in the place of `/run/kube-ipvs`,
-/// and with a `PATH` of its own if one is given.
-const OWN_STATE: &str = r#"test -z "$KUBE_IPVS_TEST_OPEN_FILES" || ulimit -n "$KUBE_IPVS_TEST_OPEN_FILES"; mount --bind "$1" /run/kube-ipvs && shift && exec env PATH="${KUBE_IPVS_TEST_PATH:-$PATH}" "$@""#;
+/// with the links of its own namespace in `/sys`, and with a `PATH` of its own if
+/// one is given.
+const OWN_STATE: &str = r#"test -z "$KUBE_IPVS_TEST_OPEN_FILES" || ulimit -n "$KUBE_IPVS_TEST_OPEN_FILES"; mount --bind "$1" /run/kube-ipvs && shift && mount -t sysfs sysfs /sys && exec env PATH="${KUBE_IPVS_TEST_PATH:-$PATH}" "$@""#;
 
 /// `kube-ipvs` for one run to its end (`plan`, `compile`, `inspect`, `run --once`),
 /// inside `namespace`. The program is the one `KUBE_IPVS_BIN` names.

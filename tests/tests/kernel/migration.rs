@@ -20,6 +20,7 @@ use kube_ipvs_tests::{
 use serde_json::json;
 
 use crate::manifests::{Manifests, web, web_slice};
+use crate::snapshot::{assert_same, snapshot};
 
 const SOON: Duration = Duration::from_secs(90);
 const V4: &str = "10.96.0.10:80";
@@ -365,4 +366,22 @@ fn the_init_container_sets_sysctls_and_nothing_else() {
         before
     );
     assert!(node.sh("ipvsadm -L --timeout").contains(": 900 120 300"));
+}
+
+#[test]
+fn sizes_and_time_outs_of_conntrack_stay_the_hosts_unless_asked_for() {
+    let node = Namespace::enter();
+    let manifests = tempfile::tempdir().expect("a directory");
+    let conntrack = || {
+        let all = snapshot(&node).into_iter();
+        let of = all.filter(|(name, _)| name.contains("/nf_conntrack_"));
+        of.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = conntrack();
+    assert!(before.len() > 10, "{before:?}");
+    for arguments in [&["run", "--init-only"][..], &["run", "--once"]] {
+        let mut command = kube_ipvs(&node, arguments);
+        output_of(command.arg("--manifests").arg(manifests.path()));
+        assert_same(&before, &conntrack());
+    }
 }

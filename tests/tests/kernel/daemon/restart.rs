@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use kube_ipvs_tests::Protocol;
+use kube_ipvs_tests::daemon::state_directory;
+use kube_ipvs_tests::{Protocol, run_with_input};
 use serde_json::json;
 
 use super::load::{Load, Seen};
@@ -136,4 +137,58 @@ fn inside_mark(site: &Site) -> u32 {
     let (_, mark) = map.split_once(" : 0x").expect(&map);
     let digits = mark.split(|digit: char| !digit.is_ascii_hexdigit()).next();
     u32::from_str_radix(digits.unwrap_or_default(), 16).expect(&map)
+}
+
+/// As it was kept before there was a journal.
+const EARLIER_RECORD: &str = r#"{"virtual_servers":{
+    "10.96.0.10:53/TCP":"default/web:dns-tcp","10.96.0.99:80/TCP":"default/gone:"},"sysctls":[]}"#;
+const EARLIER_TABLE: &str = include_str!("../nft/listings/text-of-0.1.0.nft");
+const EARLIER_SERVERS: &str = "-A -t 10.96.0.10:53 -s rr\n-a -t 10.96.0.10:53 -r 10.244.1.2:8080 -m -w 1\n\
+    -A -t 10.96.0.99:80 -s rr\n-a -t 10.96.0.99:80 -r 10.244.1.2:8080 -m -w 1\n\
+    -A -t 10.96.0.200:80 -s sh\n";
+
+/// An upgrade from a version whose table, record and kernel state have another form.
+#[test]
+fn what_an_earlier_version_left_is_taken_over_without_a_gap() {
+    const FRONT: &str = "10.96.0.10:53";
+    let mut site = Site::new();
+    let _server = site.small.pods[0].serve(Protocol::Tcp, 8080);
+    let node = site.node();
+    node.sysctl("net/ipv4/vs/conntrack", "1");
+    node.ip("link add kube-ipvs0 type dummy\nlink set kube-ipvs0 up\naddr add 10.96.0.10/32 dev kube-ipvs0\n");
+    node.run(|| {
+        run_with_input("ipvsadm", ["-R"], EARLIER_SERVERS);
+        run_with_input("nft", ["-f", "-"], EARLIER_TABLE);
+    });
+    let state = state_directory(node);
+    std::fs::create_dir_all(&state).expect("a state directory");
+    std::fs::write(state.join("owned.json"), EARLIER_RECORD).expect("a record");
+    let web = Web::new("web", &["10.96.0.10"]).port(Protocol::Tcp, 53, 8080);
+    site.write(&web.endpoint(site.small.pods[0].v4));
+    let outside = &site.small.outside.namespace;
+    let flows = Load::flows(outside, FRONT, 4);
+    let calls = Load::new_connections(outside, FRONT, 20);
+
+    site.start(&[
+        "--ipvs-min-sync-period=100ms",
+        "--cluster-cidr=10.244.1.0/24",
+    ]);
+    site.outside().callees(Protocol::Tcp, FRONT, 20);
+
+    let (calls, flows) = (calls.stop(), flows.stop());
+    assert_eq!(
+        [calls.failed, flows.failed],
+        [const { Vec::<String>::new() }; 2]
+    );
+    assert!(calls.answered > 0 && flows.answered > 0, "no load");
+    let table = site.table();
+    assert!(table.contains("-t 10.96.0.10:53"), "{table}");
+    assert!(
+        !table.contains("10.96.0.99"),
+        "ours, and nobody's:\n{table}"
+    );
+    assert!(table.contains("10.96.0.200"), "somebody else's:\n{table}");
+    let ours = site.node().sh("nft list table ip kube-ipvs");
+    assert!(!ours.contains("set service-ports"), "{ours}");
+    assert!(ours.contains("10.96.0.10"), "{ours}");
 }

@@ -51,3 +51,37 @@ fn an_idle_connection_outlives_keep_alive_and_one_that_is_forgotten_is_reset() {
     assert_eq!(flow.ask(), Verdict::Reset);
     assert_eq!(site.outside().callees(Protocol::Tcp, WEB, 1), ["p1"]);
 }
+
+/// Seconds left of the flow to the Service in conntrack's table, and in IPVS'.
+fn left(site: &Site) -> [Option<u32>; 2] {
+    let list = "conntrack -L -p udp -d 10.96.0.10 2>/dev/null || true";
+    let tracked = site.node().sh(list);
+    let tracked = tracked.split_whitespace().nth(2);
+    let known = known(site);
+    [
+        tracked.and_then(|text| text.parse().ok()),
+        known.first().map(|(_, left)| *left),
+    ]
+}
+
+/// One that outlives the other is half a flow: its answers come from somewhere else.
+#[test]
+fn a_datagram_flow_is_kept_as_long_by_conntrack_as_by_ipvs() {
+    const ASKED: u32 = 1000;
+    let mut site = Site::new();
+    let pod = &site.small.pods[0];
+    let _server = pod.serve(Protocol::Udp, 8080);
+    let web = Web::new("web", &["10.96.0.10"]).port(Protocol::Udp, 53, 8080);
+    site.write(&web.endpoint(pod.v4));
+    site.start(&[&*format!("--ipvs-udp-timeout={ASKED}s")]);
+    let client = site.outside().timeout(LATE);
+    let mut flow = client.connect(Protocol::Udp, "10.96.0.10:53");
+    let flow = flow.as_mut().expect("UDP needs no answer");
+
+    // To conntrack it is a stream after two seconds.
+    wait_until("both keep it as long", PATIENCE, || {
+        assert_eq!(flow.ask().who(), "p1");
+        let enough = |left: &Option<u32>| left.is_some_and(|left| left > ASKED - 100);
+        left(&site).iter().all(enough)
+    });
+}

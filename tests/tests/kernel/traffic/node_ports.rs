@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kube_ipvs_tests::{Client, Connection, Protocol, Server, run, wait_until};
+use kube_ipvs_tests::{Client, Connection, Protocol, Server, Verdict, run, wait_until};
 
 use super::site::{PATIENCE, Site};
 use super::web::Web;
@@ -103,6 +103,42 @@ fn a_local_port_with_the_number_of_a_node_port_is_the_hosts_own() {
     );
     let own = site.host().port(FIRST).call(Protocol::Tcp, &to);
     assert_eq!(own.who(), "far");
+}
+
+/// By address IPVS cannot tell an answer to the host from a client: where the
+/// host may take such ports it is told, and what it is told to do helps.
+#[test]
+fn a_host_whose_own_ports_may_be_node_ports_is_told_and_the_remedy_helps() {
+    let mut site = Site::new();
+    let _servers = serve(&site);
+    let outside = &site.small.outside;
+    let to = format!("{}:9000", outside.v4);
+    let _far = Server::start(&outside.namespace, "far", Protocol::Tcp, &to);
+    let last = FIRST + 3;
+    site.node()
+        .sysctl("net/ipv4/ip_local_port_range", &format!("{FIRST} {last}"));
+    site.write(&web(&site, 2));
+    site.start(&["--nodeport-virtual-servers=address"]);
+    site.daemon()
+        .wait_for_log("ip_local_reserved_ports", PATIENCE);
+    let quick = std::time::Duration::from_millis(500);
+    let lost = site
+        .host()
+        .port(FIRST)
+        .timeout(quick)
+        .call(Protocol::Tcp, &to);
+    assert_eq!(lost, Verdict::TimedOut, "told without need");
+
+    let taken = format!("{FIRST}-{}", FIRST + 1);
+    site.node()
+        .sysctl("net/ipv4/ip_local_reserved_ports", &taken);
+    for _ in 0..40 {
+        // Reset, its port is free again.
+        let mut own = site.host().connect(Protocol::Tcp, &to).expect("it answers");
+        assert_eq!(own.ask().who(), "far");
+        assert!(own.local_address().port() > FIRST + 1);
+        own.reset();
+    }
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use kube_ipvs_tests::{Client, Namespace, Node, Protocol, Server, Verdict, run};
+use kube_ipvs_tests::{Client, Namespace, Node, Protocol, Server, Verdict, run, wait_until};
 
 use super::WEB;
-use super::site::Site;
+use super::site::{HEALTH, PATIENCE, Site};
 use super::web::Web;
 
 /// `br_netfilter` while a test runs: for bridges of other tests it is not there.
@@ -46,33 +46,65 @@ fn pod_on_bridge(node: &Namespace, name: &str, address: &str) -> Namespace {
     pod
 }
 
+/// Two pods on a bridge of the node.
+fn pods_on_bridge(node: &Namespace) -> [Namespace; 2] {
+    node.ip("link add cbr0 type bridge\nlink set cbr0 up\naddr add 10.244.7.1/24 dev cbr0\n");
+    [("q1", "10.244.7.2"), ("q2", "10.244.7.3")]
+        .map(|(name, address)| pod_on_bridge(node, name, address))
+}
+
+const FILTERED: &str = "net/bridge/bridge-nf-call-iptables";
+
 /// What goes from pod to pod on a bridge passes no hook of IP, so an answer
 /// would go back past IPVS, unless the bridge is told to ask them.
 #[test]
 fn pods_on_one_bridge_reach_each_other_where_the_bridge_is_filtered() {
     let _filter = BridgeFilter::load();
     let mut site = Site::new();
-    let node = site.node();
-    node.ip("link add cbr0 type bridge\nlink set cbr0 up\naddr add 10.244.7.1/24 dev cbr0\n");
-    let client = pod_on_bridge(node, "q1", "10.244.7.2");
-    let server = pod_on_bridge(node, "q2", "10.244.7.3");
+    let [client, server] = pods_on_bridge(site.node());
     let _server = Server::start(&server, "q2", Protocol::Tcp, "10.244.7.3:8080");
     let web = Web::over(&[]).endpoint([10, 244, 7, 3]);
     site.write(&web);
     site.start(&["--cluster-cidr=10.244.0.0/16"]);
     let call = || Client::within(&client).call(Protocol::Tcp, WEB);
-    let filtered = "net/bridge/bridge-nf-call-iptables";
-
-    site.node().sysctl(filtered, "0");
+    site.node().sysctl(FILTERED, "0");
     let verdict = call();
     assert!(!matches!(verdict, Verdict::Answered { .. }), "{verdict:?}");
 
-    site.node().sysctl(filtered, "1");
+    site.node().sysctl(FILTERED, "1");
     for _ in 0..2 {
         let verdict = call();
         assert_eq!(verdict.who(), "q2");
         assert_eq!(verdict.saw().to_string(), "10.244.7.2");
     }
+}
+
+/// Nobody else would say why these pods fail.
+#[test]
+fn a_node_whose_pods_a_bridge_cuts_off_is_not_ready_until_it_is_filtered() {
+    let _filter = BridgeFilter::load();
+    let mut site = Site::new();
+    let _pods = pods_on_bridge(site.node());
+    site.node().sysctl(FILTERED, "0");
+    // The bridge between the nodes' namespaces is not this node's.
+    site.write(&Web::over(&site.small.pods));
+    site.start(&["--ipvs-min-sync-period=100ms", "--ipvs-sync-period=1s"]);
+    assert_eq!(
+        site.get(HEALTH, "/readyz").0,
+        200,
+        "no endpoint on a bridge"
+    );
+
+    site.write(&Web::over(&[]).endpoint([10, 244, 7, 3]));
+    wait_until("the node is not ready", PATIENCE, || {
+        let (code, why) = site.get(HEALTH, "/readyz");
+        let told = ["bridge cbr0", "10.244.7.3", "modprobe br_netfilter"];
+        code == 503 && told.iter().all(|word| why.contains(word))
+    });
+    site.daemon().wait_for_log("bridge cbr0", PATIENCE);
+
+    site.node().sysctl(FILTERED, "1");
+    site.wait_until_ready();
 }
 
 /// The near end of a tunnel between two nodes; its address is `inner`.
