@@ -1,4 +1,5 @@
-//! The one reader of addresses and networks that others wrote.
+//! The one reader of addresses and networks that others wrote, and of the small
+//! values beside them: ports, protocols, weights.
 //!
 //! Every part that looks at such a text asks here, so that what one of them
 //! calls an address is the same address for all: a reader of its own that let a
@@ -13,6 +14,11 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::state::Protocol;
+
+/// The greatest weight that is given to the kernel.
+pub(crate) const MOST_WEIGHT: u16 = 65_535;
 
 /// What was read, and how it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +137,28 @@ impl fmt::Display for Quoted<'_> {
             None => write!(f, "{:?}", self.0),
         }
     }
+}
+
+/// A port number, 1 to 65535.
+pub(crate) fn port_number(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|number| *number != 0)
+}
+
+/// A protocol as Kubernetes writes it; absent is TCP.
+pub(crate) fn protocol(name: Option<&str>) -> Result<Protocol, &str> {
+    match name {
+        None | Some("" | "TCP") => Ok(Protocol::Tcp),
+        Some("UDP") => Ok(Protocol::Udp),
+        Some("SCTP") => Ok(Protocol::Sctp),
+        Some(other) => Err(other),
+    }
+}
+
+/// A weight of an endpoint: 1 to 65535.
+pub(crate) fn weight(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits);
+    number.filter(|number| *number > 0)
 }
 
 #[cfg(test)]

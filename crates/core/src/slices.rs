@@ -226,9 +226,9 @@ fn read_weight(
         warnings.add(format!("annotation {WEIGHT_ANNOTATION}: {NOT_HONOURED}"));
         return None;
     }
-    let weight = crate::compile::weight(text).and_then(NonZeroU16::new);
+    let weight = read::weight(text).and_then(NonZeroU16::new);
     if weight.is_none() {
-        let most = crate::compile::MOST_WEIGHT;
+        let most = read::MOST_WEIGHT;
         warnings.add(format!(
             "annotation {WEIGHT_ANNOTATION}: {} is no number from 1 to {most}; it is ignored \
              (what is to get nothing is not ready)",
@@ -245,9 +245,9 @@ fn read_port(port: &k8s::EndpointPort, names: &mut Interner) -> Result<Option<Sl
     let Some(number) = port.port else {
         return Ok(None);
     };
-    let number = crate::compile::port_number(number)
+    let number = read::port_number(number)
         .ok_or_else(|| format!("port {said}: {number} is no port; it is ignored"))?;
-    let protocol = crate::compile::protocol(port.protocol.as_deref())
+    let protocol = read::protocol(port.protocol.as_deref())
         .map_err(Quoted)
         .map_err(|other| format!("port {said}: protocol {other} is unknown; it is ignored"))?;
     Ok(Some(SlicePort {

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Cluster;
 use super::objects::Entry;
-use crate::compile::{liveliness, port_number, protocol};
+use crate::compile::liveliness;
 use crate::k8s::{SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::ServiceName;
+use crate::read::{port_number, protocol};
 use crate::slices::Endpoint;
 use crate::state::{Family, Protocol, VirtualServerKey};
 
@@ -123,7 +124,7 @@ impl Cluster {
     pub fn account(&self, name: &ServiceName) -> Option<Account> {
         let entry = self.entries.get(name)?;
         let service = entry.service.as_ref()?;
-        let claims = entry.footprint.claims.iter();
+        let claims = entry.footprint.stake.claims.iter();
         let kind = service.spec.type_.as_deref().unwrap_or("ClusterIP");
         Some(Account {
             service: name.to_string(),
@@ -152,7 +153,7 @@ impl Cluster {
             return Some(Unserved::OtherProxy(label.cloned()));
         }
         // What has not been compiled yet asks for nothing yet.
-        if !entry.footprint.claims.is_empty() || self.is_dirty() {
+        if !entry.footprint.stake.claims.is_empty() || self.is_dirty() {
             return None;
         }
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip);

@@ -3,12 +3,13 @@
 //! externalIP), then the oldest, then the first by name. The same on every node
 //! and after every restart.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::placement::Footprint;
 use super::sources::Restricting;
 use crate::compile::{Claim, Compiled, FrontKind};
 use crate::names::ServiceName;
@@ -59,6 +60,17 @@ impl Bid {
     }
 }
 
+/// What a Service claims, so that it can be taken back.
+#[derive(Debug, Default)]
+pub(super) struct Stake {
+    /// As whom; none when it claims nothing.
+    claimant: Option<Claimant>,
+    /// Fronts and marks, whoever holds them.
+    pub(super) claims: Box<[VirtualServerKey]>,
+    /// Addresses with fronts that only some may use.
+    pub(super) restricted: Box<[IpAddr]>,
+}
+
 /// A front or mark that a Service wants, and the rank of that.
 type Wanted = (VirtualServerKey, u8);
 
@@ -92,7 +104,7 @@ impl Claims {
     pub(super) fn stake(
         &mut self,
         claimant: &Claimant,
-        footprint: &mut Footprint,
+        stake: &mut Stake,
         compiled: &Compiled,
     ) -> BTreeSet<ServiceName> {
         let ranked = compiled.claims.iter();
@@ -101,24 +113,24 @@ impl Claims {
         let marks = compiled.marks.iter().map(|key| (*key, 0));
         let wanted = by_key(ranked.chain(marks).collect());
         let mut rivals = BTreeSet::new();
-        if !self.stands(claimant, footprint, &wanted) {
-            self.restake(claimant, footprint, wanted, &mut rivals);
+        if !self.stands(claimant, stake, &wanted) {
+            self.restake(claimant, stake, wanted, &mut rivals);
         }
         let restricted = compiled.restricted_addresses();
         let service = &claimant.service;
-        let before = &footprint.restricted;
+        let before = &stake.restricted;
         rivals.extend(self.restricting.stake(service, before, &restricted));
-        footprint.restricted = restricted.into_iter().collect();
+        stake.restricted = restricted.into_iter().collect();
         rivals.remove(&claimant.service);
         rivals
     }
 
     /// Whether a Service claims just what it claimed before, as the same: that
     /// is so wherever only its endpoints changed.
-    fn stands(&self, claimant: &Claimant, footprint: &Footprint, wanted: &[Wanted]) -> bool {
+    fn stands(&self, claimant: &Claimant, stake: &Stake, wanted: &[Wanted]) -> bool {
         let keys = wanted.iter().map(|(key, _)| key);
-        footprint.claimant.as_ref() == Some(claimant)
-            && footprint.claims.iter().eq(keys)
+        stake.claimant.as_ref() == Some(claimant)
+            && stake.claims.iter().eq(keys)
             && wanted
                 .iter()
                 .all(|(key, rank)| self.rank_of(key, claimant) == Some(*rank))
@@ -127,13 +139,13 @@ impl Claims {
     fn restake(
         &mut self,
         claimant: &Claimant,
-        footprint: &mut Footprint,
+        stake: &mut Stake,
         wanted: Vec<Wanted>,
         rivals: &mut BTreeSet<ServiceName>,
     ) {
-        if let Some(before) = footprint.claimant.take() {
+        if let Some(before) = stake.claimant.take() {
             let same_age = before == *claimant;
-            for key in &footprint.claims {
+            for key in &stake.claims {
                 let rank = wanted.binary_search_by_key(key, |(key, _)| *key);
                 let rank = rank.ok().map(|at| wanted[at].1);
                 if !same_age || rank != self.rank_of(key, &before) {
@@ -146,9 +158,9 @@ impl Claims {
             self.add(key, Bid { rank, claimant }, rivals);
         }
         if !wanted.is_empty() {
-            footprint.claimant = Some(claimant.clone());
+            stake.claimant = Some(claimant.clone());
         }
-        footprint.claims = wanted.into_iter().map(|(key, _)| key).collect();
+        stake.claims = wanted.into_iter().map(|(key, _)| key).collect();
     }
 
     /// Whether owners changed since [`Self::take_lost_to_others`].

@@ -276,13 +276,18 @@ impl Cluster {
             return BTreeSet::new();
         };
         let footprint = &mut entry.footprint;
-        let before = footprint.claims.clone();
-        let mut rivals = self.claims.stake(&claimant, footprint, &compiled);
+        let before = footprint.stake.claims.clone();
+        let mut rivals = self
+            .claims
+            .stake(&claimant, &mut footprint.stake, &compiled);
         self.host_ports
             .replace(&mut footprint.host_ports, &compiled);
         let (wish, health) = (&mut footprint.health_wish, compiled.health.as_ref());
         rivals.extend(self.health_ports.stake(&claimant, wish, health));
-        rivals.extend(self.health_ports.beside(moved(&before, &footprint.claims)));
+        rivals.extend(
+            self.health_ports
+                .beside(moved(&before, &footprint.stake.claims)),
+        );
         rivals.remove(name);
         let node_ports = self.ground.node_ports();
         self.health_ports

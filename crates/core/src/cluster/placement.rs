@@ -10,7 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::claims::{Claimant, Claims};
+use super::claims::{Claims, Stake};
 use super::counts::{Addresses, swap};
 use super::health_ports::Wish;
 use super::host_ports::HostPort;
@@ -29,10 +29,7 @@ use crate::warnings::Warnings;
 /// What a Service asked for and was given, so that it can be taken back.
 #[derive(Debug, Default)]
 pub(super) struct Footprint {
-    pub(super) claimant: Option<Claimant>,
-    pub(super) claims: Box<[VirtualServerKey]>,
-    /// Addresses with fronts that only some may use.
-    pub(super) restricted: Box<[IpAddr]>,
+    pub(super) stake: Stake,
     hairpin: Box<[IpAddr]>,
     /// Fronts at which this host answers health checks.
     passing: Box<[Front]>,
@@ -51,7 +48,7 @@ pub(super) struct Footprint {
 
 impl Footprint {
     pub(super) fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.hairpin.is_empty() && self.passing.is_empty()
+        self.stake.claims.is_empty() && self.hairpin.is_empty() && self.passing.is_empty()
     }
 
     /// The fronts it holds.

@@ -12,7 +12,7 @@ use super::{Surroundings, Warnings};
 use crate::event::Kind;
 use crate::k8s::{Service, ServicePort, WEIGHT_ANNOTATION};
 use crate::options::{NOT_HONOURED, Options, SCHEDULERS};
-use crate::read::Quoted;
+use crate::read::{MOST_WEIGHT, Quoted};
 use crate::row::Masquerade;
 use crate::state::{Flags, Protocol};
 use crate::warnings::few;
@@ -338,7 +338,7 @@ impl Notes<'_> {
         match Weights::read(value) {
             Ok(weights) => Some(weights),
             Err(wrong) => {
-                let most = weights::MOST;
+                let most = MOST_WEIGHT;
                 let allowed = format!(
                     "is ignored: {wrong}; node=, zone= and other= go with a number from 1 to {most}, \
                      each once"

@@ -43,10 +43,8 @@ pub use self::annotations::{annotation_words, annotations_of};
 pub(crate) use self::annotations::{is_read, scheduler_of, withhold};
 pub(crate) use self::endpoints::liveliness;
 pub(crate) use self::kube_router::adopt;
-pub(crate) use self::ports::{port_number, protocol};
 pub(crate) use self::ranges::Ranges;
 pub(crate) use self::slow_start::climb_of;
-pub(crate) use self::weights::{MOST as MOST_WEIGHT, number as weight};
 pub use self::withheld::Withheld;
 
 use self::addresses::Addresses;

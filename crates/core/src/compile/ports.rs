@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::Warnings;
 use crate::k8s::Service;
-use crate::read::Quoted;
+use crate::read::{Quoted, port_number, protocol};
 use crate::state::Protocol;
 
 /// A port of a Service that makes sense.
@@ -66,19 +66,4 @@ pub(super) fn read(service: &Service, warnings: &mut Warnings) -> Vec<Port> {
         });
     }
     ports
-}
-
-/// A port number, 1 to 65535.
-pub(crate) fn port_number(number: i64) -> Option<u16> {
-    u16::try_from(number).ok().filter(|number| *number != 0)
-}
-
-/// A protocol as Kubernetes writes it; absent is TCP.
-pub(crate) fn protocol(name: Option<&str>) -> Result<Protocol, &str> {
-    match name {
-        None | Some("" | "TCP") => Ok(Protocol::Tcp),
-        Some("UDP") => Ok(Protocol::Udp),
-        Some("SCTP") => Ok(Protocol::Sctp),
-        Some(other) => Err(other),
-    }
 }

@@ -1,6 +1,6 @@
 //! Shares of new connections: where an endpoint is, and what its slice says.
 //!
-//! Both are numbers from 1 to [`MOST`], multiplied with each other. 0 is no
+//! Both are numbers from 1 to [`MOST_WEIGHT`], multiplied with each other. 0 is no
 //! weight: in the kernel it means that an endpoint drains, which is said by its
 //! conditions, so that the others know of it too.
 
@@ -10,13 +10,11 @@ use alloc::string::String;
 use super::Warnings;
 use super::annotations::Tuning;
 use crate::climb::{Climb, STEPS};
-use crate::read::Quoted;
+use crate::read::{MOST_WEIGHT, Quoted, weight};
 use crate::slices::{Endpoint, Slice};
 
-/// The greatest weight that is given to the kernel.
-pub(crate) const MOST: u16 = 65_535;
 /// The greatest one of which there are whole numbers for each step.
-const MOST_CLIMBING: u16 = MOST / STEPS;
+const MOST_CLIMBING: u16 = MOST_WEIGHT / STEPS;
 
 /// Schedulers that give more to a greater weight. The others ask only whether it
 /// is 0; `sh` hands out its 256 places in whole weights, so that great ones
@@ -45,17 +43,10 @@ const STEPS_OF_WRR: usize = 65_536;
 /// The greatest weight that each of so many real servers may have.
 pub(super) fn most_of(real_servers: usize, tuning: &Tuning) -> u16 {
     if tuning.scheduler != "wrr" || tuning.upper_threshold == 0 {
-        return MOST;
+        return MOST_WEIGHT;
     }
     let most = STEPS_OF_WRR / real_servers.max(1);
-    u16::try_from(most).unwrap_or(MOST).max(1)
-}
-
-/// A weight of an endpoint: 1 to 65535.
-pub(crate) fn number(text: &str) -> Option<u16> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| digits);
-    number.filter(|number| *number > 0)
+    u16::try_from(most).unwrap_or(MOST_WEIGHT).max(1)
 }
 
 /// Weights of endpoints by where they are, seen from this node.
@@ -89,7 +80,7 @@ impl Weights {
                 "other" => &mut other,
                 _ => return Err(format!("{} is no place", Quoted(item))),
             };
-            let value = number(value.trim());
+            let value = weight(value.trim());
             let value = value.ok_or(format!("{} is no weight", Quoted(item)))?;
             if place.replace(value).is_some() {
                 return Err(format!("{} comes twice", Quoted(word.trim())));
@@ -162,7 +153,7 @@ pub(super) fn tell<'s>(
         product *= u64::from(greatest);
         said += &format!(" times weight {greatest} of an EndpointSlice");
     }
-    let mut taken = MOST;
+    let mut taken = MOST_WEIGHT;
     if climbs {
         product *= u64::from(STEPS);
         said += &format!(" times {STEPS} for slow-start");

@@ -3,8 +3,6 @@
 //! Paths, bodies and headers are kube-proxy's; `/proxyMode` is read by other
 //! software on the node to find out what serves Services.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
@@ -14,15 +12,12 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::probes::not_found;
-use super::{Health, Moment, zpages};
+use super::reply::{NOSNIFF, PLAIN, Server};
+use super::{Health, zpages};
 use crate::metrics::CONTENT_TYPE;
 
 /// Whose turn it is to make a page of metrics.
 static RENDERING: Semaphore = Semaphore::const_new(1);
-
-/// `X-Content-Type-Options`.
-pub(super) const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
-pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What the metrics server shows of the program, besides metrics.
 #[derive(Debug, Clone, Default)]
@@ -33,15 +28,6 @@ pub struct Pages {
     pub flags: Option<Vec<(&'static str, String)>>,
     /// Whether there is a `/statusz`.
     pub statusz: bool,
-}
-
-/// What the answers are made of.
-#[derive(Debug, Clone)]
-pub(super) struct Server {
-    pub(super) health: Health,
-    pub(super) started: Moment,
-    pub(super) flags: Arc<[(&'static str, String)]>,
-    pub(super) paths: Arc<[&'static str]>,
 }
 
 /// `/metrics`, `/healthz`, `/proxyMode`, `/configz`, `/statusz`, `/flagz`.

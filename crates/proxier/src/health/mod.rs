@@ -10,6 +10,7 @@ pub mod connections;
 pub mod diagnostics;
 pub mod node_ports;
 pub mod probes;
+mod reply;
 pub mod server;
 pub mod state;
 mod zpages;

@@ -14,11 +14,10 @@ use kube_ipvs_core::escape::Escaped;
 use kube_ipvs_core::state::Family;
 use serde_json::{Map, Value, json};
 
+use super::reply::NOSNIFF;
 use super::{Health, Moment, Report};
 use crate::metrics::HealthPath;
 
-/// `X-Content-Type-Options`.
-const NOSNIFF: (&str, &str) = ("x-content-type-options", "nosniff");
 /// What Go prints for a time that never was; clients may parse it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 

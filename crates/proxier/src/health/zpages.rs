@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::Moment;
-use super::diagnostics::{NOSNIFF, PLAIN, Server};
+use super::reply::{NOSNIFF, PLAIN, Server};
 
 /// The release of kube-proxy whose flags, file and pages these are.
 const EMULATED: &str = "1.37";

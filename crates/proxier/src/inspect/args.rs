@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipvs_netlink::{Family, Protocol, ServiceId};
 
+use super::form::{Form, ListOptions};
 use super::names::Names;
-use super::render::{Form, ListOptions};
 use super::rules;
 use crate::usage::Usage;
 

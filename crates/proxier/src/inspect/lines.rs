@@ -5,9 +5,9 @@ use ipvs_netlink::{
     ServiceFlags, ServiceId, Timeouts, TunnelFlags, TunnelKind,
 };
 
+use super::form::{Form, ListOptions};
 use super::names::{Names, cut};
 use super::numbers::large;
-use super::render::{Form, ListOptions};
 
 /// `IP Virtual Server version 1.2.1 (size=4096)`.
 pub(super) fn heading(info: &Info) -> String {

@@ -6,6 +6,7 @@ mod absent;
 mod args;
 mod connections;
 mod document;
+mod form;
 mod lines;
 mod names;
 mod numbers;
@@ -25,8 +26,9 @@ use kube_ipvs_dataplane::linux::with_hint;
 
 pub use absent::why_absent;
 pub use args::{InspectArgs, Output};
+pub use form::{Form, ListOptions};
 pub use names::Names;
-pub use render::{Form, ListOptions, render};
+pub use render::render;
 pub use restore::requests;
 pub use snapshot::Snapshot;
 

@@ -301,7 +301,8 @@ pub(super) fn socket(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::render::{Form, ListOptions, render};
+    use crate::inspect::form::{Form, ListOptions};
+    use crate::inspect::render::render;
     use crate::inspect::snapshot::Snapshot;
 
     fn read(line: &str) -> anyhow::Result<Option<Request>> {
