@@ -14,6 +14,7 @@ use crate::state::{
 };
 use crate::table::{Edit, Moved, Turn};
 
+mod stage;
 mod steps;
 
 pub use steps::AsDiff;
