@@ -70,6 +70,9 @@ pub struct Options {
     pub annotations: Option<Vec<&'static str>>,
     /// Name of the link that carries VIPs; its addresses are not the host's.
     pub link: String,
+    /// Whether addresses of Services that are gone stay bound for a while, so
+    /// that connections that are open are reset and not left without an answer.
+    pub farewell: bool,
     /// Networks in which virtual servers that were there before us stay
     /// somebody else's, also when a Service wants the same front.
     pub exclude: Vec<IpNet>,
@@ -126,6 +129,7 @@ impl Default for Options {
             wait_for_service_cidrs: false,
             annotations: None,
             link: "kube-ipvs0".to_owned(),
+            farewell: false,
             exclude: Vec::new(),
         }
     }

@@ -128,15 +128,18 @@ impl Cluster {
         self.climbs.clock.tell(wall);
     }
 
-    /// When endpoints climb their next step, on the clock of [`Self::tick`].
+    /// When something comes with time alone, on the clock of [`Self::tick`]:
+    /// endpoints climb their next step, an address of a Service that is gone goes.
     pub fn step_due(&self) -> Option<u64> {
-        self.climbs.due.first()
+        let both = [self.climbs.due.first(), self.leaving.due()];
+        both.into_iter().flatten().min()
     }
 
     /// Endpoints that the kernel holds with less than their whole weight go on
     /// from there, in what is compiled for the first time until
-    /// [`Self::resumed`].
+    /// [`Self::resumed`]. So do addresses of Services that were gone.
     pub fn resume(&mut self, kernel: &KernelState) {
+        self.resume_farewell(kernel);
         self.climbs.inherited = Some(kernel.virtual_servers.clone());
     }
 

@@ -4,6 +4,7 @@ mod account;
 mod claims;
 mod climbs;
 mod counts;
+mod farewell;
 mod ground;
 mod health_ports;
 mod host_ports;
@@ -28,6 +29,7 @@ pub use self::account::{Account, EndpointCounts, FrontAccount, PortAccount, Unse
 use self::claims::Claims;
 use self::climbs::Climbs;
 pub(crate) use self::counts::Addresses as CountedAddresses;
+use self::farewell::Leaving;
 use self::ground::{Change, Ground};
 use self::health_ports::{HealthPorts, moved};
 use self::host_ports::HostPorts;
@@ -82,6 +84,7 @@ pub struct Cluster {
     host_ports: HostPorts,
     placement: Placement,
     climbs: Climbs,
+    leaving: Leaving,
     /// How often a Service was compiled.
     #[cfg(test)]
     compilations: usize,
@@ -107,6 +110,7 @@ impl Cluster {
             host_ports: HostPorts::default(),
             placement: Placement::default(),
             climbs: Climbs::default(),
+            leaving: Leaving::default(),
             #[cfg(test)]
             compilations: 0,
         }
@@ -213,6 +217,7 @@ impl Cluster {
             }
         }
         self.place_networks(&mut touched);
+        self.let_go(&mut touched);
         touched
     }
 
@@ -304,6 +309,7 @@ impl Cluster {
             self.entries.remove(name);
         }
         self.dirty.extend(rivals);
+        self.bid_farewell(&vips);
         vips
     }
 

@@ -184,8 +184,7 @@ impl Placement {
         let moved = swap(&mut self.bound, before.copied(), after.copied());
         for vip in &moved {
             let is_wanted = self.bound.has(*vip);
-            set(&mut desired.vips, *vip, is_wanted);
-            set(&mut desired.table.guarded, *vip, is_wanted);
+            self.set_bound(*vip, is_wanted);
         }
         touched.vips.extend(&moved);
         touched.guarded.extend(&moved);
@@ -204,6 +203,13 @@ impl Placement {
         swap(&mut self.withheld, before.copied(), after.copied());
         footprint.withheld = grant.withheld.into();
         moved
+    }
+
+    /// Says of an address that no Service wants whether it is bound all the same,
+    /// and guarded.
+    pub(super) fn set_bound(&mut self, vip: IpAddr, is_bound: bool) {
+        set(&mut self.desired.vips, vip, is_bound);
+        set(&mut self.desired.table.guarded, vip, is_bound);
     }
 
     /// Makes the networks of ClusterIPs these, neighbours joined: the table

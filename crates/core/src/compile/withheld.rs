@@ -49,7 +49,7 @@ impl Withheld {
     /// Why a Service of this namespace does not get an address, if so. An
     /// address of this host is served as it is, a ClusterIP in any case: neither
     /// can be taken away by what somebody writes into an object.
-    pub(super) fn of(
+    pub(crate) fn of(
         address: IpAddr,
         kind: FrontKind,
         namespace: &Arc<str>,

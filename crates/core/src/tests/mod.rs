@@ -5,6 +5,7 @@ mod bad_input;
 mod bounds;
 mod clashes;
 mod endpoints;
+mod farewell;
 mod health_checks;
 mod host_ports;
 mod kinds;

@@ -238,6 +238,8 @@ impl Settings {
             service_proxy_name: self.service_proxy_name.clone(),
             exclude: self.exclude_cidrs.clone(),
             annotations: self.annotations.clone(),
+            // A run that ends cannot come back for them.
+            farewell: self.action == Action::Run,
             // Among manifests there may be none.
             wait_for_node: self.source == Source::Kubernetes,
             wait_for_service_cidrs: self.source == Source::Kubernetes,

@@ -417,7 +417,8 @@ impl<D: Dataplane> Syncer<D> {
         self.cluster.tell_time(now, wall);
     }
 
-    /// When [`Self::sync`] has new endpoints to give more to, in milliseconds.
+    /// When [`Self::sync`] has something to do that comes with time alone, in
+    /// milliseconds: new endpoints get more, addresses go.
     pub fn step_due(&self) -> Option<u64> {
         self.known.is_some().then(|| self.cluster.step_due())?
     }

@@ -4,6 +4,7 @@ mod answers;
 mod audit;
 mod clock;
 mod fake;
+mod farewell;
 mod faults;
 mod first_lists;
 mod objects;

@@ -1,0 +1,118 @@
+//! Addresses of Services that are gone.
+//!
+//! Were one unbound at once, packets of connections that are open would go where
+//! the node's routes lead, and their clients would wait for an answer for as long
+//! as TCP tries. So it stays bound and guarded for a while: what comes is reset,
+//! or answered by ICMP. Nobody else has an address of a ServiceCIDR; another one
+//! may be somebody's soon, and goes soon. It goes at once when it is known to be.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::Cluster;
+use crate::compile::{FrontKind, Withheld};
+use crate::diff::Touched;
+use crate::state::{KernelState, VirtualServerKey};
+
+/// How long an address of a ServiceCIDR stays, in milliseconds.
+const INSIDE_MS: u64 = 300_000;
+/// And another one.
+const OUTSIDE_MS: u64 = 10_000;
+/// So many stay at most: of more, those that would go first.
+const MOST: usize = 1024;
+
+/// Those that stay for a while, and until when, in milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Leaving(BTreeMap<IpAddr, u64>);
+
+impl Leaving {
+    /// When the next one goes.
+    pub(super) fn due(&self) -> Option<u64> {
+        self.0.values().min().copied()
+    }
+}
+
+impl Cluster {
+    /// Keeps those of the addresses that nobody wants any more.
+    pub(super) fn bid_farewell(&mut self, vips: &BTreeSet<IpAddr>) {
+        if !self.options.farewell {
+            return;
+        }
+        for vip in vips {
+            self.leaving.0.remove(vip);
+            if !self.placement.bound().has(*vip) {
+                self.keep_bound(*vip);
+            }
+        }
+    }
+
+    /// Those with nothing behind them that a program before this one kept: they
+    /// stay once more, since nobody knows since when.
+    pub(super) fn resume_farewell(&mut self, kernel: &KernelState) {
+        if !self.options.farewell {
+            return;
+        }
+        let rows = kernel.table.rows.keys().copied();
+        let servers = kernel.virtual_servers.keys();
+        let fronts = rows.chain(servers.filter_map(VirtualServerKey::front));
+        let used: BTreeSet<IpAddr> = fronts.map(|front| front.address).collect();
+        for vip in kernel.vips.intersection(&kernel.table.guarded) {
+            if !used.contains(vip) && !self.placement.bound().has(*vip) {
+                self.keep_bound(*vip);
+            }
+        }
+    }
+
+    fn keep_bound(&mut self, vip: IpAddr) {
+        if self.is_anybodys(vip) {
+            return;
+        }
+        let inside = self.is_inside(vip);
+        let stays = if inside { INSIDE_MS } else { OUTSIDE_MS };
+        self.leaving.0.insert(vip, self.climbs.clock.now + stays);
+        self.placement.set_bound(vip, true);
+    }
+
+    /// Lets those go that stayed long enough, or are somebody else's now.
+    pub(super) fn let_go(&mut self, touched: &mut Touched) {
+        let now = self.climbs.clock.now;
+        let mut by_time: Vec<_> = self
+            .leaving
+            .0
+            .iter()
+            .map(|(vip, due)| (*due, *vip))
+            .collect();
+        by_time.sort_unstable();
+        let beyond = by_time.len().saturating_sub(MOST);
+        for (place, (due, vip)) in by_time.into_iter().enumerate() {
+            if place < beyond || due <= now || self.is_anybodys(vip) {
+                self.leaving.0.remove(&vip);
+                self.placement.set_bound(vip, false);
+                touched.vips.insert(vip);
+                touched.guarded.insert(vip);
+            }
+        }
+    }
+
+    fn is_inside(&self, vip: IpAddr) -> bool {
+        let mut networks = self.ground.service_networks().iter();
+        networks.any(|net| net.contains(&vip))
+    }
+
+    /// Whether a Service would not have it bound here now.
+    fn is_anybodys(&self, vip: IpAddr) -> bool {
+        let missing = self.schedulers.missing();
+        let vips = self.placement.bound();
+        let around = self
+            .ground
+            .surroundings(&self.options, &self.territory, vips, missing);
+        let kind = if self.is_inside(vip) {
+            FrontKind::ClusterIp
+        } else {
+            FrontKind::ExternalIp
+        };
+        let nobody = "".into();
+        around.host.contains(&vip) || Withheld::of(vip, kind, &nobody, &around).is_some()
+    }
+}
