@@ -217,6 +217,14 @@ impl Connection {
         self.try_ask().unwrap_or_else(|error| Verdict::of(&error))
     }
 
+    /// Sends a line (or datagram) and waits for nothing.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn tell(&mut self) {
+        self.socket.write_all(b"hello\n").expect("send");
+    }
+
     /// Our own end.
     pub fn local_address(&self) -> SocketAddr {
         let address = self

@@ -5,6 +5,7 @@ pub(crate) mod web;
 
 mod addresses;
 mod balance;
+mod deleted;
 mod dns;
 mod ecmp;
 mod host_ports;

@@ -83,6 +83,55 @@ fn wrr_gives_each_what_it_weighs() {
     assert!((297..=303).contains(&share), "{share} of 400, not 300");
 }
 
+/// Each datagram is scheduled by itself, so that so many are soon done.
+#[test]
+fn wrr_splits_ten_thousand_by_weight() {
+    const DATAGRAMS: u64 = 10_000;
+    let mut site = Site::new();
+    let pods = &site.small.pods;
+    let web = Web::new("web", &["10.96.0.10"])
+        .port(Protocol::Udp, 514, 8080)
+        .option("one-packet", "true")
+        .option("scheduler", "wrr")
+        .option("weights", "node=3,other=1");
+    let web = web.endpoint(pods[0].v4);
+    site.write(&web.endpoint_on("node-2", pods[1].v4));
+    site.start(&[]);
+    let client = site.outside();
+    let mut flow = client
+        .connect(Protocol::Udp, "10.96.0.10:514")
+        .expect("UDP needs no answer");
+
+    (0..DATAGRAMS).for_each(|_| flow.tell());
+
+    let scheduled = || {
+        let shown = ["-Ln", "--stats", "--exact"];
+        let statistics = site.node().run(|| run("ipvsadm", shown));
+        [0, 1].map(|n| connections_to(&statistics, site.small.pods[n].v4))
+    };
+    let mut counts = [0; 2];
+    // What a full queue dropped before IPVS was not scheduled.
+    wait_until(
+        "statistics, of two seconds ago, have them",
+        PATIENCE,
+        || {
+            let before = std::mem::replace(&mut counts, scheduled());
+            counts.iter().sum::<u64>() > DATAGRAMS / 2 && before == counts
+        },
+    );
+    let [near, far] = counts;
+    // Three of each four, wherever a round began.
+    assert!(near.abs_diff(3 * far) <= 4, "{near} and {far}");
+}
+
+/// Connections to an endpoint so far, by `ipvsadm -Ln --stats --exact`.
+fn connections_to(statistics: &str, pod: Ipv4Addr) -> u64 {
+    let to = format!("-> {pod}:8080");
+    let line = statistics.lines().find(|line| line.contains(&to));
+    let count = line.and_then(|line| line.split_whitespace().nth(2));
+    count.map_or(0, |count| count.parse().expect(statistics))
+}
+
 #[test]
 fn lc_picks_the_idle_one() {
     let (site, _servers) = scheduled("lc");

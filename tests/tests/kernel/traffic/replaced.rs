@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs_tests::{Client, Protocol, Server};
+use kube_ipvs_tests::{Client, Protocol, Server, Verdict};
 
 use super::WEB;
 use super::site::Site;
@@ -81,6 +81,37 @@ fn a_client_with_one_privileged_port_follows_the_only_endpoint() {
         assert_eq!(mount.ask().who(), "p2");
     }
     assert_eq!(other.ask().who(), "p1");
+}
+
+/// Whom nothing serves any more is told so, and not left to wait: that is
+/// `expire_nodest_conn`, without which this kernel says nothing.
+#[test]
+fn a_connection_to_a_removed_endpoint_is_reset_at_once() {
+    let mut site = Site::new();
+    let _servers = serve(&site);
+    let [p1, p2] = [0, 1].map(|n| site.small.pods[n].v4);
+    let web = Web::over(&[]);
+    for (setting, verdict) in [("1", Verdict::Reset), ("0", Verdict::TimedOut)] {
+        site.write(&web.clone().endpoint(p1));
+        // No audit sets it again.
+        site.start(&[QUICK[0], "--ipvs-sync-period=1h"]);
+        site.node()
+            .sysctl("net/ipv4/vs/expire_nodest_conn", setting);
+        let client = site.outside();
+        let mut mount = client.connect(Protocol::Tcp, WEB).expect("it answers");
+        assert_eq!(mount.ask().who(), "p1");
+
+        site.write(&web.clone().endpoint(p2));
+        site.wait_for_table("p1 is gone", |table| {
+            !table.contains("10.244.1.2") && table.contains("10.244.1.3")
+        });
+
+        assert_eq!(mount.ask(), verdict, "expire_nodest_conn={setting}");
+        if verdict == Verdict::Reset {
+            mount.reset();
+            assert_eq!(client.call(Protocol::Tcp, WEB).who(), "p2");
+        }
+    }
 }
 
 /// Of a server without weight the table of `mh` and `sh` still has places.
