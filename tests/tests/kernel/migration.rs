@@ -5,6 +5,7 @@
 //! servers, iptables chains over ipsets. Like it, the script adds what is
 //! missing and removes virtual servers that it does not know.
 
+mod modes;
 mod remains;
 
 use std::sync::Arc;
@@ -344,6 +345,7 @@ fn the_init_container_sets_sysctls_and_nothing_else() {
         "--ipvs-strict-arp",
         "--ipvs-tcp-timeout=1h",
         "--conntrack-tcp-timeout-close-wait=50m",
+        "--ipvs-run-estimation=false",
     ];
 
     output_of(&mut kube_ipvs(&node, arguments));
@@ -353,6 +355,7 @@ fn the_init_container_sets_sysctls_and_nothing_else() {
         ("net/ipv4/vs/conntrack", "1"),
         ("net/ipv4/conf/all/arp_announce", "2"),
         ("net/netfilter/nf_conntrack_tcp_timeout_close_wait", "3000"),
+        ("net/ipv4/vs/run_estimation", "0"),
     ] {
         assert_eq!(sysctl(name), value, "{name}");
     }
@@ -361,6 +364,7 @@ fn the_init_container_sets_sysctls_and_nothing_else() {
     assert_eq!(node.sh("nft list tables"), "");
     output_of(&mut kube_ipvs(&node, ["cleanup"]));
     assert_eq!(sysctl("net/ipv4/ip_forward"), "0");
+    assert_eq!(sysctl("net/ipv4/vs/run_estimation"), "1");
     assert_eq!(
         sysctl("net/netfilter/nf_conntrack_tcp_timeout_close_wait"),
         before

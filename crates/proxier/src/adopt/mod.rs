@@ -1,4 +1,5 @@
-//! `--adopt-kube-proxy`: go on where a kube-proxy in ipvs mode has stopped.
+//! `--adopt-kube-proxy`: go on where a kube-proxy has stopped. What one in iptables
+//! or nftables mode has translated lives on in conntrack, and needs no claim.
 //!
 //! 1. [`claim`], before the first sync: the virtual servers that kube-proxy
 //!    left are put in the ownership record. The first difference then changes

@@ -50,7 +50,7 @@ pub struct RunArgs {
     /// Real servers are compared within this time [default: --ipvs-sync-period for up to 672 virtual servers, as much longer as there are more]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub real_server_sync_period: Option<GoDuration>,
-    /// Take over what a kube-proxy in ipvs mode left on this node
+    /// Take over what a kube-proxy left on this node, in whatever mode it ran
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub adopt_kube_proxy: Option<bool>,
     /// Networks whose addresses are honoured as externalIPs [default: none]

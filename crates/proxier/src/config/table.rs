@@ -162,7 +162,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     both("", "apiVersion", Text, "", Honoured, "`kubeproxy.config.k8s.io/v1alpha1`"),
     both("", "kind", Text, "", Honoured, "`KubeProxyConfiguration`"),
     ours("accept-in-foreign-chains", Bool, "false", "insert accept rules into other programs' nftables chains that would drop Service traffic"),
-    ours("adopt-kube-proxy", Bool, "false", "take over what a kube-proxy in ipvs mode left on this node"),
+    ours("adopt-kube-proxy", Bool, "false", "take over what a kube-proxy left on this node: VIPs and virtual servers of its ipvs mode, whose connections go on, and chains, tables and sets of any mode"),
     ours("allow-external-ips", Texts, "none", "networks whose addresses are honoured as externalIPs; `0.0.0.0/0,::/0` for all"),
     ours("api-servers", Texts, "", "further addresses of the API server, `HOST:PORT`, with certificates for these hosts or for the kubeconfig's `tls-server-name`; one after the other is tried when the kubeconfig's does not answer, and after them those of the slices of `default/kubernetes`, with a certificate for the kubeconfig's host"),
     ours("drain-timeout", Duration, "15m", "how long a terminating endpoint may keep its connections"),
