@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -68,8 +68,19 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(mut_args(without_actions))]
 struct PlanArgs {
+    #[command(flatten)]
+    common: LookArgs,
+    /// Show it again whenever it changes, until SIGTERM or SIGINT: text below a line that begins
+    /// with #, JSON one document a line. The exit code is that of the last plan
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// Of commands that only look.
+#[derive(Debug, Args)]
+#[command(mut_args(without_actions))]
+struct LookArgs {
     #[command(flatten)]
     run: RunArgs,
     /// Text, or JSON for programs
@@ -80,7 +91,7 @@ struct PlanArgs {
 #[derive(Debug, Args)]
 struct CompileArgs {
     #[command(flatten)]
-    common: PlanArgs,
+    common: LookArgs,
     /// Exit with 1 when anything is warned of, also a field or an annotation that nobody reads, or a
     /// key given twice: a check for CI. Warnings are those of manifests and Services, not of settings
     #[arg(long)]
@@ -274,7 +285,7 @@ fn write_config(settings: &Settings, path: &PathBuf) -> anyhow::Result<ExitCode>
 }
 
 /// The settings of a command that only looks.
-fn settings_to_look(args: &PlanArgs, command: &str) -> anyhow::Result<Settings> {
+fn settings_to_look(args: &LookArgs, command: &str) -> anyhow::Result<Settings> {
     let settings = settings(&args.run, quiet)?;
     if let Some(flag) = settings.action.flag() {
         let why = format!("{flag} is for `kube-ipvs run`; `{command}` only shows what would be");
@@ -284,8 +295,19 @@ fn settings_to_look(args: &PlanArgs, command: &str) -> anyhow::Result<Settings> 
 }
 
 fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let settings = settings_to_look(args, "plan")?;
-    run::plan(&program(&settings)?, args.output == Output::Json)
+    let settings = settings_to_look(&args.common, "plan")?;
+    if let config::Source::Manifests(path) = &settings.source
+        && args.watch
+        && path == Path::new("-")
+    {
+        let why = "--watch follows a directory or a file; standard input is read once";
+        return Err(Usage(why.to_owned()).into());
+    }
+    let showing = run::plan::Showing {
+        json: args.common.output == Output::Json,
+        watch: args.watch,
+    };
+    run::plan::plan(&program(&settings)?, showing)
 }
 
 fn compile(args: &CompileArgs) -> anyhow::Result<ExitCode> {

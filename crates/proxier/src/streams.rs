@@ -58,14 +58,27 @@ pub(crate) fn print_json_text(text: impl fmt::Display) -> anyhow::Result<()> {
     written(write_to(io::stdout().lock(), Form::Json, &text))
 }
 
+/// Writes one of several results to standard output; false when its reader has
+/// gone, who would not read the next one either.
+///
+/// # Errors
+/// It cannot be written for another reason.
+pub(crate) fn print_to_reader(form: Form, text: impl fmt::Display) -> anyhow::Result<bool> {
+    is_read(write_to(io::stdout().lock(), form, &text))
+}
+
 /// What the end of a write to standard output means.
 ///
 /// # Errors
 /// Any but that the reader has gone.
 pub(crate) fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    is_read(result).map(drop)
+}
+
+fn is_read(result: io::Result<()>) -> anyhow::Result<bool> {
     match result {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("write standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.context("write standard output").map(|()| true),
     }
 }
 

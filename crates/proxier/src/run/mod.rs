@@ -2,6 +2,7 @@
 
 mod logging;
 mod node;
+pub(crate) mod plan;
 mod preflight;
 pub(crate) mod resolve;
 mod servers;
@@ -18,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use kube_ipvs_core::plan::AsDiff;
 use kube_ipvs_core::state::Family;
 use kube_ipvs_core::{Cluster, Event, Options};
 use kube_ipvs_dataplane::Dataplane;
@@ -43,7 +43,7 @@ use crate::metrics::Metrics;
 use crate::sync::driver::{Driver, Times};
 use crate::sync::reporter::Reporter;
 use crate::sync::{Round, Syncer, Trigger};
-use crate::{adopt, answers, check, initialise, streams};
+use crate::{adopt, answers, check, initialise};
 
 pub use logging::start_logging;
 pub use node::own_node;
@@ -108,16 +108,22 @@ impl Program {
     pub fn syncer(&self) -> anyhow::Result<Syncer<Linux>> {
         let mut dataplane = Linux::open(self.setup.clone())?;
         self.require_scheduler(&mut dataplane)?;
-        let mut record = RecordFile::open(&self.state_dir)?;
-        if let Some(terms) = &self.adopt {
-            adopt::claim(&mut record, &mut dataplane, terms)?;
-        }
+        let record = self.record(&mut dataplane)?;
         let cluster = Cluster::new(self.options.clone());
         let syncer = Syncer::new(cluster, dataplane, record, self.drain_timeout);
         Ok(match self.real_server_passes {
             Some(passes) => syncer.real_servers_in_passes(passes),
             None => syncer,
         })
+    }
+
+    /// What is ours in the kernel now.
+    fn record(&self, dataplane: &mut Linux) -> anyhow::Result<RecordFile> {
+        let mut record = RecordFile::open(&self.state_dir)?;
+        if let Some(terms) = &self.adopt {
+            adopt::claim(&mut record, dataplane, terms)?;
+        }
+        Ok(record)
     }
 
     /// What a Service names may fall back to the default; for that there is no
@@ -363,34 +369,11 @@ pub fn once(program: &Program) -> anyhow::Result<ExitCode> {
     Ok(report)
 }
 
-/// `kube-ipvs plan`: what a sync would change, without changing it. Exit code
-/// 0 for nothing, 2 for something.
-///
-/// # Errors
-/// When something needed is missing, or manifests could not be read: then the
-/// plan that is printed is that of the rest.
-pub fn plan(program: &Program, json: bool) -> anyhow::Result<ExitCode> {
-    let (mut syncer, unreadable) = prepared(program)?;
-    let plan = syncer.plan()?;
-    warn_of(syncer.cluster());
-    if json {
-        streams::print_json(&plan)?;
-    } else {
-        streams::print(AsDiff(&plan))?;
-    }
-    all_was_read(unreadable)?;
-    Ok(if plan.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(2)
-    })
-}
-
 /// A syncer that has read the manifests and looked at the host, and what could
 /// not be read.
 fn prepared(program: &Program) -> anyhow::Result<(Syncer<Linux>, Option<String>)> {
     let Source::Manifests(path) = &program.source else {
-        anyhow::bail!("this needs --manifests: the API is only watched by a running daemon");
+        anyhow::bail!("--once needs --manifests: the API server is watched, by a daemon or `plan`");
     };
     let mut manifests = Manifests::at(path);
     let reading = manifests.read()?;

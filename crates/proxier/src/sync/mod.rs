@@ -338,17 +338,18 @@ impl<D: Dataplane> Syncer<D> {
         Ok(Round { drift, ..round })
     }
 
-    /// What a sync would change now, without changing anything.
+    /// What a sync would change now, without changing anything. `now` as for
+    /// [`Self::sync`].
     ///
     /// # Errors
     /// When the kernel cannot be read.
-    pub fn plan(&mut self) -> anyhow::Result<Plan> {
+    pub fn plan(&mut self, now: u64) -> anyhow::Result<Plan> {
         let observed = self.dataplane.observe().context(READ)?;
         self.look_first(&observed)?;
         self.ask_for_schedulers();
         self.cluster.resume(&observed.state);
         self.cluster.compile();
-        self.look_at_drain(0, &observed);
+        self.look_at_drain(now, &observed);
         Ok(diff(
             &self.wanted(&observed.state),
             &observed.state,

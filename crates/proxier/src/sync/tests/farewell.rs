@@ -63,7 +63,7 @@ fn it_is_no_drift_and_outlives_the_program() {
 
     let mut next = host.start();
     lists([]).into_iter().for_each(|event| next.event(event));
-    assert_eq!(next.plan().unwrap().to_string(), "");
+    assert_eq!(next.plan(0).unwrap().to_string(), "");
     let mut next = host.started([]);
     assert_eq!(host.fake.state(), left);
     let due = next.step_due().expect("it goes");

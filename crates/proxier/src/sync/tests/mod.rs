@@ -11,6 +11,7 @@ mod objects;
 mod others;
 mod refused;
 mod schedulers;
+mod shown;
 mod slices;
 mod slow_start;
 mod start;

@@ -71,7 +71,7 @@ fn a_restart_goes_on_from_the_weights_in_the_kernel_and_plan_has_nothing_to_do()
 
     let mut other = host.start();
     objects().into_iter().for_each(|event| other.event(event));
-    assert!(other.plan().unwrap().is_empty());
+    assert!(other.plan(0).unwrap().is_empty());
 
     let mut syncer = host.start();
     host.fake.kernel().done.clear();
