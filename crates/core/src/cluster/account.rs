@@ -126,18 +126,15 @@ impl Cluster {
         let service = entry.service.as_ref()?;
         let claims = entry.footprint.stake.claims.iter();
         let kind = service.spec.type_.as_deref().unwrap_or("ClusterIP");
+        let outdated = self.outdated(|object| self.is_of(object, name));
+        let warnings = outdated.chain(entry.footprint.warnings.iter().cloned());
         Some(Account {
             service: name.to_string(),
             kind: kind.to_owned(),
             unserved: self.unserved(service, entry),
             ports: ports(service, entry),
             fronts: claims.map(|key| self.front_account(name, key)).collect(),
-            warnings: entry
-                .footprint
-                .warnings
-                .iter()
-                .map(|warning| warning.to_string())
-                .collect(),
+            warnings: warnings.map(|warning| warning.to_string()).collect(),
             internal_local: service.spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local: service.spec.external_traffic_policy.as_deref() == Some("Local"),
         })
@@ -248,6 +245,7 @@ mod tests {
     use alloc::format;
 
     use super::*;
+    use crate::event::{Event, Kind, ObjectRef};
     use crate::fixtures::*;
 
     fn account(cluster: &mut Cluster, name: &str) -> Account {
@@ -364,6 +362,40 @@ mod tests {
         assert_eq!(why("portless"), Some(Unserved::NoPorts));
         assert_eq!(why("headless"), Some(Unserved::Headless));
         assert_eq!(why("fresh"), Some(Unserved::NoAddress));
+    }
+
+    /// It serves on as it was, and who asks is told that it is not as it is now.
+    #[test]
+    fn what_cannot_be_read_any_more_is_told_until_it_can_or_is_gone() {
+        let mut cluster = cluster();
+        cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
+        let slice = cluster.slice_owners.keys().next().expect("one").clone();
+        let of = |kind, name: &str| ObjectRef {
+            kind,
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+        };
+        let its_slice = of(Kind::EndpointSlice, &slice.name);
+        let told = |cluster: &mut Cluster| account(cluster, "web").warnings;
+        let said = |object: &str| {
+            format!("{object}: it cannot be read any more; what it was before stays in force")
+        };
+        assert_eq!(told(&mut cluster), [""; 0]);
+
+        cluster.apply(Event::Unreadable(of(Kind::Service, "web")));
+        cluster.apply(Event::Unreadable(its_slice.clone()));
+        let both = [
+            said("Service default/web"),
+            said(&format!("EndpointSlice default/{}", slice.name)),
+        ];
+        assert_eq!(told(&mut cluster), both);
+        assert_eq!(cluster.warnings().len(), 2);
+
+        cluster.add(web());
+        assert_eq!(told(&mut cluster), both[1..]);
+        cluster.apply(Event::Delete(its_slice));
+        assert_eq!(told(&mut cluster), [""; 0]);
+        assert_eq!(cluster.warnings(), []);
     }
 
     #[test]

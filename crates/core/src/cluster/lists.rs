@@ -19,6 +19,8 @@ pub(super) struct Lists {
     incomplete: BTreeSet<Kind>,
     /// Objects that are there and were never readable.
     unreadable: BTreeSet<ObjectRef>,
+    /// Objects that cannot be read any more: what they were stays in force.
+    outdated: BTreeSet<ObjectRef>,
     node: String,
     unknown: Unknown,
 }
@@ -38,6 +40,7 @@ impl Lists {
             whole: BTreeSet::new(),
             incomplete: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             node: options.node_name.clone(),
             unknown: Unknown::default(),
         }
@@ -53,6 +56,9 @@ impl Lists {
         if let Some(seen) = self.running.get_mut(&kind) {
             seen.insert(object());
         }
+        if !self.outdated.is_empty() {
+            self.outdated.remove(&object());
+        }
         if !self.unreadable.is_empty() && self.unreadable.remove(&object()) {
             self.settle();
         }
@@ -63,15 +69,23 @@ impl Lists {
         if let Some(seen) = self.running.get_mut(&object.kind) {
             seen.insert(object.clone());
         }
-        if !known && self.unreadable.insert(object) {
+        if known {
+            self.outdated.insert(object);
+        } else if self.unreadable.insert(object) {
             self.settle();
         }
+    }
+
+    /// What is in force as it was when it could be read last.
+    pub(super) fn outdated(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.outdated.iter()
     }
 
     pub(super) fn gone(&mut self, object: &ObjectRef) {
         if let Some(seen) = self.running.get_mut(&object.kind) {
             seen.remove(object);
         }
+        self.outdated.remove(object);
         if self.unreadable.remove(object) {
             self.settle();
         }
@@ -84,8 +98,9 @@ impl Lists {
         self.awaited.remove(&kind);
         self.whole.insert(kind);
         self.incomplete.remove(&kind);
-        self.unreadable
-            .retain(|object| object.kind != kind || seen.contains(object));
+        let is_there = |object: &ObjectRef| object.kind != kind || seen.contains(object);
+        self.outdated.retain(is_there);
+        self.unreadable.retain(is_there);
         self.settle();
         Some(seen)
     }

@@ -1,6 +1,8 @@
 //! What can be asked of a cluster.
 
+use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -10,6 +12,7 @@ use ipnet::IpNet;
 use super::objects::Entry;
 use super::{Cluster, HealthCheck};
 use crate::compile::{FrontKind, TrafficPolicy, Withheld};
+use crate::event::{Kind, ObjectRef};
 use crate::k8s::{Node, Service, ServicePort};
 use crate::localhost::LocalhostPorts;
 use crate::names::{ServiceName, ServicePortName, Warning};
@@ -22,11 +25,35 @@ impl Cluster {
         &self.options
     }
 
-    /// What is wrong with the objects, as of the last [`Self::compile`].
+    /// What is wrong with the objects, as of the last [`Self::compile`], and those
+    /// that cannot be read any more.
     pub fn warnings(&self) -> Vec<Warning> {
         let services = self.notable().flat_map(|(_, e)| &e.footprint.warnings);
-        let all: BTreeSet<&Warning> = services.chain(self.ground.warnings()).collect();
-        all.into_iter().cloned().collect()
+        let all = services.chain(self.ground.warnings()).cloned();
+        let all: BTreeSet<Warning> = all.chain(self.outdated(|_| true)).collect();
+        all.into_iter().collect()
+    }
+
+    /// Objects that cannot be read any more, of those that are meant.
+    pub(super) fn outdated(
+        &self,
+        is_meant: impl Fn(&ObjectRef) -> bool,
+    ) -> impl Iterator<Item = Warning> {
+        let outdated = self.lists.outdated().filter(move |object| is_meant(object));
+        outdated.map(|object| Warning {
+            object: object.to_string(),
+            message: "it cannot be read any more; what it was before stays in force".to_owned(),
+        })
+    }
+
+    /// Whether an object is a Service, or a slice of it.
+    pub(super) fn is_of(&self, object: &ObjectRef, service: &ServiceName) -> bool {
+        let name = ServiceName::new(&object.namespace, &object.name);
+        match object.kind {
+            Kind::Service => name == *service,
+            Kind::EndpointSlice => self.slice_owners.get(&name) == Some(service),
+            Kind::ServiceCidr | Kind::Node => false,
+        }
     }
 
     /// Services with warnings or a health-check node port.

@@ -85,6 +85,12 @@ impl Told {
         !self.awaited.is_empty() || self.unread.is_some()
     }
 
+    /// Why its sources are not what the cluster is now.
+    pub fn source_reasons(&self) -> impl Iterator<Item = &str> {
+        let sources = ["manifests", "api"].iter();
+        sources.filter_map(|word| self.reasons.get(*word).map(String::as_str))
+    }
+
     /// Whether it tells of a front or mark.
     pub fn has(&self, key: &VirtualServerKey) -> bool {
         let mut accounts = self.account.iter();
