@@ -45,6 +45,12 @@ pub(super) fn find() -> Found {
     found
 }
 
+/// All legacy tables of `iptables` or `ip6tables`, as its program saves them; none
+/// where it is not installed or may not.
+pub(crate) fn save_legacy(family: &str) -> Option<String> {
+    program(family)?.save().ok()
+}
+
 fn program(family: &str) -> Option<Iptables> {
     [format!("{family}-legacy"), family.to_owned()]
         .into_iter()

@@ -99,10 +99,21 @@ pub(super) fn table(findings: &[Finding]) -> String {
     text
 }
 
-/// `{"verdict": ..., "findings": [...]}`.
-pub(super) fn json(findings: &[Finding]) -> String {
-    let answer = serde_json::json!({"verdict": worst(findings), "findings": findings});
-    format!("{answer:#}\n")
+/// All of them, as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer<'a> {
+    /// The worst of all.
+    verdict: Verdict,
+    findings: &'a [Finding],
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn of(findings: &'a [Finding]) -> Self {
+        Self {
+            verdict: worst(findings),
+            findings,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +151,7 @@ WARN  nft policy  ip filter INPUT drops
 
     #[test]
     fn json_has_the_worst_verdict_and_every_finding() {
-        let answer: serde_json::Value = serde_json::from_str(&json(&findings())).expect("JSON");
+        let answer = serde_json::to_value(Answer::of(&findings())).expect("JSON");
 
         assert_eq!(answer["verdict"], "warn");
         assert_eq!(

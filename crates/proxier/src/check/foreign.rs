@@ -6,21 +6,18 @@
 use kube_ipvs_nft::{ForeignChain, Hook, Nft};
 
 use super::finding::Finding;
-use super::host::Host;
 
 const NAME: &str = "firewall";
 
-pub(super) fn check(host: &Host) -> Vec<Finding> {
-    let mut findings = match Nft::open().and_then(|mut nft| nft.foreign_drops()) {
+pub(super) fn check() -> Vec<Finding> {
+    match Nft::open().and_then(|mut nft| nft.foreign_drops()) {
         Ok(drops) => judge(&drops),
         Err(error) => vec![Finding::warn(
             NAME,
             error.to_string(),
             "look yourself: nft list chains",
         )],
-    };
-    findings.extend(legacy(host));
-    findings
+    }
 }
 
 fn judge(drops: &[ForeignChain]) -> Vec<Finding> {
@@ -46,6 +43,9 @@ fn judge_one(chain: &ForeignChain) -> Finding {
     } else {
         "let Service traffic pass in it; its priority is out of our reach"
     };
+    if chain.drops_all {
+        return Finding::fail(NAME, format!("{chain}: {lost}"), remedy);
+    }
     Finding::warn(
         NAME,
         format!("{chain}: {lost} unless a rule lets it pass"),
@@ -53,37 +53,10 @@ fn judge_one(chain: &ForeignChain) -> Finding {
     )
 }
 
-/// Chains of iptables-legacy are none of nf_tables.
-fn legacy(host: &Host) -> Option<Finding> {
-    let families = [
-        ("ip_tables_names", "iptables"),
-        ("ip6_tables_names", "ip6tables"),
-    ];
-    let programs: Vec<String> = families
-        .iter()
-        .filter(|(file, _)| {
-            let tables = host.read(&format!("/proc/net/{file}")).unwrap_or_default();
-            tables.lines().any(|table| table == "filter")
-        })
-        .map(|(_, program)| format!("{program}-legacy -S"))
-        .collect();
-    (!programs.is_empty()).then(|| {
-        Finding::warn(
-            "firewall, legacy",
-            "a filter table of iptables-legacy is in use; it cannot be looked into",
-            format!(
-                "see that INPUT and FORWARD let Service traffic pass: {}",
-                programs.join("; ")
-            ),
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::Verdict;
-    use crate::check::host::testing::host;
     use kube_ipvs_nft::Reason;
 
     fn input() -> ForeignChain {
@@ -114,6 +87,18 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_that_lets_nothing_pass_fails() {
+        let chain = ForeignChain {
+            drops_all: true,
+            ..input()
+        };
+        let findings = judge(&[chain]);
+
+        assert_eq!(findings[0].verdict, Verdict::Fail);
+        assert!(findings[0].detail.ends_with("is lost"), "{findings:?}");
+    }
+
+    #[test]
     fn a_chain_with_our_accept_rule_is_fine() {
         let chain = ForeignChain {
             accept_bits: 1 << 12,
@@ -122,18 +107,5 @@ mod tests {
 
         assert_eq!(judge(&[chain])[0].verdict, Verdict::Ok);
         assert_eq!(judge(&[])[0].verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn a_legacy_filter_table_is_said_to_be_unseen() {
-        let made = host(&[("/proc/net/ip_tables_names", "nat\nfilter\n")]);
-
-        let finding = legacy(&made.host).expect("a finding");
-
-        assert!(
-            finding.remedy.ends_with("iptables-legacy -S"),
-            "{finding:?}"
-        );
-        assert_eq!(legacy(&host(&[]).host), None);
     }
 }

@@ -30,6 +30,14 @@ impl Host {
         self.read(path).ok()?.parse().ok()
     }
 
+    /// Names of all processes; only those in this PID namespace can be seen.
+    pub(super) fn processes(&self) -> Vec<String> {
+        let folders = self.names("/proc").into_iter();
+        let pids = folders.filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
+        pids.filter_map(|pid| self.read(&format!("/proc/{pid}/comm")).ok())
+            .collect()
+    }
+
     /// Names in a folder, sorted; none when there is no such folder.
     pub(super) fn names(&self, path: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(path)).into_iter().flatten();

@@ -11,7 +11,7 @@ use super::host::Host;
 
 const NAME: &str = "local ports";
 /// Kubernetes' default; the API server alone knows another.
-const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+pub(super) const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 pub(super) fn check(host: &Host) -> Finding {
     let Some(range) = host

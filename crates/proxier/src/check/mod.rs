@@ -13,13 +13,17 @@ mod foreign;
 mod host;
 mod ipvs;
 mod kernel;
+mod legacy;
 mod local_ports;
+mod neighbours;
 mod nft;
+mod ports;
 mod proxies;
 mod scratch;
 mod sizes;
 mod sysctl;
 mod watch;
+mod watching;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,9 +32,10 @@ use clap::{Args, ValueEnum};
 
 use crate::config::NodePortVirtualServers;
 use crate::streams;
+use finding::{Answer, table};
 pub use finding::{Finding, Verdict};
-use finding::{json, table};
 use host::Host;
+use kube_ipvs_dataplane::lock::StateLock;
 pub use watch::{Seen, Watch};
 
 /// Flags of `kube-ipvs check`.
@@ -48,9 +53,17 @@ pub struct CheckArgs {
     /// What a NodePort is in IPVS; where it is a mark, local ports may have its number
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub nodeport_virtual_servers: NodePortVirtualServers,
+    /// Look again every ten seconds, and say everything again when a verdict changes, until SIGTERM
+    /// or SIGINT: a table below a line that begins with #, JSON one document a line. The exit code
+    /// is that of the last look
+    #[arg(short, long)]
+    pub watch: bool,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Programs may be started, to look into what only they can read
+    #[arg(skip = true)]
+    pub by_hand: bool,
 }
 
 impl Default for CheckArgs {
@@ -60,7 +73,9 @@ impl Default for CheckArgs {
             state_dir: "/run/kube-ipvs".into(),
             adopt_kube_proxy: false,
             nodeport_virtual_servers: NodePortVirtualServers::default(),
+            watch: false,
             output: Output::Table,
+            by_hand: false,
         }
     }
 }
@@ -79,33 +94,58 @@ pub enum Output {
 /// # Errors
 /// They cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    if args.watch {
+        return watching::run(args);
+    }
     let findings = preflight(args);
     match args.output {
         Output::Table => streams::print(table(&findings))?,
-        Output::Json => streams::print_json_text(json(&findings))?,
+        Output::Json => streams::print_json(&Answer::of(&findings))?,
     }
+    Ok(code_of(&findings))
+}
+
+fn code_of(findings: &[Finding]) -> ExitCode {
     let failed = |finding: &Finding| finding.verdict == Verdict::Fail;
-    Ok(if findings.iter().any(failed) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    ExitCode::from(u8::from(findings.iter().any(failed)))
 }
 
 /// All checks of this node, in the network namespace of this thread. Blocks: a
 /// daemon runs it on a thread of its own, which inherits the namespace.
 pub fn preflight(args: &CheckArgs) -> Vec<Finding> {
+    look(args, &Tried::new(args))
+}
+
+/// What is tried rather than looked at: once is enough, since kernels do not change.
+struct Tried {
+    ipvs: ipvs::Probe,
+    nft: Finding,
+}
+
+impl Tried {
+    fn new(args: &CheckArgs) -> Self {
+        Self {
+            // Asking for IPVS loads it, and with it its sysctls.
+            ipvs: ipvs::probe(&args.ipvs_scheduler),
+            nft: nft::check(),
+        }
+    }
+}
+
+fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
     let host = Host::this();
-    let scheduler = &args.ipvs_scheduler;
+    // Who may not see the lock may not see much else, and is told so.
+    let runs = StateLock::is_held(&args.state_dir).unwrap_or_default();
     let mut findings = vec![kernel::check(&host), capabilities::check(&host)];
-    // Asking for IPVS loads it, and with it its sysctls.
-    let ipvs = ipvs::probe(scheduler);
-    findings.extend(ipvs.findings(scheduler));
-    findings.extend(sysctl::check(&host));
-    findings.push(nft::check());
+    findings.extend(tried.ipvs.findings(&args.ipvs_scheduler));
+    findings.extend(sysctl::check(&host, runs));
+    findings.push(tried.nft.clone());
     findings.extend(proxies::check(&host, args));
-    findings.extend(foreign::check(&host));
-    findings.extend(sizes::check(&host, ipvs.conn_tab_size));
+    findings.extend(neighbours::check(&host));
+    findings.extend(foreign::check());
+    findings.extend(legacy::check(&host, args.by_hand));
+    findings.push(ports::check(&host));
+    findings.extend(sizes::check(&host, tried.ipvs.conn_tab_size));
     findings.push(bridge::check(&host));
     if args.nodeport_virtual_servers != NodePortVirtualServers::Mark {
         findings.push(local_ports::check(&host));

@@ -11,8 +11,8 @@ use super::CheckArgs;
 use super::finding::Finding;
 use super::host::Host;
 
-/// Programs that would serve the same Services.
-const PROXIES: [&str; 2] = ["kube-proxy", "kube-router"];
+/// What would serve the same Services, whatever it is told.
+const PROXY: &str = "kube-proxy";
 /// Where kube-proxy, and we, answer which mode they are in.
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -21,8 +21,8 @@ const LINK: &str = "kube-ipvs0";
 /// What tells of another proxy.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Names of running programs.
-    running: Vec<String>,
+    /// Its process is to be seen.
+    running: bool,
     /// What answers `/proxyMode`, when it is not us.
     mode: Option<String>,
     /// Addresses on the link.
@@ -37,7 +37,7 @@ struct Seen {
 
 pub(super) fn check(host: &Host, args: &CheckArgs) -> Vec<Finding> {
     let seen = Seen {
-        running: running(host),
+        running: host.processes().iter().any(|name| name == PROXY),
         mode: other_mode(),
         addresses: addresses_on_link(),
         record: args.state_dir.join(FILE_NAME).exists(),
@@ -49,10 +49,10 @@ pub(super) fn check(host: &Host, args: &CheckArgs) -> Vec<Finding> {
 
 fn alive(seen: &Seen) -> Finding {
     let name = "other proxy";
-    let who = match (&seen.mode, seen.running.is_empty()) {
-        (None, true) => return Finding::ok(name, "none runs"),
-        (Some(mode), true) => format!("a kube-proxy in mode {mode} answers at {METRICS}"),
-        (_, false) => format!("{} runs", seen.running.join(", ")),
+    let who = match (&seen.mode, seen.running) {
+        (None, false) => return Finding::ok(name, "none runs"),
+        (Some(mode), false) => format!("a kube-proxy in mode {mode} answers at {METRICS}"),
+        (_, true) => format!("{PROXY} runs"),
     };
     Finding::fail(
         name,
@@ -79,19 +79,6 @@ fn remains(seen: &Seen) -> Finding {
             "start with --adopt-kube-proxy, which keeps connections; or run `kube-proxy --cleanup` before the start, which ends them",
         ),
     }
-}
-
-/// Only processes in this PID namespace can be seen.
-fn running(host: &Host) -> Vec<String> {
-    let names = host.names("/proc");
-    let mut found: Vec<String> = names
-        .iter()
-        .filter(|name| name.bytes().all(|c| c.is_ascii_digit()))
-        .filter_map(|pid| host.read(&format!("/proc/{pid}/comm")).ok())
-        .filter(|comm| PROXIES.contains(&comm.as_str()))
-        .collect();
-    found.dedup();
-    found
 }
 
 /// The mode of a proxy that is not us; reaches one in another PID namespace too.
@@ -163,7 +150,7 @@ mod tests {
             ("/proc/self/comm", "kube-router\n"),
         ]);
         let seen = Seen {
-            running: running(&made.host),
+            running: made.host.processes().iter().any(|name| name == PROXY),
             ..Seen::default()
         };
 

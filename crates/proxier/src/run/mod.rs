@@ -7,7 +7,7 @@ mod preflight;
 pub(crate) mod resolve;
 mod servers;
 mod sources;
-mod stop;
+pub(crate) mod stop;
 mod traffic;
 mod watch_file;
 

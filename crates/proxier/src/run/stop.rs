@@ -45,7 +45,7 @@ impl Signals {
     clippy::disallowed_methods,
     reason = "it waits for the end of the program, and ends it"
 )]
-pub(super) fn obey(runtime: &Handle) -> anyhow::Result<watch::Receiver<bool>> {
+pub(crate) fn obey(runtime: &Handle) -> anyhow::Result<watch::Receiver<bool>> {
     let (ask, asked) = watch::channel(false);
     let _inside = runtime.enter();
     let mut signals = Signals::new()?;
