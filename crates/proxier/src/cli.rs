@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Action, RunArgs, Settings};
 use crate::run::{self, resolve};
+use crate::tool::Output;
 use crate::usage::Usage;
 use crate::{
     check, cleanup, compile, explain, initialise, inspect, panics, plugin, status, streams, top,
@@ -122,12 +123,6 @@ struct VersionArgs {
 struct ManArgs {
     /// An existing directory: kube-ipvs.1, and a page for each command
     directory: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Runs a command. Errors come out on standard error: exit code 1, or 64 for a

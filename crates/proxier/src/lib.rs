@@ -40,5 +40,6 @@ pub mod run;
 pub mod status;
 mod streams;
 pub mod sync;
+pub mod tool;
 pub mod top;
 pub mod usage;

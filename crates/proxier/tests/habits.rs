@@ -35,6 +35,24 @@ fn a_wrong_command_line_is_usage_for_every_command() {
     }
 }
 
+/// Whatever this machine has: no proxy of ours runs with this directory.
+#[test]
+fn status_is_a_page_with_or_without_ipvs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = format!("--state-dir={}", directory.path().display());
+    let output = run(&["status", &state]);
+    let page = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{page}");
+    assert!(
+        page.starts_with("kube-ipvs  no daemon answers here\n"),
+        "{page}"
+    );
+    assert!(page.contains("\n    to do       "), "{page}");
+    let json = text(&run(&["status", &state, "-o", "json"]).stdout);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["well"], false);
+}
+
 /// Who asks a command that only looks to change something is not told that it was done.
 #[test]
 fn commands_that_only_look_refuse_and_hide_what_run_does() {

@@ -14,10 +14,11 @@ mod steps;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use kube_ipvs_dataplane::lock::StateLock;
 
 use crate::streams;
+use crate::tool::Output;
 pub use report::{Action, Entry, Report};
 
 /// Flags of `kube-ipvs cleanup`.
@@ -54,15 +55,6 @@ impl Default for CleanupArgs {
             output: Output::Text,
         }
     }
-}
-
-/// Form of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// A line for each thing
-    Text,
-    /// For programs
-    Json,
 }
 
 /// Removes what is ours and prints what it did. Exit code 0 when nothing of

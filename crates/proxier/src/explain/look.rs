@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::Context;
 use kube_ipvs_core::state::Family;
@@ -15,12 +14,14 @@ use kube_ipvs_nft::{ForeignChain, Nft, SomeDropped, SomeRedirected};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::seen::Seen;
+use crate::tool::NodeArgs;
 
 /// What the layers hold now.
-pub(crate) fn look(link: &str, state_dir: &Path) -> anyhow::Result<Seen> {
+pub(crate) fn look(at: &NodeArgs) -> anyhow::Result<Seen> {
+    let NodeArgs { link, state_dir } = at;
     let families = [kube_ipvs_nft::Family::Ip, kube_ipvs_nft::Family::Ip6];
     let mut linux = Linux::open(Setup {
-        link: link.to_owned(),
+        link: link.clone(),
         binding: Binding::Address,
         tables: families.map(kube_ipvs_nft::Config::new).to_vec(),
         sysctls: Vec::new(),

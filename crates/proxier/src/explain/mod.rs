@@ -15,14 +15,14 @@ mod verdict;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use crate::answers::{self, Ask, Told};
 use crate::streams;
+use crate::tool::{NodeArgs, Output};
 pub use account::{Known, Service};
 pub(crate) use look::look;
 pub(crate) use reason::plural;
@@ -48,24 +48,12 @@ pub struct ExplainArgs {
     /// Judge for this client: whether source ranges let it in
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
-    /// Link that carries the VIPs
-    #[arg(long, value_name = "NAME", default_value = "kube-ipvs0")]
-    pub link: String,
-    /// Where the ownership record, with the names of Services, is kept
-    #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs")]
-    pub state_dir: PathBuf,
+    /// Where to look
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-}
-
-/// Form of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// A few lines for each front
-    Text,
-    /// For programs
-    Json,
 }
 
 /// The whole answer, as JSON.
@@ -90,7 +78,7 @@ struct Answer {
 /// # Errors
 /// The kernel or the record cannot be read.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let mut seen = look(&args.link, &args.state_dir)?;
+    let mut seen = look(&args.node)?;
     let told = asked(args, &mut seen);
     let answer = answer(args, &seen, &told)?;
     match args.output {
@@ -123,6 +111,7 @@ fn asked(args: &ExplainArgs, seen: &mut Seen) -> Vec<Told> {
                 ));
             }
             seen.unread.extend(all.iter().filter_map(unread));
+            seen.unread.extend(all.first().and_then(behind));
             return all;
         }
         Ok(None) if !seen.runs => {}
@@ -134,7 +123,7 @@ fn asked(args: &ExplainArgs, seen: &mut Seen) -> Vec<Told> {
 
 /// None where nobody listens.
 fn ask_all(args: &ExplainArgs, seen: &mut Seen) -> anyhow::Result<Option<Vec<Told>>> {
-    let ask = |ask: &Ask| answers::ask(&args.state_dir, ask);
+    let ask = |ask: &Ask| answers::ask(&args.node.state_dir, ask);
     if let Target::Service(wanted) = &args.target {
         let Wanted {
             namespace, name, ..
@@ -166,15 +155,26 @@ fn unread(told: &Told) -> Option<String> {
         .account
         .as_ref()
         .map_or("the Service", |of| &of.service);
-    let sources = ["manifests", "api"].iter();
-    let why: Vec<&str> = sources
-        .filter_map(|word| told.reasons.get(*word).map(String::as_str))
-        .collect();
+    let why: Vec<&str> = told.source_reasons().collect();
     let why = match &why[..] {
         [] => "the log of kube-ipvs says why".to_owned(),
         why => why.join("; "),
     };
     Some(format!("{named}: {what}: {why}"))
+}
+
+/// Why what is known of the whole cluster may be of before, where the Service
+/// itself is not named.
+fn behind(told: &Told) -> Option<String> {
+    // Of a first list that is awaited, or a Service that is named, the same is told there.
+    if told.is_partial() {
+        return None;
+    }
+    let why: Vec<&str> = told.source_reasons().collect();
+    let why = (!why.is_empty()).then(|| why.join("; "))?;
+    Some(format!(
+        "the cluster, of which the last that is known is served: {why}"
+    ))
 }
 
 fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answer> {
@@ -229,7 +229,7 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answ
 
 /// Why there is nothing to explain, claiming no more than is known.
 fn nothing(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> String {
-    let record = args.state_dir.display();
+    let record = args.node.state_dir.display();
     let Target::Service(wanted) = &args.target else {
         return format!(
             "{}: neither IPVS, nor our table, nor the record in {record} knows it",

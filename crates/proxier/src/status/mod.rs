@@ -7,37 +7,26 @@ mod page;
 mod tests;
 mod wrong;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::answers::{self, Held, NodeReport};
 use crate::explain::{Seen, look};
 use crate::streams;
+use crate::tool::{NodeArgs, Output};
+use kube_ipvs_dataplane::lock::StateLock;
 use page::Page;
 
 /// Flags of `kube-ipvs status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
-    /// Link that carries the VIPs
-    #[arg(long, value_name = "NAME", default_value = "kube-ipvs0")]
-    pub link: String,
-    /// Where the ownership record is kept, and the daemon answers
-    #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs")]
-    pub state_dir: PathBuf,
+    /// Where to look
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-}
-
-/// Form of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// One page
-    Text,
-    /// For programs
-    Json,
 }
 
 /// Looks at a node whose daemon changes something meanwhile, at most.
@@ -46,9 +35,9 @@ const LOOKS: u32 = 3;
 /// Prints the page. Exit code 0 when all is well, 1 when something is wrong.
 ///
 /// # Errors
-/// The kernel or the record cannot be read.
+/// It cannot be written.
 pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let page = Page::of(&look_around(args)?);
+    let page = Page::of(&look_around(&args.node));
     match args.output {
         Output::Text => streams::print(&page)?,
         Output::Json => streams::print_json(&page)?,
@@ -65,24 +54,55 @@ struct Facts {
     /// What the daemon said; why it said nothing, if one runs.
     told: Result<Option<NodeReport>, String>,
     seen: Seen,
+    /// Why the kernel, or the record, was not seen at all.
+    blind: Option<String>,
     /// The kernel was looked at while the daemon had nothing to do.
     still: bool,
 }
 
 /// Asks, looks, and asks again: what the daemon takes the kernel to hold is only
 /// held against it when that was the same before and after the look.
-fn look_around(args: &StatusArgs) -> anyhow::Result<Facts> {
-    let ask = || answers::ask_node(&args.state_dir).map_err(|error| format!("{error:#}"));
+fn look_around(node: &NodeArgs) -> Facts {
+    let ask = || answers::ask_node(&node.state_dir).map_err(|error| format!("{error:#}"));
     let mut told = ask();
     let mut left = LOOKS;
     loop {
-        let seen = look(&args.link, &args.state_dir)?;
+        let seen = match look(node) {
+            Ok(seen) => seen,
+            Err(error) => return Facts::blind(told, node, &error),
+        };
         let before = held(&told);
         told = ask();
         left -= 1;
         let still = held(&told) == before;
         if still || left == 0 {
-            return Ok(Facts { told, seen, still });
+            return Facts {
+                told,
+                seen,
+                blind: None,
+                still,
+            };
+        }
+    }
+}
+
+impl Facts {
+    /// Those of a node whose kernel shows nothing: no IPVS, or not for us.
+    fn blind(
+        told: Result<Option<NodeReport>, String>,
+        node: &NodeArgs,
+        error: &anyhow::Error,
+    ) -> Self {
+        // Who may not look at the lock hears why in any case.
+        let runs = StateLock::is_held(&node.state_dir).unwrap_or_default();
+        Self {
+            told,
+            seen: Seen {
+                runs,
+                ..Seen::default()
+            },
+            blind: Some(format!("{error:#}")),
+            still: false,
         }
     }
 }

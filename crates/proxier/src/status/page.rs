@@ -24,8 +24,8 @@ pub(super) struct Page {
     notes: Vec<String>,
     /// What the running daemon says; null where none answers.
     daemon: Option<NodeReport>,
-    /// What the kernel holds of ours.
-    kernel: Held,
+    /// What the kernel holds of ours; null where that cannot be seen.
+    kernel: Option<Held>,
     #[serde(skip)]
     now: Timestamp,
 }
@@ -50,10 +50,10 @@ impl Page {
             well: wrong.is_empty(),
             wrong,
             notes: unsure.chain(unjudged).collect(),
-            kernel: Held {
+            kernel: facts.blind.is_none().then(|| Held {
                 draining: super::held(&facts.told).and_then(|held| held.draining),
                 ..held_in(&facts.seen)
-            },
+            }),
             daemon,
             now,
         }
@@ -100,7 +100,10 @@ impl fmt::Display for Page {
                 rounds(f, of_loop)?;
             }
         }
-        kernel(f, &self.kernel)?;
+        match &self.kernel {
+            Some(held) => kernel(f, held)?,
+            None => writeln!(f, "  kernel        not seen")?,
+        }
         match self.daemon.as_ref().and_then(|told| told.of_loop.as_ref()) {
             Some(of_loop) => services(f, of_loop),
             None => Ok(()),

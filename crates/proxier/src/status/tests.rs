@@ -82,6 +82,7 @@ fn well() -> Facts {
     Facts {
         told: Ok(Some(told())),
         seen: seen(),
+        blind: None,
         still: true,
     }
 }
@@ -110,6 +111,25 @@ fn a_node_that_is_well_is_one_page() {
 "
         )
     );
+}
+
+/// A page about a node that has no IPVS is better than none.
+#[test]
+fn a_kernel_that_cannot_be_seen_is_what_is_wrong() {
+    let mut facts = well();
+    facts.seen = Seen::default();
+    facts.blind = Some("open IPVS: no such family (ENOENT); load it with `modprobe ip_vs`".into());
+
+    let text = page(&facts);
+    assert!(
+        text.contains("  state         1 thing is wrong\n"),
+        "{text}"
+    );
+    assert!(text.contains("cannot be seen: open IPVS"), "{text}");
+    assert!(text.contains("  kernel        not seen\n"), "{text}");
+    let json = serde_json::to_value(Page::of(&facts)).expect("JSON");
+    assert_eq!(json["kernel"], serde_json::Value::Null);
+    assert_eq!(json["well"], false);
 }
 
 fn without_daemon(facts: &mut Facts) {

@@ -36,7 +36,13 @@ pub(super) fn wrongs(facts: &Facts) -> Vec<Wrong> {
     if let Ok(Some(told)) = &facts.told {
         all.extend(of_report(told));
     }
-    all.extend(of_kernel(facts));
+    match &facts.blind {
+        Some(why) => all.push(Wrong::new(
+            format!("what the kernel holds cannot be seen: {why}"),
+            "as it says; `kube-ipvs check` looks at all that kube-ipvs needs of this node",
+        )),
+        None => all.extend(of_kernel(facts)),
+    }
     all
 }
 
@@ -117,7 +123,9 @@ fn remedy(word: &str) -> &'static str {
 }
 
 fn of_kernel(facts: &Facts) -> Vec<Wrong> {
-    let Facts { told, seen, still } = facts;
+    let Facts {
+        told, seen, still, ..
+    } = facts;
     let held = super::held(told).filter(|_| *still);
     let remedy = if seen.runs { WAIT } else { START };
     let missing = match held {

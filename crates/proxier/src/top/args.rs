@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::rows::{Choice, Column, Level};
+use crate::tool::Output;
 use crate::usage::Usage;
 
 const EXAMPLES: &str = "\
@@ -48,15 +49,6 @@ pub struct TopArgs {
     /// Where the ownership record, with the names of Services, is kept
     #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs")]
     pub state_dir: PathBuf,
-}
-
-/// Form of what `--once` prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// A table
-    Text,
-    /// Everything, for programs
-    Json,
 }
 
 impl TopArgs {

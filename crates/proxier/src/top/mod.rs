@@ -25,13 +25,14 @@ use anyhow::Context;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-pub use args::{Output, TopArgs};
+pub use args::TopArgs;
 pub use rates::Counts;
 pub use rows::{Choice, Column, Level};
 pub use source::{Kernel, Source};
 pub use table::{Sample, Seen, Table};
 
 use crate::streams;
+use crate::tool::Output;
 use app::App;
 use draw::draw;
 use terminal::{Happened, Screen};

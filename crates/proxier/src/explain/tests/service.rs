@@ -4,7 +4,7 @@ use kube_ipvs_core::row::{Row, Verdict};
 use kube_ipvs_core::state::VirtualServerKey;
 use kube_ipvs_core::{Account, EndpointCounts, FrontAccount, PortAccount, Unserved};
 
-use super::super::{ExplainArgs, Output, Seen, answer};
+use super::super::{ExplainArgs, NodeArgs, Output, Seen, answer};
 use super::{front, seen, serving};
 use crate::answers::{Refused, Told};
 
@@ -63,8 +63,7 @@ fn args(target: &str) -> ExplainArgs {
     ExplainArgs {
         target: target.parse().expect("a target"),
         from: None,
-        link: "kube-ipvs0".into(),
-        state_dir: "/run/kube-ipvs".into(),
+        node: NodeArgs::default(),
         output: Output::Text,
     }
 }
@@ -255,6 +254,16 @@ fn what_could_not_be_read_is_not_said_to_be_absent() {
         "Service default/web is not known: it is there and could not be read: web.yaml: not YAML"
     );
     let known = unread(told(|_| ()).account);
+    assert_eq!(super::super::behind(&known), None, "it is named");
+    let elsewhere = Told {
+        unread: None,
+        ..known.clone()
+    };
+    let behind = super::super::behind(&elsewhere).expect("told");
+    assert!(
+        behind.ends_with("is served: web.yaml: not YAML"),
+        "{behind}"
+    );
     let note = super::super::unread(&known);
     assert_eq!(
         note.as_deref(),
