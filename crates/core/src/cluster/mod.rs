@@ -553,9 +553,20 @@ mod tests {
             cluster.text()
         };
 
-        assert_lines(&list(Kind::Service, "default", "web"), &before);
-        assert_lines(&list(Kind::EndpointSlice, "default", "web-1"), &before);
-        assert_lines(&list(Kind::Service, "default", "other"), "");
+        // Beside the warning nothing is new.
+        let state = |text: &str| {
+            let lines = text.lines().filter(|line| !line.starts_with("warning "));
+            lines
+                .map(|line| format!("{line}\n"))
+                .collect::<alloc::vec::Vec<_>>()
+                .concat()
+        };
+        let service = list(Kind::Service, "default", "web");
+        assert!(service.contains("warning Service default/web: it cannot be read any more"));
+        assert_lines(&state(&service), &before);
+        let slice = list(Kind::EndpointSlice, "default", "web-1");
+        assert_lines(&state(&slice), &before);
+        assert_lines(&state(&list(Kind::Service, "default", "other")), "");
     }
 
     #[test]
