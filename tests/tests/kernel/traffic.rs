@@ -14,6 +14,7 @@ mod idle;
 mod kinds;
 mod localhost;
 mod mtu;
+mod node_dns;
 mod node_ports;
 mod overlay;
 mod ports;
