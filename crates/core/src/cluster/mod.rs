@@ -556,13 +556,13 @@ mod tests {
         // Beside the warning nothing is new.
         let state = |text: &str| {
             let lines = text.lines().filter(|line| !line.starts_with("warning "));
-            lines
-                .map(|line| format!("{line}\n"))
-                .collect::<alloc::vec::Vec<_>>()
-                .concat()
+            lines.collect::<alloc::vec::Vec<_>>().join("\n")
         };
         let service = list(Kind::Service, "default", "web");
-        assert!(service.contains("warning Service default/web: it cannot be read any more"));
+        assert!(
+            service.contains("default/web: it cannot be read any more"),
+            "{service}"
+        );
         assert_lines(&state(&service), &before);
         let slice = list(Kind::EndpointSlice, "default", "web-1");
         assert_lines(&state(&slice), &before);
