@@ -2,7 +2,7 @@
 
 use super::{Ask, Way};
 
-/// A script that breaks a node, and what its `status` says then. As [`KERNEL`].
+/// A script that breaks a node, and what its `status` says then. As `KERNEL`.
 pub const NODE: [(&str, Way); 4] = [
     (
         "nft add table ip fw
