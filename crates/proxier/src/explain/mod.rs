@@ -173,7 +173,7 @@ fn behind(told: &Told) -> Option<String> {
     let why: Vec<&str> = told.source_reasons().collect();
     let why = (!why.is_empty()).then(|| why.join("; "))?;
     Some(format!(
-        "the cluster, of which the last that is known is served: {why}"
+        "the cluster, whose last known state stays in force: {why}"
     ))
 }
 

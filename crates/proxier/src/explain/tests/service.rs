@@ -261,7 +261,7 @@ fn what_could_not_be_read_is_not_said_to_be_absent() {
     };
     let behind = super::super::behind(&elsewhere).expect("told");
     assert!(
-        behind.ends_with("is served: web.yaml: not YAML"),
+        behind.ends_with("stays in force: web.yaml: not YAML"),
         "{behind}"
     );
     let note = super::super::unread(&known);
