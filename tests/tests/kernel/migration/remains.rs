@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kube_ipvs::adopt::{Leftovers, remove_leftovers};
+use kube_ipvs::adopt::{BY_HAND, Leftovers, remove_leftovers};
 use kube_ipvs_tests::{Daemon, Namespace, kube_ipvs, kube_proxy};
 
 use super::{Calls, Lab, SOON, V4, V6, all_answer};
@@ -78,6 +78,21 @@ fn chains_tables_and_sets_go_and_no_program_is_started() {
         assert!(left.contains(kept), "{kept} in {left}");
     }
     assert_eq!(lab.node().sh("ipset list -n"), "stranger\n");
+}
+
+/// What the warning and the guide tell to run on the node.
+#[test]
+fn the_script_for_the_node_removes_legacy_chains() {
+    let mut lab = Lab::new();
+    lab.kube_proxy = lab.kube_proxy.legacy();
+    lab.kube_proxy.sync();
+    assert_ne!(lab.kube_proxy.leftovers(), Vec::<String>::new());
+
+    // A chain that is not there is no end of it; a script that waits for itself is.
+    let script = format!("timeout 300 sh -s <<'END'\n{BY_HAND}\nEND\n");
+    lab.node().sh(&script);
+
+    assert_eq!(lab.kube_proxy.leftovers(), Vec::<String>::new());
 }
 
 /// In the image there is no program at all.
