@@ -1,9 +1,11 @@
 //! Another Service proxy: alive, or what it left behind.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use kube_ipvs_dataplane::kube_proxy::names::table_of;
 use kube_ipvs_dataplane::record::FILE_NAME;
 use kube_ipvs_nft::{NamedChain, Nft};
 
@@ -120,20 +122,9 @@ fn tables_of_kube_proxy() -> Vec<String> {
 }
 
 fn kube_proxys(chains: &[NamedChain]) -> Vec<String> {
-    let mut tables: Vec<String> = chains
-        .iter()
-        .filter(|NamedChain { table, chain, .. }| {
-            chain.starts_with("KUBE-") && !is_kubelets(chain) || table == "kube-proxy"
-        })
-        .map(|NamedChain { family, table, .. }| format!("{family} {table}"))
-        .collect();
-    tables.dedup();
-    tables
-}
-
-/// Chains the kubelet makes on every node.
-fn is_kubelets(chain: &str) -> bool {
-    ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY", "KUBE-FIREWALL"].contains(&chain)
+    let tables: BTreeSet<_> = chains.iter().filter_map(table_of).collect();
+    let named = |(family, table)| format!("{family} {table}");
+    tables.into_iter().map(named).collect()
 }
 
 #[cfg(test)]
@@ -206,6 +197,8 @@ mod tests {
             ("ip", "nat", "KUBE-POSTROUTING"),
             ("ip6", "kube-proxy", "services"),
             ("ip", "filter", "DOCKER"),
+            // kube-router's, which filters for pods.
+            ("ip", "filter", "KUBE-POD-FW-ERIFXISQEP7F7OF4"),
         ]
         .map(|(family, table, chain)| NamedChain::new(family, table, chain));
 
