@@ -83,6 +83,8 @@ impl Part<'_> {
     fn json(&self, strict: bool, take: &mut impl FnMut(Result<Content, String>, Option<String>)) {
         let mut stream = serde_json::Deserializer::from_str(self.text).into_iter::<&RawValue>();
         let mut first = true;
+        // Lines of the file before the object, counted on from the last one.
+        let (mut lines, mut counted) = (self.before, 0);
         while let Some(object) = stream.next() {
             let object = match object {
                 Ok(object) => object,
@@ -90,14 +92,13 @@ impl Part<'_> {
             };
             first = false;
             let start = stream.byte_offset() - object.get().len();
-            let twice = || json::key_given_twice(object.get(), self.lines_to(start));
+            let twice = || {
+                lines += self.text[counted..start].matches('\n').count();
+                counted = start;
+                json::key_given_twice(object.get(), lines)
+            };
             take(json_object(object), strict.then(twice).flatten());
         }
-    }
-
-    /// Lines of the file before the one with this byte of the text.
-    fn lines_to(&self, byte: usize) -> usize {
-        self.before + self.text[..byte].matches('\n').count()
     }
 
     /// What stands where no JSON is. `first`: nothing was read before it.
