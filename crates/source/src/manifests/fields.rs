@@ -47,7 +47,8 @@ fn unread_annotations(kind: Kind, tree: &Value) -> Vec<String> {
 
 fn is_ours(annotation: &str) -> bool {
     let domain = annotation.split_once('/').map(|(domain, _)| domain);
-    domain.is_some_and(|domain| domain.ends_with("kube-ipvs.dev"))
+    let above = domain.and_then(|domain| domain.strip_suffix("kube-ipvs.dev"));
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 fn unknown_in<T: DeserializeOwned + Resource>(tree: &Value) -> Vec<String> {
