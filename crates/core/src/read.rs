@@ -140,7 +140,7 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// A port number, 1 to 65535.
-pub(crate) fn port_number(number: i64) -> Option<u16> {
+pub fn port_number(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|number| *number != 0)
 }
 

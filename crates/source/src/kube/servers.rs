@@ -20,6 +20,7 @@ use http::uri::Authority;
 use hyper_rustls::{DefaultServerNameResolver, ResolveServerName};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{EndpointSlice, Object, SERVICE_NAME_LABEL};
+use kube_ipvs_core::read::port_number;
 use rand::seq::SliceRandom;
 use rustls::pki_types::ServerName;
 use tokio::time::{sleep, timeout};
@@ -108,7 +109,7 @@ fn is_ours(slice: &EndpointSlice) -> bool {
 fn addresses(slice: &EndpointSlice) -> BTreeSet<SocketAddr> {
     let mut ports = slice.ports.iter();
     let https = ports.find(|port| port.name.as_deref() == Some("https"));
-    let Some(port) = https.and_then(|port| u16::try_from(port.port?).ok()) else {
+    let Some(port) = https.and_then(|port| port_number(port.port?)) else {
         return BTreeSet::new();
     };
     let ready = slice
@@ -161,18 +162,18 @@ impl Servers {
     fn candidates(&self) -> Vec<Uri> {
         let mut all = vec![self.configured.clone()];
         all.extend(self.named.iter().cloned());
-        let learned = self
-            .learned
-            .as_ref()
-            .map(|status| status.learned().addresses());
-        let mut learned: Vec<Uri> = learned
-            .into_iter()
-            .flatten()
-            .filter_map(|address| at(&self.configured, address.to_string().parse().ok()?).ok())
-            .filter(|uri| !all.iter().any(|known| known.authority() == uri.authority()))
+        let status = self.learned.iter();
+        let mut learned: Vec<SocketAddr> = status
+            .flat_map(|status| status.learned().addresses())
             .collect();
         learned.shuffle(&mut rand::rng());
-        learned.truncate(MOST);
+        // As many as are tried: slices may name thousands.
+        let mut learned: Vec<Uri> = learned
+            .into_iter()
+            .filter_map(|address| at(&self.configured, address.to_string().parse().ok()?).ok())
+            .filter(|uri| !all.iter().any(|known| known.authority() == uri.authority()))
+            .take(MOST)
+            .collect();
         all.append(&mut learned);
         all
     }
