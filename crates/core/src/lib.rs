@@ -1,8 +1,8 @@
 //! Kubernetes objects in, desired kernel state and plans out.
 //!
 //! This crate is pure: no clock, files, environment, sockets or async; being
-//! `no_std`, it has none to reach for. What it decides, the `kube-ipvs` program carries out over crates that know the kernel
-//! and that this one does not know.
+//! `no_std`, it has none to reach for. What it decides, the `kube-ipvs` program
+//! carries out over crates that know the kernel and that this one does not know.
 //!
 //! A change walks [`event`] → [`cluster`] → [`diff`](mod@diff) → [`plan`].
 
@@ -45,9 +45,7 @@ mod warnings;
 pub use cluster::{
     Account, Cluster, EndpointCounts, FrontAccount, HealthCheck, PortAccount, Unserved,
 };
-pub use compile::{
-    FrontKind, TrafficPolicy, Withheld, {annotation_words, annotations_of},
-};
+pub use compile::{FrontKind, TrafficPolicy, Withheld, annotation_words, annotations_of};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, Listener, ObjectRef};

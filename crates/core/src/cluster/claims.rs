@@ -75,16 +75,16 @@ pub(super) struct Stake {
 type Wanted = (VirtualServerKey, u8);
 
 /// Each key once, in their order; of several the last counts.
-fn by_key(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
-    wanted.sort_by_key(|(key, _)| *key);
-    wanted.dedup_by(|later, kept| {
+pub(super) fn by_key<K: Ord + Copy, V>(mut all: Vec<(K, V)>) -> Vec<(K, V)> {
+    all.sort_by_key(|(key, _)| *key);
+    all.dedup_by(|later, kept| {
         let same = later.0 == kept.0;
         if same {
-            kept.1 = later.1;
+            core::mem::swap(later, kept);
         }
         same
     });
-    wanted
+    all
 }
 
 /// All claims. Nearly every front is wanted once, so only the others have a list.

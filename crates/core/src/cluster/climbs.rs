@@ -131,7 +131,7 @@ impl Cluster {
     /// When something comes with time alone, on the clock of [`Self::tick`]:
     /// endpoints climb their next step, an address of a Service that is gone goes.
     pub fn step_due(&self) -> Option<u64> {
-        let both = [self.climbs.due.first(), self.leaving.due()];
+        let both = [self.climbs.due.first(), self.leaving.first()];
         both.into_iter().flatten().min()
     }
 

@@ -3,10 +3,11 @@
 //! Were one unbound at once, packets of connections that are open would go where
 //! the node's routes lead, and their clients would wait for an answer for as long
 //! as TCP tries. So it stays bound and guarded for a while: what comes is reset,
-//! or answered by ICMP. Nobody else has an address of a ServiceCIDR; another one
-//! may be somebody's soon, and goes soon. It goes at once when it is known to be.
+//! or answered by ICMP. Nobody but another proxier of Services has an address of a
+//! ServiceCIDR; another one may be somebody's soon, and goes soon. It goes at once
+//! when it is known to be.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -22,17 +23,6 @@ const OUTSIDE_MS: u64 = 10_000;
 /// So many stay at most: of more, those that would go first.
 const MOST: usize = 1024;
 
-/// Those that stay for a while, and until when, in milliseconds.
-#[derive(Debug, Default)]
-pub(super) struct Leaving(BTreeMap<IpAddr, u64>);
-
-impl Leaving {
-    /// When the next one goes.
-    pub(super) fn due(&self) -> Option<u64> {
-        self.0.values().min().copied()
-    }
-}
-
 impl Cluster {
     /// Keeps those of the addresses that nobody wants any more.
     pub(super) fn bid_farewell(&mut self, vips: &BTreeSet<IpAddr>) {
@@ -40,7 +30,7 @@ impl Cluster {
             return;
         }
         for vip in vips {
-            self.leaving.0.remove(vip);
+            self.leaving.set(vip, None);
             if !self.placement.bound().has(*vip) {
                 self.keep_bound(*vip);
             }
@@ -70,24 +60,19 @@ impl Cluster {
         }
         let inside = self.is_inside(vip);
         let stays = if inside { INSIDE_MS } else { OUTSIDE_MS };
-        self.leaving.0.insert(vip, self.climbs.clock.now + stays);
+        let until = self.climbs.clock.now + stays;
+        self.leaving.set(&vip, Some(until));
         self.placement.set_bound(vip, true);
     }
 
     /// Lets those go that stayed long enough, or are somebody else's now.
     pub(super) fn let_go(&mut self, touched: &mut Touched) {
-        let now = self.climbs.clock.now;
-        let mut by_time: Vec<_> = self
-            .leaving
-            .0
-            .iter()
-            .map(|(vip, due)| (*due, *vip))
-            .collect();
-        by_time.sort_unstable();
-        let beyond = by_time.len().saturating_sub(MOST);
-        for (place, (due, vip)) in by_time.into_iter().enumerate() {
-            if place < beyond || due <= now || self.is_anybodys(vip) {
-                self.leaving.0.remove(&vip);
+        let by_time: Vec<IpAddr> = self.leaving.at(u64::MAX).copied().collect();
+        let due = self.leaving.at(self.climbs.clock.now).count();
+        let going = due.max(by_time.len().saturating_sub(MOST));
+        for (place, vip) in by_time.into_iter().enumerate() {
+            if place < going || self.is_anybodys(vip) {
+                self.leaving.set(&vip, None);
                 self.placement.set_bound(vip, false);
                 touched.vips.insert(vip);
                 touched.guarded.insert(vip);
@@ -112,7 +97,7 @@ impl Cluster {
         } else {
             FrontKind::ExternalIp
         };
-        let nobody = "".into();
+        let nobody = Default::default();
         around.host.contains(&vip) || Withheld::of(vip, kind, &nobody, &around).is_some()
     }
 }

@@ -29,7 +29,6 @@ pub use self::account::{Account, EndpointCounts, FrontAccount, PortAccount, Unse
 use self::claims::Claims;
 use self::climbs::Climbs;
 pub(crate) use self::counts::Addresses as CountedAddresses;
-use self::farewell::Leaving;
 use self::ground::{Change, Ground};
 use self::health_ports::{HealthPorts, moved};
 use self::host_ports::HostPorts;
@@ -39,6 +38,7 @@ use self::placement::Placement;
 use self::schedulers::Schedulers;
 pub(crate) use self::territory::Territory;
 use crate::diff::Touched;
+use crate::due::Due;
 use crate::event::{Event, Kind, Listener, ObjectRef};
 use crate::names::ServiceName;
 use crate::object::Object;
@@ -84,7 +84,8 @@ pub struct Cluster {
     host_ports: HostPorts,
     placement: Placement,
     climbs: Climbs,
-    leaving: Leaving,
+    /// Addresses of Services that are gone, and until when they stay.
+    leaving: Due<IpAddr>,
     /// How often a Service was compiled.
     #[cfg(test)]
     compilations: usize,
@@ -110,7 +111,7 @@ impl Cluster {
             host_ports: HostPorts::default(),
             placement: Placement::default(),
             climbs: Climbs::default(),
-            leaving: Leaving::default(),
+            leaving: Due::default(),
             #[cfg(test)]
             compilations: 0,
         }

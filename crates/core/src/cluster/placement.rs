@@ -10,7 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::claims::{Claims, Stake};
+use super::claims::{Claims, Stake, by_key};
 use super::counts::{Addresses, swap};
 use super::health_ports::Wish;
 use super::host_ports::HostPort;
@@ -205,8 +205,8 @@ impl Placement {
         moved
     }
 
-    /// Says of an address that no Service wants whether it is bound all the same,
-    /// and guarded.
+    /// Whether an address is bound, and guarded: one that Services want, or one
+    /// that stays for a while though none does.
     pub(super) fn set_bound(&mut self, vip: IpAddr, is_bound: bool) {
         set(&mut self.desired.vips, vip, is_bound);
         set(&mut self.desired.table.guarded, vip, is_bound);
@@ -358,14 +358,7 @@ impl Grant {
                 _ => grant.win(name, claim, claims),
             }
         }
-        grant.held.sort_by_key(|(key, _)| *key);
-        grant.held.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                core::mem::swap(later, kept);
-            }
-            same
-        });
+        grant.held = by_key(core::mem::take(&mut grant.held));
         grant.restrict(&compiled.ranges, claims);
         grant
     }

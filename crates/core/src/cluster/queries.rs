@@ -65,12 +65,6 @@ impl Cluster {
         self.notable.iter().filter_map(known)
     }
 
-    /// Warnings about one Service and its slices.
-    pub fn warnings_of(&self, service: &ServiceName) -> &[Warning] {
-        let entry = self.entries.get(service);
-        entry.map_or(&[], |entry| &entry.footprint.warnings)
-    }
-
     /// Health-check node ports that must be answered.
     pub fn health_checks(&self) -> Vec<HealthCheck> {
         let checks = self.notable().filter_map(|(name, entry)| {
