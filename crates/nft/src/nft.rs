@@ -251,15 +251,10 @@ impl Nft {
     ) -> Result<(Vec<ForeignChain>, Vec<SomeDropped>), NftError> {
         let mut dropping = Vec::new();
         let mut some = Vec::new();
-        let mut tables = BTreeMap::new();
+        let mut read = BTreeMap::new();
         for base in self.foreign_bases()? {
             let family = base.place().family;
-            let rules = match tables.entry((family, base.table.clone())) {
-                Entry::Occupied(read) => read.into_mut(),
-                Entry::Vacant(unread) => {
-                    unread.insert(self.rules(family, &base.table, None, &base.to_string())?)
-                }
-            };
+            let rules = self.rules_once(&mut read, family, &base.table, &base.to_string())?;
             let own = rules.iter().filter(|rule| rule.chain == base.chain);
             match foreign::judge(base.clone(), &own.cloned().collect::<Vec<_>>()) {
                 Some(chain) => dropping.push(chain),
@@ -276,11 +271,12 @@ impl Nft {
     /// The kernel cannot be heard.
     pub fn foreign_redirects(&mut self) -> Result<Vec<SomeRedirected>, NftError> {
         let mut found = Vec::new();
+        let mut read = BTreeMap::new();
         let chains = self.all_chains()?;
         for base in chains.iter().filter(|chain| redirect::may_redirect(chain)) {
             let what = format!("rules of nftables table {}", base.table);
-            let rules = self.rules(base.family, &base.table, None, &what)?;
-            found.extend(redirect::redirected(base, &rules));
+            let rules = self.rules_once(&mut read, base.family, &base.table, &what)?;
+            found.extend(redirect::redirected(base, rules));
         }
         Ok(found)
     }
@@ -390,6 +386,20 @@ impl Nft {
         let mut rules = self.rules(family, &chain.table, Some(&chain.chain), &chain.to_string())?;
         rules.retain(|rule| rule.chain == chain.chain);
         Ok(rules)
+    }
+
+    /// The rules of a table, read once for all its chains.
+    fn rules_once<'r>(
+        &mut self,
+        read: &'r mut BTreeMap<(u8, String), Vec<ListedRule>>,
+        family: u8,
+        table: &str,
+        what: &str,
+    ) -> Result<&'r [ListedRule], NftError> {
+        Ok(match read.entry((family, table.to_owned())) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(self.rules(family, table, None, what)?),
+        })
     }
 
     /// The rules of a table, or of one chain of it; none when it is not there. An

@@ -98,8 +98,8 @@ fn base_chain(sequence: u32, name: &str, hook: u32, accepts: bool) -> Vec<u8> {
     message(Kind::NewChain.message_type(), 2, sequence, &payload)
 }
 
-#[test]
-fn the_rules_of_a_table_are_read_once_for_all_its_chains() {
+/// A table with two base chains and no rules, and how often rules were listed.
+fn two_chains(chains: [(&'static str, u32, bool); 2]) -> (Nft, Arc<AtomicU32>) {
     let lists = Arc::new(AtomicU32::new(0));
     let count = lists.clone();
     let kernel = Kernel::new(1 << 20, move |sent: &[Sent]| {
@@ -107,21 +107,26 @@ fn the_rules_of_a_table_are_read_once_for_all_its_chains() {
         let sequence = first.sequence;
         let is = |kind: Kind| first.message_type == kind.message_type();
         if is(Kind::GetChain) {
-            let [input, forward] = [
-                base_chain(sequence, "in", 1, true),
-                base_chain(sequence, "fwd", 2, false),
-            ];
-            return vec![Ok(input), Ok(forward), Ok(done(sequence, 0, 0))];
+            let [one, other] =
+                chains.map(|(name, hook, accepts)| base_chain(sequence, name, hook, accepts));
+            return vec![Ok(one), Ok(other), Ok(done(sequence, 0, 0))];
         }
         count.fetch_add(u32::from(is(Kind::GetRule)), Ordering::Relaxed);
         vec![Ok(done(sequence, 0, 0))]
     });
     let connection = Connection::over(Box::new(kernel)).expect("a connection");
     let known = Known::default();
+    (Nft { connection, known }, lists)
+}
 
-    let both = Nft { connection, known }.foreign_drops_and_some();
+#[test]
+fn the_rules_of_a_table_are_read_once_for_all_its_chains() {
+    let (mut nft, lists) = two_chains([("pre", 0, true), ("out", 3, true)]);
+    assert_eq!(nft.foreign_redirects().expect("listed"), []);
+    assert_eq!(lists.load(Ordering::Relaxed), 1);
 
-    let (dropping, some) = both.expect("listed");
+    let (mut nft, lists) = two_chains([("in", 1, true), ("fwd", 2, false)]);
+    let (dropping, some) = nft.foreign_drops_and_some().expect("listed");
     assert_eq!((dropping.len(), some.len()), (1, 0));
     assert_eq!(dropping[0].chain, "fwd");
     assert_eq!(lists.load(Ordering::Relaxed), 1);
