@@ -17,7 +17,7 @@ pub mod conntrack;
 mod directory;
 pub mod kube_proxy;
 pub mod linux;
-mod listeners;
+pub mod listeners;
 pub mod lock;
 mod netfilter;
 pub mod progress;

@@ -16,6 +16,14 @@ use kube_ipvs_core::state::Protocol;
 /// Of the network namespace of this thread.
 const ROOT: &str = "/proc/thread-self/net";
 
+/// The kernel's lists of sockets.
+pub const LISTS: [(Protocol, &str); 4] = [
+    (Protocol::Tcp, "tcp"),
+    (Protocol::Tcp, "tcp6"),
+    (Protocol::Udp, "udp"),
+    (Protocol::Udp, "udp6"),
+];
+
 /// `TCP_LISTEN`.
 const LISTENS: &str = "0A";
 /// `TCP_CLOSE`: a UDP socket that answers anybody.
@@ -27,12 +35,7 @@ const UNCONNECTED: &str = "07";
 /// One of the lists could not be read.
 pub(crate) fn listeners(ports: &BTreeSet<(Protocol, u16)>) -> anyhow::Result<BTreeSet<Listener>> {
     let mut found = BTreeSet::new();
-    for (protocol, name) in [
-        (Protocol::Tcp, "tcp"),
-        (Protocol::Tcp, "tcp6"),
-        (Protocol::Udp, "udp"),
-        (Protocol::Udp, "udp6"),
-    ] {
+    for (protocol, name) in LISTS {
         if ports.iter().any(|(wanted, _)| *wanted == protocol) {
             let path = Path::new(ROOT).join(name);
             let Some(file) = open(&path)? else { continue };
@@ -58,6 +61,27 @@ fn read(
     ports: &BTreeSet<(Protocol, u16)>,
     found: &mut BTreeSet<Listener>,
 ) -> std::io::Result<()> {
+    each(list, protocol, |address, port, _| {
+        if ports.contains(&(protocol, port)) {
+            found.insert(Listener {
+                protocol,
+                address,
+                port,
+            });
+        }
+    })
+}
+
+/// Tells address, port and inode of each socket in a list that listens, or answers
+/// anybody.
+///
+/// # Errors
+/// The list could not be read to its end; what was read until then was told.
+pub fn each(
+    list: impl BufRead,
+    protocol: Protocol,
+    mut tell: impl FnMut(IpAddr, u16, &str),
+) -> std::io::Result<()> {
     for line in list.lines().skip(1) {
         let line = line?;
         let mut words = line.split_ascii_whitespace().skip(1);
@@ -68,15 +92,8 @@ fn read(
             (Protocol::Tcp, _) => return Ok(()),
             _ => continue,
         }
-        let Some((address, port)) = local.and_then(socket) else {
-            continue;
-        };
-        if ports.contains(&(protocol, port)) {
-            found.insert(Listener {
-                protocol,
-                address,
-                port,
-            });
+        if let Some((address, port)) = local.and_then(socket) {
+            tell(address, port, words.nth(5).unwrap_or_default());
         }
     }
     Ok(())

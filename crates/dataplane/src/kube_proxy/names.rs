@@ -1,5 +1,7 @@
 //! What kube-proxy calls what it makes.
 
+use std::collections::BTreeSet;
+
 use kube_ipvs_nft::NamedChain;
 
 /// Chains of kube-proxy: those of its ipvs mode and of its iptables mode. The
@@ -42,12 +44,42 @@ pub fn is_chain(name: &str) -> bool {
     CHAINS.contains(&name) || CHAIN_PREFIXES.into_iter().any(by_prefix)
 }
 
+/// Families and tables of nf_tables with something of kube-proxy.
+pub fn tables_of(chains: &[NamedChain]) -> BTreeSet<(&'static str, &'static str)> {
+    chains.iter().filter_map(table_of).collect()
+}
+
 /// Family and table of a chain of nf_tables that kube-proxy made.
-pub fn table_of(chain: &NamedChain) -> Option<(&'static str, &'static str)> {
+pub(super) fn table_of(chain: &NamedChain) -> Option<(&'static str, &'static str)> {
     let family = FAMILIES.into_iter().find(|x| *x == chain.family)?;
     if chain.table == TABLE {
         return Some((family, TABLE));
     }
     let table = TABLES.into_iter().find(|x| *x == chain.table)?;
     is_chain(&chain.chain).then_some((family, table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tables_of_iptables_and_its_own_are_looked_at() {
+        let chains = [
+            ("ip", "nat", "KUBE-SERVICES"),
+            ("ip", "nat", "KUBE-POSTROUTING"),
+            ("ip6", "filter", "KUBE-FIREWALL"),
+            ("inet", "nat", "KUBE-SERVICES"),
+            ("ip", "mine", "KUBE-SERVICES"),
+            ("ip6", "mangle", "KUBE-PROXY-CANARY"),
+            ("ip", "kube-proxy", "services"),
+            ("inet", "kube-proxy", "services"),
+        ]
+        .map(|(family, table, chain)| NamedChain::new(family, table, chain));
+
+        assert_eq!(
+            tables_of(&chains),
+            [("ip", "nat"), ("ip6", "mangle"), ("ip", "kube-proxy")].into()
+        );
+    }
 }

@@ -32,7 +32,8 @@ pub enum NodePorts {
 }
 
 impl NodePorts {
-    const RANGE: RangeInclusive<u16> = 30000..=32767;
+    /// Kubernetes' default; the API server alone knows another.
+    pub(crate) const RANGE: RangeInclusive<u16> = 30000..=32767;
 
     /// Read off kube-proxy's sets, where they are.
     fn of_this_node() -> Self {

@@ -23,7 +23,7 @@ use kube_ipvs_dataplane::linux::Linux;
 
 pub use claim::{Claimed, NodePorts, Terms, claim};
 pub use leftovers::{Leftovers, remove_leftovers};
-pub(crate) use programs::save_legacy;
+pub(crate) use programs::{LEGACY, save_legacy};
 
 /// What to run on the node where the programs are not at hand.
 pub const BY_HAND: &str = include_str!("by-hand.sh");

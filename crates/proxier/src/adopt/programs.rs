@@ -9,6 +9,13 @@ use anyhow::Context;
 /// How long to wait for the lock that iptables programs share, in seconds.
 const LOCK: &str = "10";
 
+/// Families of iptables, and where the kernel names their legacy tables, in the
+/// network namespace of this thread.
+pub(crate) const LEGACY: [(&str, &str); 2] = [
+    ("iptables", "/proc/thread-self/net/ip_tables_names"),
+    ("ip6tables", "/proc/thread-self/net/ip6_tables_names"),
+];
+
 /// `iptables` or `ip6tables`, of the legacy kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Iptables(String);
@@ -25,10 +32,7 @@ pub(super) struct Found {
 /// none, none is started: asking them makes tables.
 pub(super) fn find() -> Found {
     let mut found = Found::default();
-    for (family, names) in [
-        ("iptables", "/proc/thread-self/net/ip_tables_names"),
-        ("ip6tables", "/proc/thread-self/net/ip6_tables_names"),
-    ] {
+    for (family, names) in LEGACY {
         let tables = std::fs::read_to_string(names).unwrap_or_default();
         let tables: Vec<&str> = tables.split_whitespace().collect();
         if tables.is_empty() {

@@ -24,11 +24,8 @@ pub(super) fn check(host: &Host) -> Finding {
         return Finding::ok(NAME, "none with ports");
     }
     let all = bridges.join(", ");
-    let off: BTreeSet<&str> = [Family::V4, Family::V6]
-        .into_iter()
-        .filter(|family| bridges.iter().any(|b| !is_filtered(host, b, *family)))
-        .map(switch)
-        .collect();
+    let off = unfiltered(host, &bridges).into_iter();
+    let off: BTreeSet<&str> = off.map(|(family, _)| switch(family)).collect();
     if off.is_empty() {
         return Finding::ok(NAME, format!("{all}, filtered"));
     }
@@ -46,21 +43,26 @@ pub(super) fn check(host: &Host) -> Finding {
 /// Why pods of this node do not reach each other through a VIP, if that is so;
 /// `pods` are asked for only where a bridge is not filtered.
 pub(super) fn cut_off(host: &Host, pods: impl FnOnce() -> BTreeSet<IpAddr>) -> Option<String> {
-    let families = [Family::V4, Family::V6];
     let everywhere = |family: &Family| is_on(host, &format!("{SWITCHES}/{}", switch(*family)));
-    if families.iter().all(everywhere) {
+    if FAMILIES.iter().all(everywhere) {
         return None;
     }
-    let mut open = Vec::new();
-    for bridge in with_ports(host) {
-        let of = families.iter().filter(|f| !is_filtered(host, &bridge, **f));
-        open.extend(of.map(|family| (*family, bridge.clone())));
-    }
+    let open = unfiltered(host, &with_ports(host));
     if open.is_empty() {
         return None;
     }
     let routes = routes(host);
+    let of_open = |link: &String| open.iter().any(|(_, bridge)| bridge == link);
+    let near: Vec<IpNet> = routes
+        .iter()
+        .filter(|(link, _)| of_open(link))
+        .map(|(_, network)| *network)
+        .collect();
     let behind = |pod: &IpAddr| {
+        // Most are on no such bridge, and all routes are many.
+        if !near.iter().any(|network| network.contains(pod)) {
+            return None;
+        }
         let to = routes.iter().filter(|(_, network)| network.contains(pod));
         let (link, _) = to.max_by_key(|(_, network)| network.prefix_len())?;
         let is_it =
@@ -77,6 +79,19 @@ pub(super) fn cut_off(host: &Host, pods: impl FnOnce() -> BTreeSet<IpAddr>) -> O
     })
 }
 
+/// Bridges that are not filtered, and for which family.
+fn unfiltered(host: &Host, bridges: &[String]) -> Vec<(Family, String)> {
+    let mut open = Vec::new();
+    for bridge in bridges {
+        let of = FAMILIES
+            .iter()
+            .filter(|family| !is_filtered(host, bridge, **family));
+        open.extend(of.map(|family| (*family, bridge.clone())));
+    }
+    open
+}
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const SWITCHES: &str = "/proc/sys/net/bridge";
 
 fn switch(family: Family) -> &'static str {
@@ -111,8 +126,10 @@ fn is_on(host: &Host, switch: &str) -> bool {
 
 /// Links and the networks on them, without what is behind gateways.
 fn routes(host: &Host) -> Vec<(String, IpNet)> {
-    let v4 = host.read("/proc/net/route").unwrap_or_default();
-    let v6 = host.read("/proc/net/ipv6_route").unwrap_or_default();
+    let v4 = host.read("/proc/thread-self/net/route").unwrap_or_default();
+    let v6 = host
+        .read("/proc/thread-self/net/ipv6_route")
+        .unwrap_or_default();
     let v4 = v4.lines().filter_map(route_v4);
     v4.chain(v6.lines().filter_map(route_v6)).collect()
 }
@@ -158,7 +175,7 @@ mod tests {
 
     const PORT: (&str, &str) = ("/sys/class/net/cni0/brif/veth1/state", "3");
     const ROUTES: (&str, &str) = (
-        "/proc/net/route",
+        "/proc/thread-self/net/route",
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
          cni0\t00000000\t0132A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
          cni0\t0009F40A\t0132A8C0\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
@@ -166,7 +183,7 @@ mod tests {
          veth9\t0907F40A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n",
     );
     const ROUTES_V6: (&str, &str) = (
-        "/proc/net/ipv6_route",
+        "/proc/thread-self/net/ipv6_route",
         "fd000244000000070000000000000000 40 00000000000000000000000000000000 00 \
          00000000000000000000000000000000 00000100 00000001 00000000 00000001     cni0\n",
     );

@@ -34,10 +34,7 @@ fn judge_one(chain: &ForeignChain) -> Finding {
     if chain.accepted() {
         return Finding::ok(NAME, format!("{chain}, and our accept rule stands in it"));
     }
-    let lost = match chain.hook {
-        Hook::Input => "traffic to VIPs is lost",
-        Hook::Forward => "answers of endpoints are lost",
-    };
+    let lost = lost(chain.hook);
     let remedy = if chain.is_reachable() {
         "let Service traffic pass in it, or run with --accept-in-foreign-chains"
     } else {
@@ -51,6 +48,14 @@ fn judge_one(chain: &ForeignChain) -> Finding {
         format!("{chain}: {lost} unless a rule lets it pass"),
         remedy,
     )
+}
+
+/// What is lost where a chain at this hook drops.
+pub(super) fn lost(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Input => "traffic to VIPs is lost",
+        Hook::Forward => "answers of endpoints are lost",
+    }
 }
 
 #[cfg(test)]

@@ -32,10 +32,15 @@ impl Host {
 
     /// Names of all processes; only those in this PID namespace can be seen.
     pub(super) fn processes(&self) -> Vec<String> {
-        let folders = self.names("/proc").into_iter();
-        let pids = folders.filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
+        let pids = self.pids();
         pids.filter_map(|pid| self.read(&format!("/proc/{pid}/comm")).ok())
             .collect()
+    }
+
+    /// Processes by number, of this PID namespace.
+    pub(super) fn pids(&self) -> impl Iterator<Item = String> + use<> {
+        let folders = self.names("/proc").into_iter();
+        folders.filter(|name| name.bytes().all(|c| c.is_ascii_digit()))
     }
 
     /// Names in a folder, sorted; none when there is no such folder.

@@ -3,9 +3,12 @@
 //! Only its own program can read them. The daemon starts none, so there they are
 //! merely named; `kube-ipvs check` asks it where it is installed.
 
+use kube_ipvs_nft::Hook;
+
 use super::finding::Finding;
+use super::foreign::lost;
 use super::host::Host;
-use crate::adopt::save_legacy;
+use crate::adopt::{LEGACY, save_legacy};
 
 const NAME: &str = "firewall, legacy";
 const REMEDY: &str = "let Service traffic pass in it";
@@ -16,33 +19,27 @@ type Table = (&'static str, Option<String>);
 
 /// `ask`: programs may be started.
 pub(super) fn check(host: &Host, ask: bool) -> Vec<Finding> {
-    let families = [
-        ("ip_tables_names", "iptables"),
-        ("ip6_tables_names", "ip6tables"),
-    ];
-    let used = families.into_iter().filter(|(file, _)| {
-        let tables = host.read(&format!("/proc/net/{file}")).unwrap_or_default();
+    let used = LEGACY.into_iter().filter(|(_, names)| {
+        let tables = host.read(names).unwrap_or_default();
         tables.lines().any(|table| table == "filter")
     });
-    let tables = used.map(|(_, family)| (family, ask.then(|| save_legacy(family)).flatten()));
-    tables.filter_map(|table| judge(&table)).collect()
+    let tables = used.map(|(family, _)| (family, ask.then(|| save_legacy(family)).flatten()));
+    tables.flat_map(|table| judge(&table)).collect()
 }
 
-/// None for a table that drops nothing.
-fn judge((family, rules): &Table) -> Option<Finding> {
+/// Each chain that drops.
+fn judge((family, rules): &Table) -> Vec<Finding> {
     let Some(rules) = rules else {
         let what = format!(
             "a filter table of iptables-legacy is in use ({family}), and was not looked into"
         );
         let remedy =
             format!("see that INPUT and FORWARD let Service traffic pass: {family}-legacy -S");
-        return Some(Finding::warn(NAME, what, remedy));
+        return vec![Finding::warn(NAME, what, remedy)];
     };
-    let chains = [
-        ("INPUT", "traffic to VIPs is lost"),
-        ("FORWARD", "answers of endpoints are lost"),
-    ];
-    chains.into_iter().find_map(|(chain, lost)| {
+    let chains = [("INPUT", Hook::Input), ("FORWARD", Hook::Forward)];
+    let found = chains.into_iter().filter_map(|(chain, hook)| {
+        let lost = lost(hook);
         let what = format!("{family}-legacy, chain {chain} drops what it does not know: {lost}");
         match drops(rules, chain)? {
             Drops::All => Some(Finding::fail(NAME, what, REMEDY)),
@@ -51,7 +48,8 @@ fn judge((family, rules): &Table) -> Option<Finding> {
                 Some(Finding::warn(NAME, what, REMEDY))
             }
         }
-    })
+    });
+    found.collect()
 }
 
 #[derive(Debug, PartialEq)]
@@ -69,7 +67,12 @@ fn drops(rules: &str, chain: &str) -> Option<Drops> {
     let policy = format!(":{chain} DROP");
     let rule = format!("-A {chain} ");
     let mut rest = filter.lines().filter_map(|line| line.strip_prefix(&*rule));
-    let ends = |rule: &str| rule.starts_with("-j DROP") || rule.starts_with("-j REJECT");
+    let ends = |rule: &str| {
+        let target = rule
+            .strip_prefix("-j ")
+            .and_then(|rest| rest.split(' ').next());
+        matches!(target, Some("DROP" | "REJECT"))
+    };
     let mut before = 0;
     let ended = rest.any(|rule| {
         before += 1;
@@ -105,14 +108,19 @@ mod tests {
         assert_eq!(of(&format!(":INPUT DROP [0:0]\n{some}")), Some(Drops::Rest));
         assert_eq!(of(&format!("{some}-A INPUT -j DROP\n")), Some(Drops::Rest));
         assert_eq!(of("-A INPUT -s 192.0.2.1/32 -j DROP\n"), None);
+        assert_eq!(of("-A INPUT -j DROPLOG\n"), None);
     }
 
     #[test]
     fn a_table_that_drops_nothing_is_no_finding() {
         let accepts = "*filter\n:INPUT ACCEPT [1:2]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
-        assert_eq!(judge(&("iptables", Some(accepts.to_owned()))), None);
+        assert_eq!(judge(&("iptables", Some(accepts.to_owned()))), []);
         let drops = accepts.replace("FORWARD ACCEPT", "FORWARD DROP");
-        let found = judge(&("ip6tables", Some(drops))).expect("a finding");
+        let both = drops.replace("INPUT ACCEPT", "INPUT DROP");
+        assert_eq!(judge(&("ip6tables", Some(both))).len(), 2);
+        let [found] = &judge(&("ip6tables", Some(drops)))[..] else {
+            panic!("one finding");
+        };
         assert_eq!(found.verdict, Verdict::Fail);
         assert!(
             found.detail.contains("ip6tables-legacy, chain FORWARD"),
@@ -122,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_table_that_was_not_looked_into_is_said_to_be_so() {
-        let made = host(&[("/proc/net/ip_tables_names", "nat\nfilter\n")]);
+        let made = host(&[("/proc/thread-self/net/ip_tables_names", "nat\nfilter\n")]);
 
         let findings = check(&made.host, false);
 

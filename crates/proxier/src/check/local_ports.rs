@@ -8,10 +8,10 @@ use std::ops::RangeInclusive;
 
 use super::finding::Finding;
 use super::host::Host;
+use crate::adopt::NodePorts;
 
 const NAME: &str = "local ports";
-/// Kubernetes' default; the API server alone knows another.
-pub(super) const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+pub(super) const NODE_PORTS: RangeInclusive<u16> = NodePorts::RANGE;
 
 pub(super) fn check(host: &Host) -> Finding {
     let Some(range) = host

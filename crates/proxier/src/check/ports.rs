@@ -2,39 +2,37 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
+
+use kube_ipvs_core::state::Protocol;
+use kube_ipvs_dataplane::listeners::{LISTS, each};
 
 use super::finding::Finding;
 use super::host::Host;
 use super::local_ports::NODE_PORTS;
 
-/// Lists of sockets with the state of one that anybody may reach.
-const LISTS: [(&str, &str, &str); 4] = [
-    ("tcp", "TCP", "0A"),
-    ("tcp6", "TCP", "0A"),
-    ("udp", "UDP", "07"),
-    ("udp6", "UDP", "07"),
-];
-
-/// What begins an address of the loopback link, as the kernel prints it: NodePorts
-/// are not served there by IPVS.
-const LOOPBACK: [&str; 2] = ["0100007F:", "00000000000000000000000001000000:"];
-
 pub(super) fn check(host: &Host) -> Finding {
     let ours = sockets_of(host, "kube-ipvs");
     let mut taken = BTreeSet::new();
-    for (list, protocol, state) in LISTS {
+    for (protocol, list) in LISTS {
         let path = host.path(&format!("/proc/thread-self/net/{list}"));
-        if let Ok(file) = File::open(path) {
-            let ports = listening(BufReader::new(file), state, &ours);
-            taken.extend(ports.into_iter().map(|port| (port, protocol)));
-        }
+        let Ok(file) = File::open(path) else {
+            continue;
+        };
+        // What was read until an error counts.
+        _ = each(BufReader::new(file), protocol, |address, port, inode| {
+            // NodePorts are not served there by IPVS.
+            let is_near = address.is_loopback();
+            if NODE_PORTS.contains(&port) && !is_near && !ours.contains(inode) {
+                taken.insert((port, protocol));
+            }
+        });
     }
     listened(&taken)
 }
 
 /// Ports on which the host itself listens.
-fn listened(taken: &BTreeSet<(u16, &str)>) -> Finding {
+fn listened(taken: &BTreeSet<(u16, Protocol)>) -> Finding {
     const NAME: &str = "node ports";
     let (low, high) = NODE_PORTS.into_inner();
     if taken.is_empty() {
@@ -56,36 +54,10 @@ fn listened(taken: &BTreeSet<(u16, &str)>) -> Finding {
     )
 }
 
-/// Node ports of the sockets in a list that anybody may reach, but for these.
-fn listening(list: impl BufRead, wanted: &str, ours: &BTreeSet<String>) -> BTreeSet<u16> {
-    let mut found = BTreeSet::new();
-    for line in list.lines().map_while(Result::ok).skip(1) {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let (Some(local), Some(state)) = (words.get(1), words.get(3)) else {
-            continue;
-        };
-        if *state != wanted {
-            // Of TCP, connections stand behind all that listen.
-            if wanted == "0A" {
-                break;
-            }
-            continue;
-        }
-        let port = local.rsplit(':').next().unwrap_or_default();
-        let port = u16::from_str_radix(port, 16).unwrap_or_default();
-        let is_ours = words.get(9).is_some_and(|inode| ours.contains(*inode));
-        let is_near = LOOPBACK.iter().any(|near| local.starts_with(near));
-        if NODE_PORTS.contains(&port) && !is_ours && !is_near {
-            found.insert(port);
-        }
-    }
-    found
-}
-
 /// Inodes of the sockets of programs with this name, of those that can be seen.
 fn sockets_of(host: &Host, program: &str) -> BTreeSet<String> {
     let mut inodes = BTreeSet::new();
-    for pid in host.names("/proc") {
+    for pid in host.pids() {
         let comm = host.read(&format!("/proc/{pid}/comm"));
         if comm.is_ok_and(|comm| comm == program) {
             let folder = format!("/proc/{pid}/fd");
@@ -107,13 +79,14 @@ mod tests {
     use crate::check::Verdict;
     use crate::check::host::testing::host;
 
-    /// 30080 and 30081 for all, 30082 on loopback, 22, and a connection.
+    /// 30080 and 30081 for all, 30082 and 30084 on loopback, 22, and a connection.
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:7580 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1
    1: 00000000:7581 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 102 1
    2: 0100007F:7582 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 103 1
    3: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104 1
-   4: 0A00000A:7583 0A00000B:1234 01 00000000:00000000 00:00000000 00000000     0        0 105 1
+   4: 3500007F:7584 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 106 1
+   5: 0A00000A:7583 0A00000B:1234 01 00000000:00000000 00:00000000 00000000     0        0 105 1
 ";
 
     #[test]

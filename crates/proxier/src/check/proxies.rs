@@ -1,11 +1,10 @@
 //! Another Service proxy: alive, or what it left behind.
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use kube_ipvs_dataplane::kube_proxy::names::table_of;
+use kube_ipvs_dataplane::kube_proxy::names::tables_of;
 use kube_ipvs_dataplane::record::FILE_NAME;
 use kube_ipvs_nft::{NamedChain, Nft};
 
@@ -122,9 +121,8 @@ fn tables_of_kube_proxy() -> Vec<String> {
 }
 
 fn kube_proxys(chains: &[NamedChain]) -> Vec<String> {
-    let tables: BTreeSet<_> = chains.iter().filter_map(table_of).collect();
     let named = |(family, table)| format!("{family} {table}");
-    tables.into_iter().map(named).collect()
+    tables_of(chains).into_iter().map(named).collect()
 }
 
 #[cfg(test)]

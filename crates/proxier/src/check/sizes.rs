@@ -58,7 +58,7 @@ fn bits_for(count: u64) -> u32 {
 
 /// One line a connection after the heading. Counted, not read into memory.
 fn ipvs_connections(host: &Host) -> u64 {
-    let Ok(file) = File::open(host.path("/proc/net/ip_vs_conn")) else {
+    let Ok(file) = File::open(host.path("/proc/thread-self/net/ip_vs_conn")) else {
         return 0;
     };
     let lines = BufReader::new(file).split(b'\n');
@@ -91,7 +91,10 @@ mod tests {
 
     #[test]
     fn connections_are_the_lines_below_the_heading() {
-        let made = host(&[("/proc/net/ip_vs_conn", "Pro FromIP\nTCP a\nTCP b\n")]);
+        let made = host(&[(
+            "/proc/thread-self/net/ip_vs_conn",
+            "Pro FromIP\nTCP a\nTCP b\n",
+        )]);
 
         let findings = check(&made.host, Some(4096));
 

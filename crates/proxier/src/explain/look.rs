@@ -14,6 +14,7 @@ use kube_ipvs_nft::{ForeignChain, Nft, SomeDropped, SomeRedirected};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::seen::Seen;
+use crate::adopt::LEGACY;
 use crate::tool::NodeArgs;
 
 /// What the layers hold now.
@@ -122,14 +123,10 @@ fn sysctls() -> BTreeMap<&'static str, String> {
 
 /// Filter tables of iptables-legacy: nobody can look into them by nf_tables.
 fn legacy() -> Vec<String> {
-    let families = [
-        ("ip_tables_names", "iptables"),
-        ("ip6_tables_names", "ip6tables"),
-    ];
-    let used = families.iter().filter(|(file, _)| {
-        let tables = std::fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+    let used = LEGACY.iter().filter(|(_, names)| {
+        let tables = std::fs::read_to_string(names).unwrap_or_default();
         tables.lines().any(|table| table == "filter")
     });
-    used.map(|(_, program)| format!("the filter table of {program}-legacy: {program}-legacy -S"))
+    used.map(|(program, _)| format!("the filter table of {program}-legacy: {program}-legacy -S"))
         .collect()
 }
