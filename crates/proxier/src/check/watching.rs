@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use super::finding::{Answer, Finding, Verdict, table};
@@ -17,12 +16,7 @@ use crate::streams::{self, Form};
 const PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
-    let mut asked = stop::obey(runtime.handle())?;
+    let (runtime, mut asked) = stop::runtime(1)?;
     let tried = Tried::new(args);
     let mut shown: Option<Vec<Finding>> = None;
     loop {

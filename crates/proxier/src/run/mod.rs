@@ -150,12 +150,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let _lock = StateLock::acquire(&program.state_dir)?;
     set_oom_score(settings.oom_score_adj);
     raise_descriptors();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
-    let asked = stop::obey(runtime.handle())?;
+    let (runtime, asked) = stop::runtime(2)?;
     let mut syncer = program.syncer()?;
     let changed = initialise::set_conntrack(&program.setup.sysctl_root, &program.conntrack);
     syncer.record().add_sysctls(changed);

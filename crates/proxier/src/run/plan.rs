@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use kube_ipvs_core::plan::{AsDiff, Plan};
 use kube_ipvs_core::{Cluster, Event, Warning};
 use kube_ipvs_vip::Change;
-use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout_at};
 
@@ -71,12 +70,7 @@ fn of_source(program: &Program, showing: Showing) -> anyhow::Result<ExitCode> {
         events: false,
         ..program.clone()
     };
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
-    let asked = stop::obey(runtime.handle())?;
+    let (runtime, asked) = stop::runtime(1)?;
     let mut syncer = program.syncer()?;
     syncer.look_at_host()?;
     let metrics = Metrics::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -33,6 +33,20 @@ impl Signals {
     }
 }
 
+/// A runtime on so many threads, in which signals are obeyed from now on.
+///
+/// # Errors
+/// When it cannot be started, or signals cannot be listened for.
+pub(crate) fn runtime(threads: usize) -> anyhow::Result<(Runtime, watch::Receiver<bool>)> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let asked = obey(runtime.handle())?;
+    Ok((runtime, asked))
+}
+
 /// Obeys signals from now on, whatever the other threads are at. Gives what
 /// turns true when the end is asked for.
 ///
@@ -45,7 +59,7 @@ impl Signals {
     clippy::disallowed_methods,
     reason = "it waits for the end of the program, and ends it"
 )]
-pub(crate) fn obey(runtime: &Handle) -> anyhow::Result<watch::Receiver<bool>> {
+fn obey(runtime: &Handle) -> anyhow::Result<watch::Receiver<bool>> {
     let (ask, asked) = watch::channel(false);
     let _inside = runtime.enter();
     let mut signals = Signals::new()?;
