@@ -2,7 +2,7 @@
 //! what is said nowhere in the answer, and what to do.
 //!
 //! The kernel tests break a node in each of them (`tests/kernel/broken`,
-//! `tests/container/bare.rs`), and docs/troubleshooting.md has each as an entry:
+//! `tests/kernel/explain.rs`), and docs/troubleshooting.md has each as an entry:
 //! this is the one table of both. `KUBE_IPVS_WRITE=1 cargo test -p kube-ipvs-tests
 //! --lib ways` writes the entries.
 

@@ -42,20 +42,26 @@ fn failure(replica: &Replica) -> String {
         .unwrap_or_default()
 }
 
+/// What changes once one is cut off is heard by another, from the same place on.
+async fn goes_on(replica: &mut Replica, server: &ApiServer, cut_off: impl FnOnce()) {
+    replica.synced().await;
+    replica.watches(server).await;
+
+    cut_off();
+    server.upsert(web());
+
+    replica.equals(server).await;
+    assert_eq!(replica.lists[&Kind::Service], 1, "the place is not lost");
+}
+
 #[tokio::test]
 async fn another_address_that_is_named_is_taken_when_the_first_refuses() {
     let server = server();
     let other = twin(&server, SECOND);
     let access = Access::with(&server.kubeconfig(), &[other.address()]).await;
     let mut replica = Replica::behind(access, hasty());
-    replica.synced().await;
-    replica.watches(&server).await;
 
-    server.outage();
-    server.upsert(web());
-
-    replica.equals(&server).await;
-    assert_eq!(replica.lists[&Kind::Service], 1, "the place is not lost");
+    goes_on(&mut replica, &server, || server.outage()).await;
 }
 
 #[tokio::test]
@@ -67,15 +73,9 @@ async fn an_address_of_default_kubernetes_is_taken_when_the_first_is_silent() {
     let (real, relayed) = (server.address().to_string(), relay.address.to_string());
     let kubeconfig = server.kubeconfig().replace(&real, &relayed);
     let mut replica = Replica::through(&kubeconfig, hasty()).await;
-    replica.synced().await;
-    replica.watches(&server).await;
 
     // Those that exist end by a ping without an answer, new ones get no TLS.
-    relay.die();
-    server.upsert(web());
-
-    replica.equals(&server).await;
-    assert_eq!(replica.lists[&Kind::Service], 1, "the place is not lost");
+    goes_on(&mut replica, &server, || relay.die()).await;
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ const SILENCE: std::time::Duration = std::time::Duration::from_millis(700);
 /// pods, one pod, the node's first address, the machine outside, nobody, all.
 const RANGES: [(&[&str], usize); 6] = [
     (&["10.244.0.0/16"], 3),
-    (&["10.244.1.2/32"], 3),
     (&["192.168.50.1/32"], 3),
+    (&["10.244.1.2/32"], 3),
     (&["192.168.50.128/25", "192.0.2.0/24"], 3),
     (&["198.51.100.0/24"], 4),
     (&["198.51.100.0/24", "0.0.0.0/0"], 0),
