@@ -314,4 +314,7 @@ fn a_long_list_is_whole() {
         .collect();
     listed.sort();
     assert_eq!(listed, ids);
+    // Linux 6.12.95 crashes when a namespace ends that still counts so many
+    // (docs/kernels.md).
+    client.remove_service(&web()).expect("removed");
 }
