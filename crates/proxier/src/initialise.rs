@@ -24,7 +24,7 @@ const REASON: &str = "asked for in the configuration";
 
 /// All that is set.
 #[derive(Debug, Clone)]
-pub struct Initialise {
+pub(crate) struct Initialise {
     /// `/proc/sys`.
     pub sysctl_root: PathBuf,
     /// Where the ownership record is kept.
@@ -42,7 +42,7 @@ pub struct Initialise {
 /// # Errors
 /// No IPVS in the kernel, or one of its sysctls cannot be set. What concerns
 /// conntrack, and the IPVS time-outs, are only warned of.
-pub fn init_only(wanted: &Initialise) -> anyhow::Result<ExitCode> {
+pub(crate) fn init_only(wanted: &Initialise) -> anyhow::Result<ExitCode> {
     // Asking for IPVS loads it, and with it its sysctls.
     let mut client = ipvs::Client::open()
         .map_err(with_hint)
@@ -74,7 +74,7 @@ pub fn init_only(wanted: &Initialise) -> anyhow::Result<ExitCode> {
 
 /// Sets what concerns conntrack, and gives what was changed, for the record.
 /// One that cannot be set is warned of: a container may only see these.
-pub fn set_conntrack(root: &Path, wanted: &Conntrack) -> Vec<Changed> {
+pub(crate) fn set_conntrack(root: &Path, wanted: &Conntrack) -> Vec<Changed> {
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
     set_conntrack_for(root, wanted, cpus)
 }

@@ -21,25 +21,25 @@
 )]
 
 pub mod adopt;
-pub mod answers;
-pub mod check;
+mod answers;
+mod check;
 pub mod cleanup;
 pub mod cli;
 mod compile;
 pub mod config;
 pub mod events;
-pub mod explain;
+mod explain;
 pub mod health;
-pub mod initialise;
+mod initialise;
 pub mod inspect;
-pub mod localhost;
+mod localhost;
 pub mod metrics;
 pub mod panics;
 pub mod plugin;
 pub mod run;
-pub mod status;
+mod status;
 mod streams;
 pub mod sync;
-pub mod tool;
+mod tool;
 pub mod top;
-pub mod usage;
+mod usage;

@@ -16,7 +16,7 @@ pub enum Output {
 
 /// Where tools find what the proxy keeps on this node.
 #[derive(Debug, Clone, Args)]
-pub struct NodeArgs {
+pub(crate) struct NodeArgs {
     /// Link that carries the VIPs
     #[arg(long, value_name = "NAME", default_value = "kube-ipvs0")]
     pub link: String,

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Somebody listens and gives no answer that makes sense.
-pub fn ask(directory: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
+pub(crate) fn ask(directory: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
     exchange(directory, ask)
 }
 
@@ -28,7 +28,7 @@ pub fn ask(directory: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
 ///
 /// # Errors
 /// As [`ask`].
-pub fn ask_node(directory: &Path) -> anyhow::Result<Option<NodeReport>> {
+pub(crate) fn ask_node(directory: &Path) -> anyhow::Result<Option<NodeReport>> {
     exchange(directory, &Ask::Node)
 }
 

@@ -18,12 +18,12 @@ use kube_ipvs_core::state::VirtualServerKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-pub use client::{ask, ask_node};
-pub use node::{Held, LastRound, LoopReport, NodeReport, RefusedThere};
-pub use server::{Questions, serve};
+pub(crate) use client::{ask, ask_node};
+pub(crate) use node::{Held, LastRound, LoopReport, NodeReport, RefusedThere};
+pub(crate) use server::{Questions, serve};
 
 /// Of the form of [`Told`].
-pub const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,14 +125,14 @@ pub struct Question {
 }
 
 /// Namespace and name of `namespace/name:port`.
-pub fn split(service: &str) -> (&str, &str) {
+pub(crate) fn split(service: &str) -> (&str, &str) {
     let object = service.split(':').next().unwrap_or_default();
     object.split_once('/').unwrap_or_default()
 }
 
 /// Those of some Services, as `namespace/name`, that have nearly this name: the
 /// nearest first, and few.
-pub fn near(name: &str, services: impl Iterator<Item = String>) -> Vec<String> {
+pub(crate) fn near(name: &str, services: impl Iterator<Item = String>) -> Vec<String> {
     const MOST: usize = 5;
     let all: BTreeSet<String> = services.collect();
     let mut near: Vec<(usize, String)> = all

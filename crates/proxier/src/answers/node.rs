@@ -10,7 +10,7 @@ use super::VERSION;
 
 /// The running daemon: what it knows without its loop, and what that says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NodeReport {
+pub(crate) struct NodeReport {
     /// See [`VERSION`].
     pub version: u32,
     /// Of the program: `0.1.0`.
@@ -32,7 +32,7 @@ pub struct NodeReport {
 
 impl NodeReport {
     /// Of a program that was started then, and says nothing else.
-    pub fn new(since: Timestamp) -> Self {
+    pub(crate) fn new(since: Timestamp) -> Self {
         Self {
             version: VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),

@@ -28,7 +28,7 @@ const LOOP_OF_NODE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Questions for the loop.
-pub type Questions = mpsc::Receiver<Question>;
+pub(crate) type Questions = mpsc::Receiver<Question>;
 
 /// Listens in a state directory. The future serves, and never ends; the loop
 /// takes the questions, and `about` says what is known of the daemon without it.
@@ -37,7 +37,7 @@ pub type Questions = mpsc::Receiver<Question>;
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn serve<F: Fn() -> NodeReport>(
+pub(crate) fn serve<F: Fn() -> NodeReport>(
     directory: &Path,
     about: F,
 ) -> anyhow::Result<(impl Future<Output = ()> + use<F>, Questions)> {

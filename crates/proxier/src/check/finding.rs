@@ -6,7 +6,7 @@ use serde::Serialize;
 /// What a finding means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// As it should be.
     Ok,
     /// Something is lost, or will be under load; Services work.
@@ -27,7 +27,7 @@ impl Verdict {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// A short stable name: `kernel`, `sysctl net.ipv4.ip_forward`.
     pub name: String,
     /// What it means.
@@ -40,17 +40,17 @@ pub struct Finding {
 
 impl Finding {
     /// As it should be.
-    pub fn ok(name: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn ok(name: &str, detail: impl Into<String>) -> Self {
         Self::new(name, Verdict::Ok, detail, "")
     }
 
     /// Something is lost.
-    pub fn warn(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn warn(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(name, Verdict::Warn, detail, remedy)
     }
 
     /// Services will not work.
-    pub fn fail(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn fail(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(name, Verdict::Fail, detail, remedy)
     }
 

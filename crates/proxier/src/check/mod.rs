@@ -33,14 +33,14 @@ use clap::{Args, ValueEnum};
 use crate::config::NodePortVirtualServers;
 use crate::streams;
 use finding::{Answer, table};
-pub use finding::{Finding, Verdict};
+pub(crate) use finding::{Finding, Verdict};
 use host::Host;
 use kube_ipvs_dataplane::lock::StateLock;
-pub use watch::{Seen, Watch};
+pub(crate) use watch::Watch;
 
 /// Flags of `kube-ipvs check`.
 #[derive(Debug, Clone, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Scheduler of Services that name none: without it nothing works
     #[arg(long, value_name = "NAME", default_value = "rr")]
     pub ipvs_scheduler: String,
@@ -82,7 +82,7 @@ impl Default for CheckArgs {
 
 /// Form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// A line for each finding, and one for its remedy
     Table,
     /// For programs
@@ -93,7 +93,7 @@ pub enum Output {
 ///
 /// # Errors
 /// They cannot be written.
-pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if args.watch {
         return watching::run(args);
     }
@@ -112,7 +112,7 @@ fn code_of(findings: &[Finding]) -> ExitCode {
 
 /// All checks of this node, in the network namespace of this thread. Blocks: a
 /// daemon runs it on a thread of its own, which inherits the namespace.
-pub fn preflight(args: &CheckArgs) -> Vec<Finding> {
+pub(crate) fn preflight(args: &CheckArgs) -> Vec<Finding> {
     look(args, &Tried::new(args))
 }
 
@@ -154,7 +154,7 @@ fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
 }
 
 /// Says in the log what is not as it should be.
-pub fn log(findings: &[Finding]) {
+pub(crate) fn log(findings: &[Finding]) {
     for finding in findings {
         let Finding {
             name,

@@ -15,7 +15,7 @@ use crate::answers::{Refused, Told};
 
 /// What is known of a front from elsewhere than the layers.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub(crate) struct Known {
     /// Why nobody answers.
     pub nobody: Nobody,
     /// `namespace/name:port`.
@@ -36,7 +36,7 @@ impl Default for Known {
 
 /// A Service as the daemon knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Service {
+pub(crate) struct Service {
     /// What it is and asks for.
     #[serde(flatten)]
     pub account: Account,

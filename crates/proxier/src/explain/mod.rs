@@ -23,13 +23,12 @@ use serde::Serialize;
 use crate::answers::{self, Ask, Told};
 use crate::streams;
 use crate::tool::{NodeArgs, Output};
-pub use account::{Known, Service};
+pub(crate) use account::Service;
 pub(crate) use look::look;
 pub(crate) use reason::plural;
-pub use reason::{Nobody, Outcome, Reason, Said};
-pub use seen::Seen;
+pub(crate) use seen::Seen;
 use target::{Target, Wanted};
-pub use verdict::{Endpoint, Explanation, explain};
+pub(crate) use verdict::{Endpoint, Explanation, explain};
 
 /// Said where traffic from inside has a way of its own.
 const PODS: &str = "\"from pods\" is said of pods in the networks that kube-ipvs was told of \
@@ -37,7 +36,7 @@ const PODS: &str = "\"from pods\" is said of pods in the networks that kube-ipvs
 
 /// Flags of `kube-ipvs explain`.
 #[derive(Debug, Clone, Args)]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     /// `[NAMESPACE/]NAME[:PORT]` or `NAME.NAMESPACE.svc` of a Service; ADDRESS or
     /// `ADDRESS:PORT[/PROTOCOL]` of a VIP, a node or a pod; `nodeport:PORT`
     #[arg(
@@ -77,7 +76,7 @@ struct Answer {
 ///
 /// # Errors
 /// The kernel or the record cannot be read.
-pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let mut seen = look(&args.node)?;
     let told = asked(args, &mut seen);
     let answer = answer(args, &seen, &told)?;

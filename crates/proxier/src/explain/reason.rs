@@ -30,7 +30,7 @@ impl Asker {
 /// What becomes of a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// A real server, or this host's health check, answers.
     Served,
     /// Nothing known stands in the way, but something that cannot be judged.
@@ -60,7 +60,7 @@ impl fmt::Display for Outcome {
 
 /// The real servers that answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// How many take new connections.
     pub open: usize,
     /// How many keep the connections that they have.
@@ -98,7 +98,7 @@ impl fmt::Display for Answer {
 /// What should be here and is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Missing {
+pub(crate) enum Missing {
     /// In IPVS.
     VirtualServer(VirtualServerKey),
     /// All real servers of it.
@@ -140,7 +140,7 @@ impl fmt::Display for Missing {
 /// Why: the first reason that holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "of")]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Nothing is in the way.
     Answered(Answer),
     /// This host itself answers: a health-check port.
@@ -216,7 +216,7 @@ pub enum Reason {
 /// Why nobody answers, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "why", content = "n")]
-pub enum Nobody {
+pub(crate) enum Nobody {
     /// Only a running daemon would know.
     Unknown,
     /// It has no endpoints.
@@ -323,7 +323,7 @@ impl fmt::Display for Reason {
 
 impl Reason {
     /// What to do, if there is anything. `runs` says whether a daemon does.
-    pub fn remedy(&self, runs: bool) -> Option<String> {
+    pub(crate) fn remedy(&self, runs: bool) -> Option<String> {
         let text = match self {
             Self::Missing(_) | Self::Sysctl { .. } if runs => {
                 "wait for --ipvs-sync-period: the running kube-ipvs puts it right; \
@@ -375,7 +375,7 @@ impl Reason {
 
 /// What becomes of a connection, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Said {
+pub(crate) struct Said {
     /// In a word.
     pub outcome: Outcome,
     /// The first reason that holds.

@@ -12,7 +12,7 @@ use super::reason::key;
 
 /// What the layers hold.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// IPVS, VIPs that are addresses, rows.
     pub state: KernelState,
     /// Those that are not zero.

@@ -17,7 +17,7 @@ const ALLOWED: &str = "allowed: [NAMESPACE/]NAME[:PORT], NAME.NAMESPACE.svc[.DOM
 
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// An address and port, of one protocol or of those that are there.
     Front(SocketAddr, Option<Protocol>),
     /// All fronts at an address, or a pod's.
@@ -30,7 +30,7 @@ pub enum Target {
 
 /// A Service as somebody named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// None is `default`, or where there is one with that name.
     pub namespace: Option<String>,
     /// Its name.

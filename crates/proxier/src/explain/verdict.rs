@@ -16,7 +16,7 @@ use super::seen::Seen;
 
 /// Who answers at a front, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// What was asked about.
     pub front: VirtualServerKey,
     /// Other addresses of this host at which everything is the same.
@@ -82,7 +82,7 @@ impl From<&Told> for Row {
 
 /// A virtual server as IPVS has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Server {
+pub(crate) struct Server {
     /// Address or mark.
     pub key: VirtualServerKey,
     /// It stands in our record.
@@ -95,7 +95,7 @@ pub struct Server {
 
 /// A real server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Real {
+pub(crate) struct Real {
     /// Address and port.
     pub at: String,
     /// 0 gets no new connections; null is one that does not masquerade, and not ours.
@@ -108,7 +108,12 @@ pub struct Real {
 
 /// Follows a packet to this front, of this client if one is named, with what is
 /// known of it besides.
-pub fn explain(front: &Front, client: Option<IpAddr>, known: &Known, seen: &Seen) -> Explanation {
+pub(crate) fn explain(
+    front: &Front,
+    client: Option<IpAddr>,
+    known: &Known,
+    seen: &Seen,
+) -> Explanation {
     let by_address = key(front);
     let row = seen.state.row(front);
     let inside = row.and_then(|row| row.inside_server(front));
@@ -303,7 +308,7 @@ impl fmt::Display for Real {
 
 /// An address that is an endpoint: which Services lead to it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The pod's address.
     pub endpoint: IpAddr,
     /// Virtual servers with a real server there.
@@ -312,7 +317,7 @@ pub struct Endpoint {
 
 /// A virtual server with a real server at an address.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Behind {
+pub(crate) struct Behind {
     /// Address or mark.
     pub key: VirtualServerKey,
     /// `namespace/name:port`, as recorded.

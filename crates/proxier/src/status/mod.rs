@@ -20,7 +20,7 @@ use page::Page;
 
 /// Flags of `kube-ipvs status`.
 #[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// Where to look
     #[command(flatten)]
     pub node: NodeArgs,
@@ -36,7 +36,7 @@ const LOOKS: u32 = 3;
 ///
 /// # Errors
 /// It cannot be written.
-pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let page = Page::of(&look_around(&args.node));
     match args.output {
         Output::Text => streams::print(&page)?,

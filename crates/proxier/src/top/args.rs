@@ -56,7 +56,7 @@ impl TopArgs {
     ///
     /// # Errors
     /// [`Usage`] for an order of what has none.
-    pub fn choice(&self) -> Result<Choice, Usage> {
+    pub(crate) fn choice(&self) -> Result<Choice, Usage> {
         if self.output == Output::Json && (self.by.is_some() || self.sort.is_some()) {
             let why = "--by and --sort are for the table: JSON has everything, by name";
             return Err(Usage(why.to_owned()));

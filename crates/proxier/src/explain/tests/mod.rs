@@ -10,7 +10,8 @@ use kube_ipvs_core::state::{Family, Front, RealServer, VirtualServer, VirtualSer
 use kube_ipvs_dataplane::Connections;
 use kube_ipvs_nft::{ForeignChain, Hook, Reason as Why, SomeRedirected};
 
-use super::{Explanation, Known, Seen, explain};
+use super::account::Known;
+use super::{Explanation, Seen, explain};
 
 const MARK: VirtualServerKey = VirtualServerKey::Mark {
     mark: 291,

@@ -3,9 +3,10 @@
 use kube_ipvs_core::row::{Masquerade, Row, Verdict};
 use kube_ipvs_core::state::Front;
 
+use super::super::account::Known;
 use super::super::target::Target;
 use super::super::verdict::{endpoint, joined};
-use super::super::{Known, Seen, explain};
+use super::super::{Seen, explain};
 use super::{MARK, front, server, serving};
 
 /// A NodePort at three addresses, by one mark.
