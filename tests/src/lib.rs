@@ -32,4 +32,4 @@ pub use protocol::Protocol;
 pub use seed::chance;
 pub use server::Server;
 pub use topology::{Node, Outside, Pod, Small, Topology};
-pub use wait::wait_until;
+pub use wait::{wait_for, wait_until};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kube_ipvs_tests::apiserver::{endpoint_slice, service};
 use kube_ipvs_tests::ways::{self, Ask, Way};
-use kube_ipvs_tests::{Daemon, Namespace, Small, Topology, kube_ipvs, wait_until};
+use kube_ipvs_tests::{Daemon, Namespace, Small, Topology, kube_ipvs, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -31,20 +31,15 @@ pub(crate) fn said(node: &Namespace, arguments: &[&str]) -> (i32, String) {
 /// `status` until it says so, with its exit code; panics with the last page.
 #[track_caller]
 fn status_says(node: &Namespace, code: i32, words: &str) -> String {
-    let mut last = (0, String::new());
-    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        wait_until(words, SOON, || {
-            last = said(node, &["status"]);
-            last.0 == code && last.1.contains(words)
-        });
-    }));
-    assert!(
-        found.is_ok(),
-        "no {words:?} with {code} but {}:\n{}",
-        last.0,
-        last.1
-    );
-    last.1
+    let page = wait_for(SOON, || {
+        let (ended, page) = said(node, &["status"]);
+        if ended == code && page.contains(words) {
+            Ok(page)
+        } else {
+            Err((ended, page))
+        }
+    });
+    page.unwrap_or_else(|(ended, page)| panic!("no {words:?} with {code} but {ended}:\n{page}"))
 }
 
 fn with(mut object: Value, change: impl FnOnce(&mut Value)) -> Value {

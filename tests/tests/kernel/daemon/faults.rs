@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use kube_ipvs_tests::apiserver::{ApiServer, Fault, Options, endpoint_slice, service};
-use kube_ipvs_tests::{Client, Namespace, Protocol, Topology, chance, kube_ipvs, wait_until};
+use kube_ipvs_tests::{
+    Client, Namespace, Protocol, Topology, chance, kube_ipvs, wait_for, wait_until,
+};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -71,17 +73,11 @@ fn many_faults_by_chance_end_in_what_a_fresh_compile_says() {
 
     let objects = tempfile::tempdir().expect("make a directory");
     write_objects(&api.server, objects.path());
-    let mut last = String::new();
-    let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        wait_until("nothing is left to do", PATIENCE, || {
-            last = left_to_do(&node.namespace, objects.path());
-            last.is_empty()
-        });
-    }));
-    if let Err(panic) = settled {
-        eprintln!("a fresh compile would still do:\n{last}");
-        std::panic::resume_unwind(panic);
-    }
+    let settled = wait_for(PATIENCE, || {
+        let left = left_to_do(&node.namespace, objects.path());
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    settled.unwrap_or_else(|left| panic!("a fresh compile would still do:\n{left}"));
     assert!(daemon.is_running(), "kube-ipvs ended:\n{}", daemon.log());
     let who = Client::within(&node.namespace).callees(Protocol::Tcp, WEB, 1);
     assert_eq!(who, ["p1"]);

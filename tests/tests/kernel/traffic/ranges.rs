@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs_tests::{Client, Namespace, Protocol, Server, Verdict, run_with_input, wait_until};
+use kube_ipvs_tests::{Client, Namespace, Protocol, Server, Verdict, run_with_input, wait_for};
 use serde_json::json;
 
 use super::site::{PATIENCE, Site};
@@ -123,13 +123,16 @@ fn source_ranges_let_in_whom_kube_proxys_nftables_mode_lets_in() {
     let theirs = RANGES.map(|(ranges, shut)| {
         let node = place.site.node();
         node.run(|| run_with_input("nft", ["-f", "-"], &kube_proxy(ranges)));
-        let mut seen = Vec::new();
-        wait_until("kube-proxy lets in whom it should", PATIENCE, || {
-            seen = place.through();
-            closed(&seen) == shut
+        let seen = wait_for(PATIENCE, || {
+            let seen = place.through();
+            if closed(&seen) == shut {
+                Ok(seen)
+            } else {
+                Err(seen)
+            }
         });
         node.sh("nft delete table ip kube-proxy");
-        seen
+        seen.unwrap_or_else(|seen| panic!("not {shut} of kube-proxy's are shut: {seen:?}"))
     });
 
     let pod = place.site.small.pods[1].v4;
@@ -142,13 +145,10 @@ fn source_ranges_let_in_whom_kube_proxys_nftables_mode_lets_in() {
     place.site.start(&["--ipvs-min-sync-period=100ms"]);
     for ((ranges, _), theirs) in RANGES.iter().zip(theirs) {
         place.site.write(&web(ranges));
-        let mut ours = Vec::new();
-        let same = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_until("the same get through", PATIENCE, || {
-                ours = place.through();
-                ours == theirs
-            });
-        }));
-        assert!(same.is_ok(), "{ranges:?}\nours {ours:?}\ntheirs {theirs:?}");
+        let same = wait_for(PATIENCE, || {
+            let ours = place.through();
+            if ours == theirs { Ok(()) } else { Err(ours) }
+        });
+        same.unwrap_or_else(|ours| panic!("{ranges:?}\nours {ours:?}\ntheirs {theirs:?}"));
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kube_ipvs_tests::{
-    Client, Daemon, Namespace, Node, Small, Topology, kube_ipvs, run, wait_until,
+    Client, Daemon, Namespace, Node, Small, Topology, kube_ipvs, run, wait_for, wait_until,
 };
 use tempfile::TempDir;
 
@@ -141,22 +141,17 @@ impl Site {
     }
 
     /// Waits until the table satisfies a condition.
+    #[track_caller]
     pub(crate) fn wait_for_table(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let mut last = String::new();
-        let mut log = String::new();
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_until(what, PATIENCE, || {
-                last = self.table();
-                condition(&last)
-            });
-        }));
-        if let Err(panic) = seen {
-            if let Some(daemon) = &self.daemon {
-                log = daemon.log();
+        let seen = wait_for(PATIENCE, || {
+            let table = self.table();
+            if condition(&table) {
+                Ok(())
+            } else {
+                Err(table)
             }
-            eprintln!("the table:\n{last}\nthe log:\n{log}");
-            std::panic::resume_unwind(panic);
-        }
+        });
+        seen.unwrap_or_else(|table| panic!("not within {PATIENCE:?}: {what}; the table:\n{table}"));
     }
 
     /// Waits until a VIP is on the link, which is the last step of a change.
