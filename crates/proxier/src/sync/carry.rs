@@ -51,9 +51,9 @@ impl<D: Dataplane> Syncer<D> {
         let known = self.known.as_ref().expect("the callers made sure").state();
         let wanted = self.wanted(known);
         match scope {
-            Scope::Everything => diff(&wanted, known, &self.terms(self.owned())),
+            Scope::Everything => diff(&wanted, known, &self.terms(self.ownership.all())),
             Scope::Only(touched) => {
-                let terms = self.terms(self.owned_among(&touched.virtual_servers));
+                let terms = self.terms(self.ownership.among(&touched.virtual_servers));
                 diff_touched(&wanted, known, touched, &terms)
             }
         }
@@ -69,7 +69,7 @@ impl<D: Dataplane> Syncer<D> {
         let mut whole = true;
         while let Some(stage) = rest.next_stage() {
             let Stage { report: part, done } = self.carry_out_stage(&stage);
-            self.disclaim(&done);
+            self.ownership.disclaim(&done);
             self.learn(&done);
             let refused = part.refused.clone();
             tried.append(stage);
@@ -91,7 +91,7 @@ impl<D: Dataplane> Syncer<D> {
         self.progress.end();
         self.overtaken |= report.remade;
         self.forget_flows(now, &tried, &mut report);
-        report.refused.extend(self.flush_record());
+        report.refused.extend(self.ownership.flush());
         if met.look || self.refusals.refused().tables() {
             self.known = None;
         }
@@ -178,7 +178,9 @@ impl<D: Dataplane> Syncer<D> {
             return self.change_tables(stage);
         }
         let mut report = ApplyReport::default();
-        report.refused.extend(self.claim(stage));
+        report
+            .refused
+            .extend(self.ownership.claim(stage, &self.cluster));
         let unclaimed = report.refused.iter().filter_map(|refusal| refusal.change);
         let stage = stage.without(&unclaimed.collect());
         if !stage.is_empty() {
