@@ -14,6 +14,7 @@
 mod access;
 mod connect;
 mod count;
+mod cursor;
 mod failure;
 mod follow;
 mod lines;

@@ -1,5 +1,7 @@
 //! The task of one kind: list, watch, and start again where it stopped.
 
+mod lessons;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +14,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Settings;
+use super::cursor::{Cursor, number};
 use super::failure::Failure;
 use super::lines::Lines;
 use super::requests::{As, Identity, Requests, tree};
 use super::seen::Seen;
 use super::signs::{Ear, Signs};
 use super::status::{KindStatus, SourceStatus};
-use crate::backoff::{Backoff, LONGEST};
+use crate::backoff::Backoff;
 
 /// Annotation of the bookmark that ends a streamed list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -26,16 +29,8 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 const GRACE: Duration = Duration::from_secs(15);
 /// A watch that ends sooner is no good watch, even if it ends in order.
 const AT_ONCE: Duration = Duration::from_millis(500);
-/// While nobody answers, one kind asks this often, for all.
-const PROBE: Duration = Duration::from_millis(2500);
 /// Longest wait of a kind that is woken, so that not all ask at once.
 const WOKEN: Duration = Duration::from_millis(500);
-/// A relist so soon after an outage needs less chance: the outage's end has
-/// spread the nodes already.
-const AFTER_OUTAGE: Duration = Duration::from_secs(60);
-/// So often a list from the past is refused; then it is believed, since a
-/// cluster restored from a backup does go back.
-const STALE_LISTS: u32 = 5;
 
 /// Follows one kind.
 pub(super) struct Follower {
@@ -45,20 +40,13 @@ pub(super) struct Follower {
     status: Arc<SourceStatus>,
     seen: Seen,
     backoff: Backoff,
-    /// Where the next watch starts; none means list first.
-    position: Option<String>,
-    /// The newest version known to exist.
-    known: Option<String>,
+    cursor: Cursor,
     /// The server streams lists, as far as we know.
     streaming: bool,
     /// The server sends bookmarks: its silence means something.
     bookmarks: bool,
     /// The last connection went silent.
     silent: bool,
-    /// The server has lost our place: only a list as of now will do.
-    lost: bool,
-    /// Lists in a row that were older than what we know.
-    stale: u32,
     /// The last watch ended before its time: the server may be another one
     /// since, or an older one.
     doubt: bool,
@@ -99,13 +87,10 @@ impl Follower {
             events,
             status,
             seen: Seen::default(),
-            position: None,
-            known: None,
+            cursor: Cursor::default(),
             streaming: true,
             bookmarks: false,
             silent: false,
-            lost: false,
-            stale: 0,
             doubt: false,
             gone: None,
             away: None,
@@ -179,7 +164,7 @@ impl Follower {
             .settings
             .watch_timeout
             .mul_f64(1.0 + rand::random::<f64>() / 2.0);
-        if self.position.is_none() {
+        if self.cursor.position().is_none() {
             if self.streaming {
                 return self.streamed_list(lasting).await;
             }
@@ -189,9 +174,9 @@ impl Follower {
             self.check_history().await?;
             self.doubt = false;
         }
-        let position = self.position.clone().unwrap_or_default();
+        let position = self.cursor.position().unwrap_or_default();
         let fresh = std::mem::take(&mut self.silent);
-        let lines = self.requests.watch(&position, lasting, fresh).await?;
+        let lines = self.requests.watch(position, lasting, fresh).await?;
         self.answered();
         self.update(|status| status.failure = None);
         self.follow(lines, lasting, false).await
@@ -202,7 +187,7 @@ impl Follower {
         let fresh = std::mem::take(&mut self.silent);
         let lines = self
             .requests
-            .streaming_list(&self.wanted(As::Newest), lasting, fresh)
+            .streaming_list(&self.cursor.wanted(As::Newest), lasting, fresh)
             .await?;
         self.answered();
         self.list_started().await?;
@@ -214,11 +199,11 @@ impl Follower {
         let size = self.settings.page_size;
         let mut page = self
             .requests
-            .first_page(size, &self.wanted(As::Cached))
+            .first_page(size, &self.cursor.wanted(As::Cached))
             .await?;
         self.answered();
         let version = page.version().to_owned();
-        self.check_age(&version)?;
+        self.cursor.check_age(&version)?;
         self.list_started().await?;
         loop {
             self.status.heard(self.kind());
@@ -233,22 +218,13 @@ impl Follower {
         }
     }
 
-    /// How new a list must be.
-    fn wanted(&self, at_first: As) -> As {
-        match &self.known {
-            _ if self.lost => As::Newest,
-            Some(known) => As::NotOlderThan(known.clone()),
-            None => at_first,
-        }
-    }
-
     /// A watch from a version that the server has not reached says nothing, and
     /// so does one where nothing happens. A server that was restored from a
     /// backup would be listened to in vain until it is as far as it was: so it
     /// is asked, as cheaply as can be, whether it has our version, and if not,
     /// which is its newest.
     async fn check_history(&mut self) -> Result<(), Failure> {
-        let Some(known) = self.known.clone() else {
+        let Some(known) = self.cursor.known().map(str::to_owned) else {
             return Ok(());
         };
         let at_least = As::NotOlderThan(known.clone());
@@ -266,16 +242,6 @@ impl Follower {
         Ok(())
     }
 
-    fn check_age(&self, version: &str) -> Result<(), Failure> {
-        match &self.known {
-            Some(known) if number(version) < number(known) => Err(Failure::Stale {
-                listed: version.to_owned(),
-                known: known.clone(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
     async fn list_started(&mut self) -> Result<(), Failure> {
         self.seen.list_started();
         self.listed = 0;
@@ -283,12 +249,11 @@ impl Follower {
     }
 
     async fn list_completed(&mut self, version: String) -> Result<(), Failure> {
-        self.check_age(&version)?;
+        self.cursor.check_age(&version)?;
         self.seen.list_completed();
         self.send(Event::ListCompleted(self.kind())).await?;
-        self.position = Some(version.clone());
-        self.known = Some(version);
-        (self.lost, self.stale, self.doubt) = (false, 0, false);
+        self.cursor.listed(version);
+        self.doubt = false;
         self.update(|status| {
             status.listed = true;
             status.lists += 1;
@@ -425,7 +390,7 @@ impl Follower {
         if !news {
             self.update(|status| status.repeats += 1);
         } else if !listing {
-            self.advance(at);
+            self.cursor.advance(at);
         }
         news
     }
@@ -444,140 +409,12 @@ impl Follower {
             self.list_completed(version.to_owned()).await?;
             return Ok(false);
         }
-        let known = self.known.as_deref().map_or(0, number);
-        if !listing && number(version) < known {
-            let why = format!("a bookmark at {version}, though {known} was seen before");
-            return Err(Failure::Broken(why));
-        }
         if !listing {
+            self.cursor.check_bookmark(version)?;
             self.seen.bookmark(number(version));
-            self.advance(number(version));
+            self.cursor.advance(number(version));
         }
         Ok(listing)
-    }
-
-    /// Moves our place forward, never back.
-    fn advance(&mut self, at: u64) {
-        if at > self.position.as_deref().map_or(0, number) {
-            self.position = Some(at.to_string());
-            self.known = self.position.clone();
-        }
-    }
-
-    /// Draws the lesson from a failure; says how long to wait.
-    async fn learn(&mut self, failure: &Failure) -> Duration {
-        if failure.code().is_some_and(|code| code < 500) {
-            self.answered();
-        }
-        self.waiting = failure.heals_with_the_server();
-        if failure.unreachable() {
-            self.away = Some(Instant::now());
-        }
-        match failure {
-            Failure::NoStreaming(_) => {
-                self.streaming = false;
-                return Duration::ZERO;
-            }
-            Failure::Refused { code: 404, .. } if self.kind() == Kind::ServiceCidr => {
-                return self.kind_is_absent().await;
-            }
-            // The rights of an older release: not worth a node without a proxy,
-            // while all other kinds are worth the wait.
-            Failure::Refused { code: 403, .. }
-                if self.kind() == Kind::ServiceCidr && !self.status.kind(self.kind()).listed =>
-            {
-                return self.kind_is_absent().await;
-            }
-            Failure::Gone(_) => {
-                (self.position, self.lost) = (None, true);
-                let before = self.gone.replace(Instant::now());
-                if before.is_none_or(|before| before.elapsed() > LONGEST) {
-                    // An answer: that there was none before has no say in it. Only
-                    // a storm of them is answered slower and slower.
-                    self.backoff.reset();
-                }
-            }
-            Failure::Back { .. } => {
-                (self.position, self.known, self.lost) = (None, None, true);
-                self.backoff.reset();
-                return self.relist_jitter();
-            }
-            // Not a version this server can wait for.
-            Failure::Refused { code: 504, .. } => self.lost = true,
-            Failure::Refused { code: 400, .. } => self.position = None,
-            Failure::Silent(_) => self.silent = true,
-            Failure::Stale { .. } => {
-                self.stale += 1;
-                if self.stale >= STALE_LISTS {
-                    self.known = None;
-                }
-            }
-            _ => {}
-        }
-        let pause = self.backoff.pause(failure.retry_after(), rand::random());
-        match failure {
-            Failure::Gone(_) => pause + self.relist_jitter(),
-            failure if failure.unreachable() && self.kind() == Kind::Service => {
-                pause.min(PROBE.mul_f64(0.5 + rand::random::<f64>() / 2.0))
-            }
-            _ => pause,
-        }
-    }
-
-    /// A random wait, so that nodes which lost their place at once do not all
-    /// list at once.
-    fn relist_jitter(&self) -> Duration {
-        let outage = self.away.is_some_and(|away| away.elapsed() < AFTER_OUTAGE);
-        let longest = if outage {
-            self.settings.relist_jitter / 5
-        } else {
-            self.settings.relist_jitter
-        };
-        longest.mul_f64(rand::random())
-    }
-
-    /// A server before Kubernetes 1.33 has no ServiceCIDRs, and one that does not
-    /// show them to us has none for us: that is a full, empty list.
-    async fn kind_is_absent(&mut self) -> Duration {
-        if !self.status.kind(self.kind()).listed {
-            for event in [
-                Event::ListStarted(self.kind()),
-                Event::ListCompleted(self.kind()),
-            ] {
-                // When nobody listens any more, the next round finds out.
-                let _ = self.events.send(event).await;
-            }
-        }
-        self.update(|status| status.listed = true);
-        LONGEST.mul_f64(0.5 + rand::random::<f64>() / 2.0)
-    }
-
-    fn report(&self, failure: &Failure, pause: Duration) {
-        if matches!(failure, Failure::NoStreaming(_)) {
-            tracing::debug!(kind = %self.kind(), %failure, "lists are paged instead");
-            return;
-        }
-        let resource = self.requests.resource();
-        let what = match resource.group() {
-            "" => resource.plural().to_owned(),
-            group => format!("{}.{group}", resource.plural()),
-        };
-        let text = format!("list and watch {what}: {failure}");
-        let pause = format!("{:.1}s", pause.as_secs_f64());
-        // One break heals by itself; it is worth waking someone when it does not.
-        let went_back = matches!(failure, Failure::Back { .. });
-        if went_back
-            || self.backoff.failures() > 1
-            || failure.code().is_some_and(|code| code != 410)
-        {
-            tracing::warn!(kind = %self.kind(), retry = pause, "{text}");
-        } else {
-            tracing::info!(kind = %self.kind(), retry = pause, "{text}");
-        }
-        self.update(|status| {
-            status.failures += 1;
-            status.failure = Some(text);
-        });
     }
 
     fn node_is_known(&self, known: bool) {
@@ -602,9 +439,4 @@ impl Follower {
     fn kind(&self) -> Kind {
         self.requests.resource().kind
     }
-}
-
-/// A resource version as a number; 0 if it is none.
-fn number(version: &str) -> u64 {
-    version.parse().unwrap_or(0)
 }
