@@ -74,10 +74,6 @@ pub struct Service {
     /// What the load balancer said.
     #[serde(deserialize_with = "or_default")]
     pub status: ServiceStatus,
-    /// Names of annotations that were taken out, since the operator does not
-    /// honour them; no part of the object.
-    #[serde(skip)]
-    pub withheld_annotations: Vec<String>,
 }
 
 /// `spec` of a Service.

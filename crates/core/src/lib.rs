@@ -35,6 +35,7 @@ pub mod plan;
 pub mod read;
 pub mod refused;
 pub mod row;
+mod services;
 mod slices;
 pub mod state;
 pub mod table;
@@ -45,7 +46,7 @@ mod warnings;
 pub use cluster::{
     Account, Cluster, EndpointCounts, FrontAccount, HealthCheck, PortAccount, Unserved,
 };
-pub use compile::{FrontKind, TrafficPolicy, Withheld, annotation_words, annotations_of};
+pub use compile::{TrafficPolicy, Withheld};
 pub use diff::{Owned, Terms, Touched, diff, diff_touched};
 pub use drain::{Drain, Load};
 pub use event::{Event, HostAddress, Kind, Listener, ObjectRef};
@@ -57,6 +58,7 @@ pub use output::Output;
 pub use plan::{Op, Plan, Settings};
 pub use refused::{Change, Refused};
 pub use row::{Masquerade, Row, Verdict};
+pub use services::{FrontKind, annotation_words, annotations_of};
 pub use state::KernelState;
 pub use table::{Edit, Table};
 pub use unknown::Unknown;

@@ -17,7 +17,7 @@ pub(crate) const MOST: usize = 20;
 const LONGEST_MESSAGE: usize = 800;
 
 /// Warnings about one object. Its name is written only where there are any.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Warnings {
     all: Vec<String>,
     /// How many were not kept.
@@ -36,6 +36,11 @@ impl Warnings {
             return;
         }
         self.all.push(message);
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     /// All that are to be told, about the object named so: `Service default/web`.

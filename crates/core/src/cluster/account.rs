@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::Cluster;
 use super::objects::Entry;
 use crate::compile::liveliness;
-use crate::k8s::{SERVICE_PROXY_NAME_LABEL, Service};
 use crate::names::ServiceName;
-use crate::read::{port_number, protocol};
+use crate::services::{Service, ServiceType};
 use crate::slices::Endpoint;
 use crate::state::{Family, Protocol, VirtualServerKey};
 
@@ -125,40 +124,38 @@ impl Cluster {
         let entry = self.entries.get(name)?;
         let service = entry.service.as_ref()?;
         let claims = entry.footprint.stake.claims.iter();
-        let kind = service.spec.type_.as_deref().unwrap_or("ClusterIP");
         let outdated = self.outdated(|object| self.is_of(object, name));
         let warnings = outdated.chain(entry.footprint.warnings.iter().cloned());
         Some(Account {
             service: name.to_string(),
-            kind: kind.to_owned(),
+            kind: service.kind.name().to_owned(),
             unserved: self.unserved(service, entry),
             ports: ports(service, entry),
             fronts: claims.map(|key| self.front_account(name, key)).collect(),
             warnings: warnings.map(|warning| warning.to_string()).collect(),
-            internal_local: service.spec.internal_traffic_policy.as_deref() == Some("Local"),
-            external_local: service.spec.external_traffic_policy.as_deref() == Some("Local"),
+            internal_local: service.internal_local,
+            external_local: service.external_local,
         })
     }
 
     fn unserved(&self, service: &Service, entry: &Entry) -> Option<Unserved> {
-        let label = service.metadata.labels.get(SERVICE_PROXY_NAME_LABEL);
-        let spec = &service.spec;
-        if spec.type_.as_deref() == Some("ExternalName") {
+        let label = service.proxy.as_deref();
+        if service.kind == ServiceType::ExternalName {
             return Some(Unserved::ExternalName);
         }
-        if label != self.options.service_proxy_name.as_ref() {
-            return Some(Unserved::OtherProxy(label.cloned()));
+        if label != self.options.service_proxy_name.as_deref() {
+            return Some(Unserved::OtherProxy(label.map(ToOwned::to_owned)));
         }
         // What has not been compiled yet asks for nothing yet.
         if !entry.footprint.stake.claims.is_empty() || self.is_dirty() {
             return None;
         }
-        let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip);
-        let mut none = addresses.filter(|address| *address == "None");
-        Some(match none.next() {
-            Some(_) => Unserved::Headless,
-            None if named_ports(service).next().is_none() => Unserved::NoPorts,
-            None => Unserved::NoAddress,
+        Some(if service.is_headless {
+            Unserved::Headless
+        } else if service.ports.is_empty() {
+            Unserved::NoPorts
+        } else {
+            Unserved::NoAddress
         })
     }
 
@@ -183,17 +180,14 @@ fn ports(service: &Service, entry: &Entry) -> Vec<PortAccount> {
 
 /// The ports that make sense, without their endpoints.
 fn named_ports(service: &Service) -> impl Iterator<Item = PortAccount> {
-    let ports = service.spec.ports.iter();
-    ports.filter_map(|port| {
-        Some(PortAccount {
-            name: port.name.clone(),
-            protocol: protocol(port.protocol.as_deref()).ok()?,
-            port: port_number(port.port)?,
-            node_port: port.node_port.and_then(port_number),
-            v4: EndpointCounts::default(),
-            v6: EndpointCounts::default(),
-            more: false,
-        })
+    service.ports.iter().map(|port| PortAccount {
+        name: port.name.to_string(),
+        protocol: port.protocol,
+        port: port.number,
+        node_port: port.node_port,
+        v4: EndpointCounts::default(),
+        v6: EndpointCounts::default(),
+        more: false,
     })
 }
 
@@ -247,6 +241,7 @@ mod tests {
     use super::*;
     use crate::event::{Event, Kind, ObjectRef};
     use crate::fixtures::*;
+    use crate::k8s::SERVICE_PROXY_NAME_LABEL;
 
     fn account(cluster: &mut Cluster, name: &str) -> Account {
         cluster.compile();

@@ -11,8 +11,9 @@ use core::net::IpAddr;
 use jiff::Timestamp;
 
 use super::sources::Restricting;
-use crate::compile::{Claim, Compiled, FrontKind};
+use crate::compile::{Claim, Compiled};
 use crate::names::ServiceName;
+use crate::services::FrontKind;
 use crate::state::VirtualServerKey;
 
 /// A Service in the order of precedence.

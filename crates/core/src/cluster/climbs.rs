@@ -10,7 +10,7 @@ use super::Cluster;
 use super::claims::Claimant;
 use super::objects::{Entry, Slices};
 use crate::climb::{Climb, Clock, STEPS};
-use crate::compile::{Claim, Compiled, climb_of, compile};
+use crate::compile::{Claim, Compiled, compile};
 use crate::due::Due;
 use crate::names::ServiceName;
 use crate::state::{KernelState, VirtualServer, VirtualServerKey};
@@ -90,7 +90,7 @@ impl Cluster {
             return Some((claimant, Compiled::default()));
         };
         let missing = self.schedulers.missing();
-        let duration = climb_of(service, &self.options, missing);
+        let duration = service.tuning(missing).climb;
         let begins = look(climb, slices, self.climbs.clock, duration);
         let vips = self.placement.bound();
         let around = self

@@ -12,8 +12,9 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Cluster;
-use crate::compile::{FrontKind, Withheld};
+use crate::compile::Withheld;
 use crate::diff::Touched;
+use crate::services::FrontKind;
 use crate::state::{KernelState, VirtualServerKey};
 
 /// How long an address of a ServiceCIDR stays, in milliseconds.

@@ -16,10 +16,11 @@ use super::networks::{Lifelines, ServiceCidrs, without_cluster_addresses};
 use super::territory::Territory;
 use crate::compile::Surroundings;
 use crate::event::{HostAddress, Listener};
-use crate::k8s::{Node, Service, ZONE_LABEL};
+use crate::k8s::{Node, ZONE_LABEL};
 use crate::names::Warning;
 use crate::options::{NodePortAddresses, Options};
 use crate::read::{self, Quoted};
+use crate::services::Service;
 use crate::slices::unusable;
 use crate::state::{Family, Protocol};
 
@@ -88,31 +89,19 @@ impl Change {
 
     /// Whether a Service must be compiled again.
     pub(super) fn concerns(&self, service: &Service) -> bool {
-        let spec = &service.spec;
-        let mut ports = spec.ports.iter();
-        if self.zone || (self.node_ports && ports.any(|p| p.node_port.is_some_and(|n| n != 0))) {
+        let mut ports = service.ports.iter();
+        if self.zone || (self.node_ports && ports.any(|port| port.node_port.is_some())) {
             return true;
         }
         if self.addresses.is_empty() && self.networks.is_empty() {
             return false;
         }
         // Whether this host is let in depends on its addresses.
-        if !self.addresses.is_empty() && !spec.load_balancer_source_ranges.is_empty() {
+        if !self.addresses.is_empty() && service.ranges.is_some() {
             return true;
         }
-        let ingress = &service.status.load_balancer.ingress;
-        let balanced = ingress.iter().filter_map(|ingress| ingress.ip.as_ref());
-        let mut texts = spec
-            .cluster_ip
-            .iter()
-            .chain(&spec.cluster_ips)
-            .chain(&spec.external_ips)
-            .chain(balanced);
-        texts.any(|text| {
-            let read = read::address(text);
-            read.is_some_and(|read| {
-                self.addresses.contains(&read.value) || self.concerns_endpoint(read.value)
-            })
+        service.addresses.iter().any(|asked| {
+            self.addresses.contains(&asked.address) || self.concerns_endpoint(asked.address)
         })
     }
 }

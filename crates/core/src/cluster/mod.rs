@@ -43,6 +43,7 @@ use crate::event::{Event, Kind, Listener, ObjectRef};
 use crate::names::ServiceName;
 use crate::object::Object;
 use crate::options::Options;
+use crate::services::Reader;
 use crate::slices::Interner;
 use crate::state::{KernelState, Protocol};
 use crate::unknown::Unknown;
@@ -73,6 +74,7 @@ pub struct Cluster {
     schedulers: Schedulers,
     lists: Lists,
     names: Interner,
+    reader: Reader,
     dirty: BTreeSet<ServiceName>,
     /// The networks of ClusterIPs changed.
     networks_moved: bool,
@@ -99,6 +101,7 @@ impl Cluster {
             ground: Ground::new(&options),
             schedulers: Schedulers::default(),
             lists: Lists::new(&options),
+            reader: Reader::new(&options),
             options,
             entries: BTreeMap::new(),
             slice_owners: BTreeMap::new(),
@@ -180,10 +183,7 @@ impl Cluster {
     fn knows(&self, object: &ObjectRef) -> bool {
         let name = ServiceName::new(&object.namespace, &object.name);
         match object.kind {
-            Kind::Service => {
-                let entry = self.entries.get(&name);
-                entry.is_some_and(|entry| entry.service.is_some())
-            }
+            Kind::Service => self.has_service(&name),
             Kind::EndpointSlice => self.slice_owners.contains_key(&name),
             Kind::ServiceCidr => {
                 let mut names = self.ground.service_cidr_names();

@@ -1,9 +1,8 @@
 //! Services and their slices, as they are kept.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -14,10 +13,10 @@ use super::Cluster;
 use super::claims::Claimant;
 use super::placement::{Footprint, Served};
 use crate::climb::Climb;
-use crate::compile::{adopt, is_read, withhold};
-use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL, SERVICE_PROXY_NAME_LABEL, Service};
+use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL};
 use crate::names::{ServiceName, Warning};
 use crate::read::{self, Quoted};
+use crate::services::Service;
 use crate::slices::{self, Slice};
 use crate::state::RealServerKey;
 use crate::warnings::Warnings;
@@ -90,7 +89,7 @@ impl Entry {
 
     pub(super) fn claimant(&self, name: &ServiceName) -> Claimant {
         let service = self.service.as_ref();
-        let created = service.and_then(|service| service.metadata.creation_timestamp);
+        let created = service.and_then(|service| service.created);
         Claimant::new(created, name)
     }
 
@@ -113,17 +112,11 @@ impl Cluster {
         }
     }
 
-    pub(super) fn upsert_service(&mut self, mut service: Box<Service>) {
-        let metadata = &mut service.metadata;
+    pub(super) fn upsert_service(&mut self, service: Box<k8s::Service>) {
+        let metadata = &service.metadata;
         let name = self.name_of(&metadata.namespace, &metadata.name);
-        metadata.uid = String::new();
-        metadata.resource_version = String::new();
-        withhold(&mut service, &self.options);
-        adopt(&mut service);
-        let metadata = &mut service.metadata;
-        keep(&mut metadata.annotations, is_read);
-        keep(&mut metadata.labels, |key| key == SERVICE_PROXY_NAME_LABEL);
-        fit(&mut service);
+        let service = self.reader.read(service, &self.options, &mut self.names);
+        let service = Box::new(service);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
             self.schedulers.follow(&name, Some(&service));
@@ -203,26 +196,6 @@ impl Cluster {
         }
         self.dirty.insert(service);
     }
-}
-
-/// Keeps what is read. A map that is emptied keeps its memory, so it is made anew.
-fn keep(map: &mut BTreeMap<String, String>, is_read: impl Fn(&str) -> bool) {
-    if map.keys().any(|key| is_read(key)) {
-        map.retain(|key, _| is_read(key));
-    } else {
-        *map = BTreeMap::new();
-    }
-}
-
-/// Gives back what decoding has set aside for items that did not come.
-fn fit(service: &mut Service) {
-    let spec = &mut service.spec;
-    spec.cluster_ips.shrink_to_fit();
-    spec.ip_families.shrink_to_fit();
-    spec.external_ips.shrink_to_fit();
-    spec.ports.shrink_to_fit();
-    spec.load_balancer_source_ranges.shrink_to_fit();
-    service.status.load_balancer.ingress.shrink_to_fit();
 }
 
 /// The networks of a ServiceCIDR.

@@ -15,12 +15,13 @@ use super::counts::{Addresses, swap};
 use super::health_ports::Wish;
 use super::host_ports::HostPort;
 use super::sources;
-use crate::compile::{Claim, Compiled, FrontKind, Health, Ranges, TrafficPolicy, Withheld};
+use crate::compile::{Claim, Compiled, Health, Ranges, TrafficPolicy, Withheld};
 use crate::diff::Touched;
 use crate::localhost::{LocalhostPort, LocalhostPorts};
 use crate::names::{ServiceName, Warning};
 use crate::read::Quoted;
 use crate::row::{Row, Sources, Verdict};
+use crate::services::FrontKind;
 use crate::state::{
     Family, Front, KernelState, Protocol, RealServerKey, VirtualServer, VirtualServerKey,
 };

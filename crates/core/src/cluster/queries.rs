@@ -11,12 +11,13 @@ use ipnet::IpNet;
 
 use super::objects::Entry;
 use super::{Cluster, HealthCheck};
-use crate::compile::{FrontKind, TrafficPolicy, Withheld};
+use crate::compile::{TrafficPolicy, Withheld};
 use crate::event::{Kind, ObjectRef};
-use crate::k8s::{Node, Service, ServicePort};
+use crate::k8s::Node;
 use crate::localhost::LocalhostPorts;
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
+use crate::services::{Asked, FrontKind, Port, ServiceType};
 use crate::state::{Family, Front, Protocol, RealServerKey, VirtualServerKey};
 
 impl Cluster {
@@ -127,22 +128,22 @@ impl Cluster {
     /// Only those at cluster addresses alone, which no other Service can want:
     /// one that comes first must take nothing from an older one.
     pub fn resolvers(&self) -> impl Iterator<Item = &ServiceName> {
-        let is_dns =
-            |port: &ServicePort| port.port == 53 && port.protocol.as_deref() == Some("UDP");
+        let is_dns = |port: &Port| port.number == 53 && port.protocol == Protocol::Udp;
         let services = self.entries.iter();
         let resolvers = services.filter(move |(_, entry)| {
             entry.service.as_ref().is_some_and(|service| {
-                let spec = &service.spec;
-                let inside = matches!(spec.type_.as_deref(), None | Some("ClusterIP"));
-                inside && spec.external_ips.is_empty() && spec.ports.iter().any(is_dns)
+                service.kind == ServiceType::ClusterIp
+                    && service.addresses.iter().all(Asked::is_cluster_ip)
+                    && service.ports.iter().any(is_dns)
             })
         });
         resolvers.map(|(name, _)| name)
     }
 
-    /// The object of a Service, with only the labels and annotations that are looked at.
-    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
-        self.entries.get(name)?.service.as_deref()
+    /// Whether there is such a Service.
+    pub fn has_service(&self, name: &ServiceName) -> bool {
+        let entry = self.entries.get(name);
+        entry.is_some_and(|entry| entry.service.is_some())
     }
 
     /// Addresses of the endpoints on this node, in whatever state. Costs as much

@@ -5,9 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Cluster;
-use crate::compile::scheduler_of;
-use crate::k8s::Service;
 use crate::names::ServiceName;
+use crate::services::Service;
 
 #[derive(Debug, Default)]
 pub(super) struct Schedulers {
@@ -18,7 +17,7 @@ pub(super) struct Schedulers {
 impl Schedulers {
     /// Takes in what a Service names now; none when it is gone.
     pub(super) fn follow(&mut self, name: &ServiceName, service: Option<&Service>) {
-        let wanted = service.and_then(scheduler_of);
+        let wanted = service.and_then(Service::named_scheduler);
         self.wanted.retain(|scheduler, services| {
             if wanted != Some(*scheduler) {
                 services.remove(name);

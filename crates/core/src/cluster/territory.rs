@@ -7,9 +7,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::counts::{Addresses, swap};
-use crate::k8s::Service;
 use crate::names::ServiceName;
-use crate::read;
+use crate::services::Service;
 use crate::slices::{Endpoint, Slice};
 
 /// All addresses that objects have, point at, or ask for.
@@ -131,20 +130,14 @@ fn addresses(endpoints: &[Endpoint], on_node: bool) -> Vec<IpAddr> {
 
 /// The ClusterIPs that a Service names, each once.
 fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {
-    let spec = &service.spec;
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return BTreeSet::new();
-    }
-    let all = spec.cluster_ip.iter().chain(&spec.cluster_ips);
-    all.filter_map(|text| Some(read::address(text)?.value))
-        .collect()
+    let all = service.addresses.iter();
+    let cluster = all.filter(|asked| asked.is_cluster_ip());
+    cluster.map(|asked| asked.address).collect()
 }
 
 /// The addresses that a Service asks for and that are not the cluster's.
 fn outside_addresses(service: &Service) -> BTreeSet<IpAddr> {
-    let ingress = &service.status.load_balancer.ingress;
-    let balanced = ingress.iter().filter_map(|ingress| ingress.ip.as_ref());
-    let all = balanced.chain(&service.spec.external_ips);
-    all.filter_map(|text| Some(read::address(text)?.value))
-        .collect()
+    let all = service.addresses.iter();
+    let outside = all.filter(|asked| !asked.is_cluster_ip());
+    outside.map(|asked| asked.address).collect()
 }

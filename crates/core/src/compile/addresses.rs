@@ -1,17 +1,13 @@
-//! The addresses of a Service, and which of them may be bound here.
+//! Which addresses of a Service are served here, and which of them are bound.
 
 use alloc::format;
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::bounds::ADDRESSES;
-use super::{FrontKind, Surroundings, Warnings, Withheld, annotations};
-use crate::k8s::{LoadBalancerIngress, Service};
+use super::{Surroundings, Warnings, Withheld};
 use crate::names::ServiceName;
-use crate::read::{self, Quoted};
-use crate::slices::unusable;
+use crate::services::{Asked, FrontKind, Service};
 use crate::state::Family;
 
 /// An address of a Service.
@@ -54,53 +50,28 @@ impl Addresses {
     }
 }
 
-/// Reads the addresses: cluster, load balancer, external. The order says as
-/// what an address counts that is there twice; a load balancer's may be
-/// restricted, so it goes before the external ones.
+/// Those that a Service asks for and gets, in their order.
 pub(super) fn read(
     name: &ServiceName,
     service: &Service,
     around: &Surroundings<'_>,
     warnings: &mut Warnings,
 ) -> Addresses {
-    let spec = &service.spec;
     let mut reader = Reader {
         namespace: &name.namespace,
-        proxied: annotations::is_proxied(service, warnings),
         around,
         warnings,
         found: Vec::new(),
         withheld: Vec::new(),
     };
-    let cluster = match spec.cluster_ips.as_slice() {
-        [] => spec.cluster_ip.as_slice(),
-        several => several,
-    };
-    if cluster.first().is_some_and(|first| first == "None") {
-        return Addresses::default();
-    }
-    for text in cluster.iter().filter(|text| !text.is_empty()) {
-        reader.read("clusterIPs", text, FrontKind::ClusterIp);
-    }
+    let served = service.addresses.iter().filter(|asked| asked.is_served);
+    let (cluster, others): (Vec<&Asked>, Vec<_>) = served.partition(|asked| asked.is_cluster_ip());
+    cluster.into_iter().for_each(|asked| reader.take(asked));
     let families: Vec<Family> = reader.families();
     if families.is_empty() {
         return Addresses::default();
     }
-    for ingress in service.status.load_balancer.ingress.iter().take(ADDRESSES) {
-        let Some(text) = ingress.ip.as_deref().filter(|ip| !ip.is_empty()) else {
-            continue;
-        };
-        if reader.is_captured(ingress, text) {
-            reader.read(
-                "status.loadBalancer.ingress.ip",
-                text,
-                FrontKind::LoadBalancer,
-            );
-        }
-    }
-    for text in spec.external_ips.iter().take(ADDRESSES) {
-        reader.read("externalIPs", text, FrontKind::ExternalIp);
-    }
+    others.into_iter().for_each(|asked| reader.take(asked));
     reader.only(&families);
     Addresses {
         found: reader.found,
@@ -108,10 +79,17 @@ pub(super) fn read(
     }
 }
 
+/// The field in which addresses of a kind stand.
+fn field(kind: FrontKind) -> &'static str {
+    match kind {
+        FrontKind::LoadBalancer => "status.loadBalancer.ingress.ip",
+        FrontKind::ExternalIp => "externalIPs",
+        FrontKind::ClusterIp | FrontKind::NodePort | FrontKind::InsideMark => "clusterIPs",
+    }
+}
+
 struct Reader<'a, 'w> {
     namespace: &'a Arc<str>,
-    /// Load balancers are proxies where their status does not say what they are.
-    proxied: bool,
     around: &'a Surroundings<'a>,
     warnings: &'w mut Warnings,
     found: Vec<Address>,
@@ -119,23 +97,9 @@ struct Reader<'a, 'w> {
 }
 
 impl Reader<'_, '_> {
-    fn read(&mut self, field: &str, text: &str, kind: FrontKind) {
-        let Some(read) = read::address(text) else {
-            self.warnings.add(format!(
-                "{field}: {} is no address; it is ignored",
-                Quoted(text)
-            ));
-            return;
-        };
-        let address = read.value;
-        if let Some(note) = read.note() {
-            self.warnings.add(format!("{field}: {note}"));
-        }
-        if let Some(what) = unusable(address) {
-            self.warnings
-                .add(format!("{field}: {address} is {what}; it is ignored"));
-            return;
-        }
+    fn take(&mut self, asked: &Asked) {
+        let Asked { address, kind, .. } = *asked;
+        let field = field(kind);
         if kind == FrontKind::ExternalIp && !self.allows(address) {
             self.warnings.add(format!(
                 "{field}: {address} is not in the operator's list of allowed networks; \
@@ -170,27 +134,6 @@ impl Reader<'_, '_> {
             kind,
             bind: !own,
         });
-    }
-
-    /// `ipMode: Proxy` means that the traffic must pass the load balancer.
-    fn is_captured(&mut self, ingress: &LoadBalancerIngress, ip: &str) -> bool {
-        match ingress.ip_mode.as_deref() {
-            None | Some("") => !self.proxied,
-            Some("VIP") => true,
-            Some("Proxy") => false,
-            Some(other) => {
-                let ip = match read::address(ip) {
-                    Some(read) => read.value.to_string(),
-                    None => Quoted(ip).to_string(),
-                };
-                self.warnings.add(format!(
-                    "status.loadBalancer.ingress.ipMode {} of {ip} is unknown; \
-                     the address is left alone",
-                    Quoted(other)
-                ));
-                false
-            }
-        }
     }
 
     fn allows(&self, address: IpAddr) -> bool {

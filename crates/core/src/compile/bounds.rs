@@ -2,12 +2,10 @@
 //! as many addresses, and any number of slices: their products are bounded here.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::vec::Vec;
 
-use super::ports::Port;
-use super::{Shape, Surroundings, Warnings};
-use crate::k8s::Service;
+use super::{Shape, Surroundings};
+use crate::services::Port;
 use crate::state::{Family, RealServer, RealServerKey};
 
 /// Fronts of a Service, ports times addresses, without its NodePorts.
@@ -32,8 +30,9 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn of(ports: &[Port], shape: &Shape, around: &Surroundings<'_>) -> Self {
-        let marks = if shape.external_local || ports.iter().any(|p| p.node_port.is_some()) {
+    pub(super) fn of(shape: &Shape<'_>, around: &Surroundings<'_>) -> Self {
+        let ports: &[Port] = &shape.service.ports;
+        let marks = if shape.service.external_local || ports.iter().any(|p| p.node_port.is_some()) {
             2 * ports.len() * around.options.families.len()
         } else {
             0
@@ -50,7 +49,7 @@ impl Bounds {
         let servers = fronts.min(FRONTS) + at_node + marks;
         let share = (REAL_SERVERS / servers.max(1)).max(1);
         Self {
-            real_servers: match shape.tuning.scheduler.as_str() {
+            real_servers: match &*shape.tuning.scheduler {
                 "mh" => share.min(MH_TABLE),
                 _ => share,
             },
@@ -77,24 +76,5 @@ impl Bounds {
         });
         placed.truncate(self.real_servers);
         all.extend(placed);
-    }
-}
-
-/// Addresses that are read of each list of a Service.
-pub(super) const ADDRESSES: usize = 1024;
-
-/// Tells of lists that are not read to their end.
-pub(super) fn too_long(service: &Service, warnings: &mut Warnings) {
-    let lists = [
-        ("externalIPs", service.spec.external_ips.len()),
-        (
-            "status.loadBalancer.ingress",
-            service.status.load_balancer.ingress.len(),
-        ),
-    ];
-    for (field, length) in lists.into_iter().filter(|(_, length)| *length > ADDRESSES) {
-        warnings.add(format!(
-            "{field}: of {length} addresses the first {ADDRESSES} are served"
-        ));
     }
 }

@@ -5,10 +5,9 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::annotations::Tuning;
-use super::ports::Port;
 use super::weights::Standpoint;
 use super::{Surroundings, Warnings};
+use crate::services::{Port, Tuning};
 use crate::slices::{Endpoint, NodeHint, Slice};
 use crate::state::{Family, Front, Protocol, RealServer, RealServerKey};
 

@@ -11,22 +11,21 @@ use super::bounds::{Bounds, FRONTS, REAL_SERVERS};
 use super::endpoints::{self, Choice};
 use super::marks::{Marks, Urn};
 use super::policy;
-use super::ports::Port;
 use super::weights::{self, Standpoint};
-use super::{Claim, Compiled, FrontKind, Health, Shape, Surroundings, TrafficPolicy, Warnings};
+use super::{Claim, Compiled, Health, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::climb::Climb;
-use crate::k8s;
 use crate::localhost::{LocalhostPort, loopback};
 use crate::names::{ServiceName, ServicePortName};
-use crate::read::{Quoted, port_number};
+use crate::read::Quoted;
 use crate::row::Row;
+use crate::services::{FrontKind, Port};
 use crate::slices::Slice;
 use crate::state::{Family, Front, Persistence, Protocol, VirtualServer, VirtualServerKey};
 
 /// Compiles one Service, claim by claim.
 pub(super) struct Compiler<'a> {
     name: &'a ServiceName,
-    shape: Shape,
+    shape: Shape<'a>,
     climb: Option<&'a Climb>,
     around: &'a Surroundings<'a>,
     out: Compiled,
@@ -46,7 +45,7 @@ pub(super) struct Compiler<'a> {
 impl<'a> Compiler<'a> {
     pub(super) fn new(
         name: &'a ServiceName,
-        shape: Shape,
+        shape: Shape<'a>,
         bounds: Bounds,
         climb: Option<&'a Climb>,
         around: &'a Surroundings<'a>,
@@ -92,7 +91,7 @@ impl<'a> Compiler<'a> {
         };
         let choice = Choice::of(port, family, slices, skipped, looks, from);
         self.tell_of_shares(port, &choice);
-        self.hairpin(&choice);
+        self.out.hairpin.extend(choice.local_addresses());
         self.localhost(port, family, &choice);
         let node_ports = self.around.node_ports.iter().copied();
         let node_ports = node_ports.filter(|address| Family::of(*address) == family);
@@ -112,8 +111,8 @@ impl<'a> Compiler<'a> {
         let others = others.into_iter().map(at);
         let fronts = others.chain(node_ports).chain(external.into_iter().map(at));
         // The same marks for all fronts of the port: behind them are the same endpoints.
-        let local = self.shape.external_local;
-        let asked = self.shape.masquerade;
+        let local = self.shape.service.external_local;
+        let asked = self.shape.service.masquerade;
         let marks = Marks::of(
             self.name,
             port,
@@ -195,8 +194,8 @@ impl<'a> Compiler<'a> {
             return;
         }
         let (policy, local) = match address.kind {
-            FrontKind::ClusterIp => (TrafficPolicy::Internal, self.shape.internal_local),
-            _ => (TrafficPolicy::External, self.shape.external_local),
+            FrontKind::ClusterIp => (TrafficPolicy::Internal, self.shape.service.internal_local),
+            _ => (TrafficPolicy::External, self.shape.service.external_local),
         };
         if local && choice.local.is_empty() && !choice.cluster.is_empty() {
             let family = Family::of(front.address);
@@ -206,7 +205,7 @@ impl<'a> Compiler<'a> {
             address.kind,
             local,
             choice,
-            self.shape.masquerade,
+            self.shape.service.masquerade,
             self.around.options,
         );
         let row = Row {
@@ -329,7 +328,7 @@ impl<'a> Compiler<'a> {
         if self.is_reserved(port, &front) {
             return;
         }
-        let servers = if self.shape.external_local {
+        let servers = if self.shape.service.external_local {
             &choice.local
         } else {
             &choice.cluster
@@ -343,7 +342,7 @@ impl<'a> Compiler<'a> {
                 port: port.name.clone(),
             },
             endpoints: endpoints.collect(),
-            affinity: self.shape.affinity,
+            affinity: self.shape.service.affinity,
         };
         self.out.claims.push(Claim {
             key: VirtualServerKey::Front(front),
@@ -359,11 +358,11 @@ impl<'a> Compiler<'a> {
     }
 
     fn server(&self, port: &Port, servers: &endpoints::Servers) -> VirtualServer {
-        let tuning = &self.shape.tuning;
+        let tuning = self.shape.tuning;
         VirtualServer {
-            scheduler: tuning.scheduler.clone(),
+            scheduler: tuning.scheduler.clone().into(),
             flags: tuning.flags(port.protocol),
-            persistence: self.shape.affinity.map(|timeout| Persistence {
+            persistence: self.shape.service.affinity.map(|timeout| Persistence {
                 timeout,
                 prefix: servers.family.host_prefix(),
             }),
@@ -383,7 +382,7 @@ impl<'a> Compiler<'a> {
     fn tell_of_shares(&mut self, port: &Port, choice: &Choice) {
         let (count, most) = (choice.cluster.len(), self.bounds.real_servers);
         let all = choice.cluster.all().min(most);
-        let heaviest = weights::most_of(all, &self.shape.tuning);
+        let heaviest = weights::most_of(all, self.shape.tuning);
         if choice.cluster.greatest() > heaviest {
             self.warnings.add(format!(
                 "port {}: of {all} endpoints none has a weight above {heaviest}: with \
@@ -409,31 +408,12 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn hairpin(&mut self, choice: &Choice) {
-        self.out.hairpin.extend(choice.local_addresses());
-    }
-
     /// The health-check node port. A pod with an address of each family counts
     /// once: the families are counted apart, as by kube-proxy's two servers, and
     /// the one answer is the larger of theirs.
-    pub(super) fn health<'s>(
-        &mut self,
-        service: &k8s::Service,
-        slices: impl Iterator<Item = &'s Slice> + Clone,
-    ) {
-        let spec = &service.spec;
-        let number = spec.health_check_node_port.unwrap_or_default();
-        if number == 0
-            || !self.shape.external_local
-            || spec.type_.as_deref() != Some("LoadBalancer")
-            || self.shape.addresses.all().next().is_none()
-        {
-            return;
-        }
-        let Some(port) = port_number(number) else {
-            self.warnings.add(format!(
-                "healthCheckNodePort {number} is no port; it is ignored"
-            ));
+    pub(super) fn health<'s>(&mut self, slices: impl Iterator<Item = &'s Slice> + Clone) {
+        let port = self.shape.service.health_port;
+        let Some(port) = port.filter(|_| self.shape.addresses.all().next().is_some()) else {
             return;
         };
         if self.around.options.reserves(port) {

@@ -12,12 +12,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::Surroundings;
 use super::policy::{Outside, Treatment};
-use super::ports::Port;
-use super::{FrontKind, Surroundings};
 use crate::names::ServiceName;
 use crate::options::Options;
 use crate::row::Masquerade;
+use crate::services::{FrontKind, Port};
 use crate::state::Family;
 
 /// Bits that stay zero: 12 says "we serve this" to a foreign chain (the

@@ -4,16 +4,12 @@
 //! is decided where all are known, in the cluster.
 
 mod addresses;
-mod annotations;
 mod bounds;
 mod endpoints;
 mod fronts;
-mod kube_router;
 mod marks;
 mod policy;
-mod ports;
 mod ranges;
-mod slow_start;
 mod weights;
 mod withheld;
 
@@ -22,7 +18,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -30,55 +25,22 @@ use ipnet::IpNet;
 use crate::climb::Climb;
 use crate::cluster::{CountedAddresses, Territory};
 use crate::event::Listener;
-use crate::k8s;
 use crate::localhost::LocalhostPort;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
-use crate::row::{Masquerade, Row};
+use crate::row::Row;
+use crate::services::{FrontKind, Service, ServiceType, Tuning};
 use crate::slices::Slice;
 use crate::state::{Family, Front, Protocol, VirtualServer, VirtualServerKey};
 use crate::warnings::{MOST, Warnings};
 
-pub use self::annotations::{annotation_words, annotations_of};
-pub(crate) use self::annotations::{is_read, scheduler_of, withhold};
 pub(crate) use self::endpoints::liveliness;
-pub(crate) use self::kube_router::adopt;
 pub(crate) use self::ranges::Ranges;
-pub(crate) use self::slow_start::climb_of;
 pub use self::withheld::Withheld;
 
 use self::addresses::Addresses;
-use self::annotations::Tuning;
 use self::bounds::Bounds;
 use self::fronts::Compiler;
-
-/// How a front came to a Service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FrontKind {
-    /// One of `clusterIPs`.
-    ClusterIp,
-    /// An address of its load balancer.
-    LoadBalancer,
-    /// One of `externalIPs`.
-    ExternalIp,
-    /// A node port on an address of this host.
-    NodePort,
-    /// The firewall mark that traffic from inside gets.
-    InsideMark,
-}
-
-impl fmt::Display for FrontKind {
-    /// `ClusterIP`, `LoadBalancer`, `ExternalIP`, `NodePort`, `InsideMark`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::ClusterIp => "ClusterIP",
-            Self::LoadBalancer => "LoadBalancer",
-            Self::ExternalIp => "ExternalIP",
-            Self::NodePort => "NodePort",
-            Self::InsideMark => "InsideMark",
-        })
-    }
-}
 
 /// What a Service is compiled against: the same for all of them.
 #[derive(Debug)]
@@ -238,7 +200,7 @@ impl Claim {
 /// Service that goes before.
 pub(crate) fn compile<'a>(
     name: &ServiceName,
-    service: &k8s::Service,
+    service: &Service,
     slices: impl Iterator<Item = &'a Slice> + Clone,
     climb: Option<&Climb>,
     around: &Surroundings<'_>,
@@ -247,24 +209,20 @@ pub(crate) fn compile<'a>(
     if !is_ours(service, around.options) {
         return Compiled::default();
     }
-    let mut warnings = Warnings::default();
-    bounds::too_long(service, &mut warnings);
-    kube_router::tell(service, &mut warnings);
-    annotations::tell_withheld(service, &mut warnings);
-    let shape = Shape::read(name, service, around, &mut warnings);
+    let mut warnings = service.warnings();
+    let shape = Shape::of(name, service, around, &mut warnings);
     let skipped = endpoints::skipped(slices.clone(), around, &mut warnings);
     let shape = Shape { skipped, ..shape };
-    let tuning = &shape.tuning;
+    let tuning = shape.tuning;
     weights::tell(slices.clone(), tuning, climb.is_some(), &mut warnings);
-    let ports = ports::read(service, &mut warnings);
-    let bounds = Bounds::of(&ports, &shape, around);
+    let bounds = Bounds::of(&shape, around);
     let mut compiler = Compiler::new(name, shape, bounds, climb, around, warnings, taken);
-    for port in &ports {
+    for port in &service.ports {
         for &family in &around.options.families {
             compiler.port(port, family, slices.clone());
         }
     }
-    compiler.health(service, slices.clone());
+    compiler.health(slices.clone());
     let mut compiled = compiler.finish();
     compiled.slice_warnings = of_slices(slices, &mut compiled.warnings);
     compiled
@@ -285,55 +243,38 @@ fn of_slices<'a>(slices: impl Iterator<Item = &'a Slice>, warnings: &mut Warning
 }
 
 /// Whether there is anything to proxy, and it is ours to do.
-fn is_ours(service: &k8s::Service, options: &Options) -> bool {
-    let labels = &service.metadata.labels;
-    let proxy_name = labels.get(k8s::SERVICE_PROXY_NAME_LABEL);
+fn is_ours(service: &Service, options: &Options) -> bool {
     // The label of headless Services is for slices alone: a Service that has a
     // ClusterIP is none, whatever it is labelled.
-    proxy_name == options.service_proxy_name.as_ref()
-        && service.spec.type_.as_deref() != Some("ExternalName")
+    service.proxy.as_deref() == options.service_proxy_name.as_deref()
+        && service.kind != ServiceType::ExternalName
 }
 
 /// Everything about a Service that is the same for all of its ports.
 #[derive(Debug)]
-struct Shape {
+struct Shape<'a> {
+    service: &'a Service,
     addresses: Addresses,
-    tuning: Tuning,
-    affinity: Option<u32>,
-    internal_local: bool,
-    external_local: bool,
-    /// None where the node decides.
-    masquerade: Option<Masquerade>,
+    tuning: &'a Tuning,
     ranges: Ranges,
     /// Endpoints that are addresses of Services.
     skipped: BTreeSet<IpAddr>,
 }
 
-impl Shape {
-    fn read(
+impl<'a> Shape<'a> {
+    fn of(
         name: &ServiceName,
-        service: &k8s::Service,
+        service: &'a Service,
         around: &Surroundings<'_>,
         warnings: &mut Warnings,
     ) -> Self {
-        let spec = &service.spec;
-        let external_local = policy::is_local(
-            "externalTrafficPolicy",
-            spec.external_traffic_policy.as_deref(),
-            warnings,
-        );
+        let tuning = service.tuning(around.missing_schedulers);
+        tuning.warnings.iter().for_each(|text| warnings.add(text));
         Self {
+            service,
             addresses: addresses::read(name, service, around, warnings),
-            masquerade: annotations::masquerade(service, external_local, warnings),
-            tuning: annotations::read(service, around, warnings),
-            affinity: policy::affinity(spec, warnings),
-            internal_local: policy::is_local(
-                "internalTrafficPolicy",
-                spec.internal_traffic_policy.as_deref(),
-                warnings,
-            ),
-            external_local,
-            ranges: ranges::read(spec, around.host, warnings),
+            tuning,
+            ranges: Ranges::new(service.ranges.clone(), around.host),
             skipped: BTreeSet::new(),
         }
     }

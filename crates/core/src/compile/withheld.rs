@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::net::IpAddr;
 
-use super::{FrontKind, Surroundings};
+use super::Surroundings;
+use crate::services::FrontKind;
 
 /// Whose an address that a Service asks for is instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

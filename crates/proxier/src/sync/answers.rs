@@ -48,7 +48,7 @@ impl<D: Dataplane> Syncer<D> {
         };
         let first = namespace.as_deref().unwrap_or("default");
         let meant = ServiceName::new(first, name);
-        if namespace.is_some() || self.cluster().service(&meant).is_some() {
+        if namespace.is_some() || self.cluster().has_service(&meant) {
             return Some(meant);
         }
         let mut others = self

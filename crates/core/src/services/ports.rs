@@ -1,29 +1,35 @@
 //! The ports of a Service.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Warnings;
-use crate::k8s::Service;
+use crate::k8s::ServiceSpec;
 use crate::read::{Quoted, port_number, protocol};
+use crate::slices::Interner;
 use crate::state::Protocol;
+use crate::warnings::Warnings;
 
 /// A port of a Service that makes sense.
-#[derive(Debug, Clone)]
-pub(super) struct Port {
-    pub(super) name: Arc<str>,
-    pub(super) protocol: Protocol,
-    pub(super) number: u16,
-    pub(super) node_port: Option<u16>,
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Port {
+    pub(crate) name: Arc<str>,
+    pub(crate) protocol: Protocol,
+    pub(crate) number: u16,
+    pub(crate) node_port: Option<u16>,
 }
 
 /// Reads the ports; those that make no sense are left out.
-pub(super) fn read(service: &Service, warnings: &mut Warnings) -> Vec<Port> {
+pub(super) fn read(
+    spec: &ServiceSpec,
+    names: &mut Interner,
+    warnings: &mut Warnings,
+) -> Box<[Port]> {
     let mut node_ports = BTreeSet::new();
-    let mut ports = Vec::new();
-    for port in &service.spec.ports {
+    let mut ports = Vec::with_capacity(spec.ports.len());
+    for port in &spec.ports {
         let name = Quoted(&port.name);
         let protocol = match protocol(port.protocol.as_deref()) {
             Ok(protocol) => protocol,
@@ -59,11 +65,24 @@ pub(super) fn read(service: &Service, warnings: &mut Warnings) -> Vec<Port> {
             }
         });
         ports.push(Port {
-            name: port.name.as_str().into(),
+            name: names.intern(&port.name),
             protocol,
             number,
             node_port,
         });
     }
-    ports
+    ports.into()
+}
+
+/// The health-check node port, where the nodes are `asked` at one.
+pub(super) fn health(spec: &ServiceSpec, asked: bool, warnings: &mut Warnings) -> Option<u16> {
+    let number = spec.health_check_node_port.filter(|number| *number != 0);
+    let number = number.filter(|_| asked)?;
+    let port = port_number(number);
+    if port.is_none() {
+        warnings.add(format!(
+            "healthCheckNodePort {number} is no port; it is ignored"
+        ));
+    }
+    port
 }

@@ -6,9 +6,9 @@
 use alloc::borrow::ToOwned;
 use alloc::format;
 
-use super::Warnings;
 use crate::k8s::Service;
 use crate::read::Quoted;
+use crate::warnings::Warnings;
 
 /// `true` is the same as `externalTrafficPolicy: Local` and
 /// `internalTrafficPolicy: Cluster`, whatever the Service says.
@@ -34,13 +34,8 @@ const NOT_DONE: [(&str, &str); 5] = [
     ),
 ];
 
-/// Whether an annotation is looked at here.
-pub(super) fn is_read(name: &str) -> bool {
-    NOT_DONE.iter().any(|(known, _)| *known == name)
-}
-
 /// Takes in what is said by other names: the fields say it from now on.
-pub(crate) fn adopt(service: &mut Service) {
+pub(super) fn adopt(service: &mut Service) {
     let annotations = &service.metadata.annotations;
     if annotations.get(LOCAL).is_some_and(|value| value == "true") {
         let spec = &mut service.spec;

@@ -1,13 +1,8 @@
 //! How long a new endpoint takes to get its whole share.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
-
-use super::annotations::scheduler_of;
-use crate::k8s::Service;
-use crate::options::Options;
 
 /// Annotation of a Service.
 pub(super) const SLOW_START: &str = "ipvs.kube-ipvs.dev/slow-start";
@@ -19,19 +14,6 @@ const SHARING: [&str; 7] = ["wrr", "wlc", "sed", "nq", "lblc", "lblcr", "twos"];
 
 const SHORTEST_MS: u64 = 1_000;
 const LONGEST_MS: u64 = 3_600_000;
-
-/// For how many milliseconds new endpoints of a Service climb; none when it does
-/// not ask for that, or its scheduler does not share by weight.
-pub(crate) fn climb_of(
-    service: &Service,
-    options: &Options,
-    missing: &BTreeSet<String>,
-) -> Option<u64> {
-    let text = service.metadata.annotations.get(SLOW_START)?;
-    let named = scheduler_of(service).filter(|named| !missing.contains(*named));
-    let scheduler = named.unwrap_or(&options.scheduler);
-    read(text.trim()).ok().filter(|_| is_shared_by(scheduler))
-}
 
 /// Whether the weights of a scheduler can climb.
 pub(super) fn is_shared_by(scheduler: &str) -> bool {
