@@ -7,13 +7,12 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use jiff::Timestamp;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::endpoint_address::EndpointAddress;
+use crate::metadata_texts;
 pub use crate::object::{DecodeError, Object};
 
 /// Label of an EndpointSlice: the Service it belongs to.
@@ -26,9 +25,6 @@ pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 pub const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Annotation of an EndpointSlice: weight of its endpoints.
 pub const WEIGHT_ANNOTATION: &str = "ipvs.kube-ipvs.dev/weight";
-/// Annotation that `kubectl apply` leaves: the whole object once more, as a text.
-/// Nobody reads it here, and to copy it would be half of what decoding costs.
-pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Label of a Node: its zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
@@ -54,11 +50,11 @@ pub struct ObjectMeta {
     /// When it was asked to go; none when absent or not a time.
     #[serde(deserialize_with = "timestamp")]
     pub deletion_timestamp: Option<Timestamp>,
-    /// Labels.
-    #[serde(deserialize_with = "or_default")]
+    /// Labels, as far as anything reads them.
+    #[serde(deserialize_with = "metadata_texts::labels")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations, but for [`LAST_APPLIED_ANNOTATION`].
-    #[serde(deserialize_with = "annotations")]
+    /// Annotations, likewise.
+    #[serde(deserialize_with = "metadata_texts::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -330,45 +326,6 @@ pub struct NodeAddress {
     /// The address or name.
     #[serde(deserialize_with = "or_default")]
     pub address: String,
-}
-
-/// What is read of annotations; `null` is none of them.
-fn annotations<'de, D>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    let read: Option<Annotations> = Option::deserialize(deserializer)?;
-    Ok(read.map(|read| read.0).unwrap_or_default())
-}
-
-struct Annotations(BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for Annotations {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Read).map(Self)
-    }
-}
-
-struct Read;
-
-impl<'de> Visitor<'de> for Read {
-    type Value = BTreeMap<String, String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut read = BTreeMap::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if key == LAST_APPLIED_ANNOTATION {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                read.insert(key, map.next_value()?);
-            }
-        }
-        Ok(read)
-    }
 }
 
 /// `null` is the default value.

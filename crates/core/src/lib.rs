@@ -25,6 +25,7 @@ pub mod event;
 mod fixtures;
 pub mod k8s;
 pub mod localhost;
+mod metadata_texts;
 pub mod model;
 pub mod names;
 mod object;

@@ -134,6 +134,9 @@ fn name_in(json: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -168,20 +171,48 @@ mod tests {
     }
 
     #[test]
-    fn what_kubectl_applied_last_is_not_kept_and_all_other_annotations_are() {
-        let object = json!({"metadata": {"name": "web", "annotations": {
-            "a": "1", "kubectl.kubernetes.io/last-applied-configuration": "{\"a\": \"2\"}", "z": "3"
+    fn labels_and_annotations_that_nobody_reads_are_not_kept() {
+        let object = json!({"metadata": {"name": "web",
+            "labels": {"app": "web", "service.kubernetes.io/service-proxy-name": "cilium"},
+            "annotations": {
+                "a": "1", "ipvs.kube-ipvs.dev/scheduler": "\u{e9}\n", "kube-router.io/x": "",
+                "kubectl.kubernetes.io/last-applied-configuration": "{\"a\": \"2\"}",
+                "endpoints.kubernetes.io/last-change-trigger-time": "3", "z": "\"",
         }}});
         for object in both(Kind::Service, &object) {
             let object = object.unwrap();
-            let kept = object.metadata().annotations.iter();
-            let kept = kept.map(|(key, value)| (key.as_str(), value.as_str()));
-            assert!(kept.eq([("a", "1"), ("z", "3")]));
+            let metadata = object.metadata();
+            let kept = |map: &BTreeMap<String, String>| -> Vec<_> {
+                let kept = map.iter();
+                kept.map(|(key, value)| format!("{key}={value}")).collect()
+            };
+            assert_eq!(
+                kept(&metadata.labels),
+                ["service.kubernetes.io/service-proxy-name=cilium"]
+            );
+            assert_eq!(
+                kept(&metadata.annotations),
+                [
+                    "endpoints.kubernetes.io/last-change-trigger-time=3",
+                    "ipvs.kube-ipvs.dev/scheduler=\u{e9}\n",
+                    "kube-router.io/x="
+                ]
+            );
+        }
+        for nothing in [json!(null), json!({})] {
+            let object = json!({"metadata": {"labels": nothing, "annotations": nothing}});
+            let [text, tree] = both(Kind::Service, &object);
+            assert_eq!(text, tree);
+            assert!(text.unwrap().metadata().labels.is_empty());
         }
         let wrong = json!({"metadata": {"name": "web", "annotations": {"a": 1}}});
         let [text, tree] = both(Kind::Service, &wrong);
         assert_eq!(text, tree);
         assert!(text.unwrap_err().contains("annotations.a"));
+        let wrong = json!({"metadata": {"name": "web", "labels": ["a"]}});
+        let [text, tree] = both(Kind::Service, &wrong);
+        assert_eq!(text, tree);
+        assert!(text.unwrap_err().contains("metadata.labels"));
     }
 
     #[test]
