@@ -20,7 +20,6 @@ const LONG_FILES: [&str; 10] = [
     "proxier/src/cleanup/steps.rs",
     "proxier/src/config/flags.rs",
     "proxier/src/config/validate.rs",
-    "proxier/src/sync/driver.rs",
 ];
 
 /// Functions that are longer.

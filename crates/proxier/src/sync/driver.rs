@@ -12,15 +12,12 @@ use kube_ipvs_vip::Change;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::agenda::Agenda;
 use super::hour::LastHour;
 use super::reporter::Reporter;
 use super::{Backoff, Round, Syncer, Trigger};
 use crate::answers::{Ask, LastRound, LoopReport, Question, Questions, Reply, Told};
 
-/// After a change, table sizes are counted anew: late enough to cost nothing.
-const COUNT_DELAY: Duration = Duration::from_secs(5);
-/// After a notice of the kernel, wait for more of them before looking.
-const NOTICE_DELAY: Duration = Duration::from_millis(100);
 /// Failures in a row that are each told; of those that follow, one in so long.
 const TOLD: u32 = 6;
 const TELL_AGAIN: Duration = Duration::from_secs(30);
@@ -42,31 +39,14 @@ type Settled<D> = Box<dyn FnOnce(&mut D)>;
 /// Runs a syncer until it is told to stop.
 pub struct Driver<D> {
     syncer: Syncer<D>,
-    times: Times,
     reporter: Reporter,
     backoff: Backoff,
     /// When a failure was last told.
     told: Option<Instant>,
-    /// A change waits for a round.
-    pending: bool,
-    /// No round before this.
-    not_before: Instant,
-    /// What failed as a whole is tried again then. Apart from `pending`: a change
-    /// does not wait until something else works.
-    retry: Option<Instant>,
-    /// The next step of the rolling audit.
-    next_step: Instant,
-    /// When one was put forward last.
-    hurried: Option<Instant>,
-    /// Something happened that everything is looked at for.
-    next_audit: Option<Instant>,
-    /// When everything was last looked at.
-    audited: Instant,
-    /// This host's addresses are read again then, whatever is told of them.
-    next_host: Instant,
+    agenda: Agenda,
+    /// Of one pass of the rolling audit.
+    sync_period: Duration,
     started: bool,
-    /// When table sizes are counted anew.
-    count: Option<Instant>,
     /// Waits for the first good round.
     settled: Option<Settled<D>>,
     /// The last round that did something, with its end.
@@ -85,20 +65,12 @@ impl<D: Dataplane> Driver<D> {
         let now = Instant::now();
         Self {
             syncer,
-            times,
             reporter,
             backoff: Backoff::default(),
             told: None,
-            pending: false,
-            not_before: now,
-            retry: None,
-            audited: now,
-            next_step: now,
-            hurried: None,
-            next_audit: None,
-            next_host: now,
+            agenda: Agenda::new(now, times),
+            sync_period: times.sync_period,
             started: false,
-            count: None,
             settled: None,
             last: None,
             hour: LastHour::default(),
@@ -129,15 +101,11 @@ impl<D: Dataplane> Driver<D> {
         self.look_at_host();
         let mut questions = self.questions.take();
         loop {
-            let change = self.pending.then_some(self.not_before);
-            let round = change
-                .into_iter()
-                .chain(self.retry)
-                .chain(self.again())
-                .min();
             let on_clock = |due| self.born + Duration::from_millis(due);
             let drain = self.syncer.drain_due().map(on_clock);
             let climb = self.syncer.step_due().map(on_clock);
+            let round = self.agenda.round(self.syncer.retry_due().map(on_clock));
+            let is_pending = self.agenda.is_pending();
             tokio::select! {
                 biased;
                 _ = stop.changed() => return,
@@ -150,14 +118,14 @@ impl<D: Dataplane> Driver<D> {
                     self.round();
                     self.steps();
                 }
-                () = at(self.next_audit) => self.audit(),
-                () = sleep_until(self.next_host) => self.look_at_host(),
+                () = at(self.agenda.audit()) => self.audit(),
+                () = sleep_until(self.agenda.host()) => self.look_at_host(),
                 // What is pending comes first, so that a step tells of a whole state.
-                () = sleep_until(self.next_step), if !self.pending => self.steps(),
+                () = sleep_until(self.agenda.step()), if !is_pending => self.steps(),
                 () = at(drain) => self.drain(),
                 // A round that is due anyway takes the step along.
-                () = at(climb), if !self.pending => self.request(),
-                () = at(self.count) => self.count(),
+                () = at(climb), if !is_pending => self.request(),
+                () = at(self.agenda.count()) => self.count(),
                 Some(Question { ask, reply }) = asked(&mut questions) => {
                     // Who gave up waiting hears nothing, and costs nothing.
                     if !reply.is_closed() {
@@ -166,13 +134,6 @@ impl<D: Dataplane> Driver<D> {
                 }
             }
         }
-    }
-
-    /// When one of the things that the kernel refuses is tried again. After a
-    /// failure of everything that is tried first.
-    fn again(&self) -> Option<Instant> {
-        let due = self.syncer.retry_due().filter(|_| self.retry.is_none())?;
-        Some(self.born + Duration::from_millis(due))
     }
 
     /// Milliseconds on the syncer's clock.
@@ -199,7 +160,7 @@ impl<D: Dataplane> Driver<D> {
 
     /// Something changed that may need a round.
     fn request(&mut self) {
-        if !std::mem::replace(&mut self.pending, true) {
+        if self.agenda.request() {
             self.reporter.queued();
         }
     }
@@ -221,11 +182,7 @@ impl<D: Dataplane> Driver<D> {
             }
         };
         if look {
-            // Somebody who takes away what we give, again and again, gets no
-            // more than an audit a period out of us.
-            let soon = Instant::now() + NOTICE_DELAY;
-            let then = soon.max(self.audited + self.times.min_sync_period);
-            self.next_audit = Some(self.next_audit.map_or(then, |next| next.min(then)));
+            self.agenda.noticed(Instant::now());
         }
     }
 
@@ -233,7 +190,7 @@ impl<D: Dataplane> Driver<D> {
     /// the last ones stay in force.
     fn look_at_host(&mut self) {
         let begun = Instant::now();
-        self.next_host = begun + self.times.sync_period;
+        self.agenda.host_begins(begun);
         match self.syncer.look_at_host() {
             Ok(changed) => {
                 self.reporter.reason("host-addresses", None);
@@ -252,7 +209,8 @@ impl<D: Dataplane> Driver<D> {
                 );
                 self.reporter
                     .reason("host-addresses", Some(format!("{error:#}")));
-                self.next_host = Instant::now() + self.backoff.failed_after(begun.elapsed());
+                let delay = self.backoff.failed_after(begun.elapsed());
+                self.agenda.host_failed(Instant::now() + delay);
             }
         }
     }
@@ -265,8 +223,7 @@ impl<D: Dataplane> Driver<D> {
     }
 
     fn round(&mut self) {
-        self.pending = false;
-        self.retry = None;
+        self.agenda.round_begins();
         self.tell_time();
         let begun = Instant::now();
         if self.syncer.cluster().synced() {
@@ -279,29 +236,23 @@ impl<D: Dataplane> Driver<D> {
             Ok(Some(mut round)) => {
                 if !std::mem::replace(&mut self.started, true) {
                     round.trigger = Trigger::Start;
-                    self.next_step = begun + self.pause();
+                    self.agenda.started(begun, self.pause());
                 }
                 self.finished(&round, begun);
             }
             Err(error) => self.failed(&error, begun),
         }
-        self.not_before = self
-            .not_before
-            .max(Instant::now() + self.times.min_sync_period);
-        // What waited for others waits no longer than for events and the end.
-        if self.syncer.is_behind() && self.retry.is_none() {
-            self.pending = true;
-            self.not_before = Instant::now();
-        }
+        let behind = self.syncer.is_behind();
+        self.agenda.round_ended(Instant::now(), behind);
     }
 
     /// Looks at everything at once.
     fn audit(&mut self) {
-        self.next_audit = None;
+        self.agenda.audit_begins();
         if !self.started {
             return;
         }
-        if self.pending {
+        if self.agenda.is_pending() {
             self.round();
         }
         self.look_at_host();
@@ -309,26 +260,25 @@ impl<D: Dataplane> Driver<D> {
         let begun = Instant::now();
         match self.syncer.audit(self.now(), Trigger::Audit) {
             Ok(round) => {
-                self.pending = false;
-                self.retry = None;
+                self.agenda.round_begins();
                 self.finished(&round, begun);
             }
             Err(error) => self.failed(&error, begun),
         }
-        self.audited = Instant::now();
-        self.next_step = self.audited + self.pause();
+        let pause = self.pause();
+        self.agenda.audit_ended(Instant::now(), pause);
     }
 
     /// Between two steps of the rolling audit. One to spare, so that what
     /// somebody edits right behind a step is seen again within the period.
     fn pause(&self) -> Duration {
-        self.times.sync_period / (self.syncer.audit_steps() + 1)
+        self.sync_period / (self.syncer.audit_steps() + 1)
     }
 
     /// The steps that are due; several, where rounds held them up.
     fn steps(&mut self) {
         for _ in 0..self.syncer.audit_steps() {
-            if self.next_step <= Instant::now() {
+            if self.agenda.step() <= Instant::now() {
                 self.step();
             }
         }
@@ -336,10 +286,10 @@ impl<D: Dataplane> Driver<D> {
 
     fn step(&mut self) {
         let begun = Instant::now();
-        let oldest = begun.checked_sub(self.times.sync_period);
-        self.next_step = (self.next_step + self.pause()).max(oldest.unwrap_or(begun));
+        let pause = self.pause();
+        self.agenda.step_begins(begun, pause);
         // What failed is tried again in its own time, and looks at everything then.
-        if !self.started || (self.retry.is_some() && self.syncer.known().is_none()) {
+        if !self.started || (self.agenda.is_retrying() && self.syncer.known().is_none()) {
             return;
         }
         match self.syncer.audit_step(self.now()) {
@@ -396,7 +346,7 @@ impl<D: Dataplane> Driver<D> {
     }
 
     fn count(&mut self) {
-        self.count = None;
+        self.agenda.count_begins();
         self.reporter.tables(&self.syncer);
     }
 
@@ -412,11 +362,10 @@ impl<D: Dataplane> Driver<D> {
         }
         self.look_at_listeners(false);
         if self.syncer.is_overtaken() {
-            self.hurry();
+            self.agenda.hurry(Instant::now());
         }
         if round.trigger == Trigger::Change && !round.plan.is_empty() {
-            let soon = Instant::now() + COUNT_DELAY;
-            self.count.get_or_insert(soon);
+            self.agenda.changed(Instant::now());
         }
         if failed || self.syncer.known().is_none() {
             let delay = self.backoff.failed_after(took);
@@ -433,18 +382,8 @@ impl<D: Dataplane> Driver<D> {
         }
     }
 
-    /// Puts the next step of the audit forward. Somebody who empties our tables
-    /// again and again gets no more than a step a period out of us.
-    fn hurry(&mut self) {
-        let now = Instant::now();
-        let after = self.hurried.map(|last| last + self.times.min_sync_period);
-        let then = after.map_or(now, |after| after.max(now));
-        self.hurried = Some(then);
-        self.next_step = self.next_step.min(then);
-    }
-
     fn retry_in(&mut self, delay: Duration) {
-        self.retry = Some(Instant::now() + delay);
+        self.agenda.retry(Instant::now() + delay);
         self.reporter.queued();
     }
 

@@ -3,6 +3,7 @@
 //! [`Syncer`] is the whole of it without a clock or a channel, so that tests
 //! walk it step by step over a fake kernel; [`driver`] gives it both.
 
+mod agenda;
 mod answers;
 mod audit;
 mod backoff;
