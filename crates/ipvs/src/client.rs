@@ -6,15 +6,12 @@ use std::time::Duration;
 use netlink_exchange::Connection;
 use netlink_exchange::protocols::NETLINK_GENERIC;
 use netlink_packet_core::DecodeError;
-use netlink_packet_generic::constants::{
-    CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY, GENL_ID_CTRL,
-};
 use nix::errno::Errno;
 
 use crate::constants::*;
-use crate::query::{Query, list};
+use crate::generic::find_family;
+use crate::query::{Query, list, no_answer, once_each};
 use crate::request::write_id;
-use crate::wire::{read_attributes, read_u16};
 use crate::{
     Daemon, DaemonState, Destination, DestinationId, Error, Info, Netmask, Operation, Request,
     Scheduler, Service, ServiceId, Timeouts,
@@ -26,9 +23,6 @@ const DISTURBED: usize = 9;
 /// How long an answer is waited for. The kernel answers at once; only a module
 /// that it must load first takes longer.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Version of the requests to the controller of generic netlink.
-const CTRL_VERSION: u8 = 2;
 
 /// A connection to the IPVS of one network namespace: that of the thread which
 /// opened it, for good, whichever thread uses it.
@@ -416,57 +410,4 @@ impl Client {
 /// There is no operation yet.
 fn unopened(error: netlink_exchange::Error) -> Error {
     Error::of(&Operation::FindFamily, error)
-}
-
-/// Resolve the family's number. The kernel loads the module for this question.
-fn find_family(connection: &mut Connection) -> Result<u16, Error> {
-    let query = Query {
-        operation: Operation::FindFamily,
-        family: GENL_ID_CTRL,
-        command: CTRL_CMD_GETFAMILY,
-        version: CTRL_VERSION,
-        dump: false,
-    };
-    let mut family = None;
-    let asked = query.ask(
-        connection,
-        |out| out.name(CTRL_ATTR_FAMILY_NAME, IPVS_GENL_NAME),
-        |_, attributes| {
-            read_attributes(attributes, |attribute| {
-                if attribute.kind() == CTRL_ATTR_FAMILY_ID {
-                    family = Some(read_u16(attribute.value(), "family")?);
-                }
-                Ok(())
-            })
-        },
-    );
-    match asked {
-        Err(error) if error.is_refusal() && error.errno() == Some(Errno::ENOENT) => {
-            Err(Error::NoIpvs)
-        }
-        Err(error) => Err(error),
-        Ok(()) => family.ok_or_else(|| no_answer(query.operation)),
-    }
-}
-
-/// The list, unless something is in it twice: then it was counted wrong, and
-/// something else may be missing.
-fn once_each<T, I: Ord>(
-    all: Vec<T>,
-    id: impl Fn(&T) -> I,
-    operation: Operation,
-) -> Result<Vec<T>, Error> {
-    let mut ids: Vec<_> = all.iter().map(id).collect();
-    ids.sort_unstable();
-    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Error::Interrupted { operation });
-    }
-    Ok(all)
-}
-
-fn no_answer(operation: Operation) -> Error {
-    Error::Malformed {
-        operation,
-        reason: "nothing was told".to_owned(),
-    }
 }

@@ -31,6 +31,7 @@ mod error;
 mod family;
 mod flags;
 mod forwarding;
+mod generic;
 mod netmask;
 mod operation;
 mod protocol;

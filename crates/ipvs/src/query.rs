@@ -86,3 +86,26 @@ pub(crate) fn list<T>(
     })?;
     Ok(all)
 }
+
+/// The list, unless something is in it twice: then it was counted wrong, and
+/// something else may be missing.
+pub(crate) fn once_each<T, I: Ord>(
+    all: Vec<T>,
+    id: impl Fn(&T) -> I,
+    operation: Operation,
+) -> Result<Vec<T>, Error> {
+    let mut ids: Vec<_> = all.iter().map(id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Error::Interrupted { operation });
+    }
+    Ok(all)
+}
+
+/// The kernel took the question and said nothing.
+pub(crate) fn no_answer(operation: Operation) -> Error {
+    Error::Malformed {
+        operation,
+        reason: "nothing was told".to_owned(),
+    }
+}
