@@ -169,41 +169,28 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     let syncer = syncer.telling(health.progress().clone());
     let about = about(health.clone(), metrics.clone());
     let (_answers, questions) = listen(&tasks, &program.state_dir, runtime.handle(), about);
-    let (events, received) = mpsc::channel(EVENT_QUEUE);
-    let mut sources = sources::start(&runtime, &tasks, &program, events, &health, &metrics)?;
+    let (sender, events) = mpsc::channel(EVENT_QUEUE);
+    let mut sources = sources::start(&runtime, &tasks, &program, sender, &health, &metrics)?;
     let ports = HealthCheckPorts::new(connections, health.clone());
     let localhost = LocalhostNodePorts::new(tasks.clone(), metrics.clone());
-    let mut reporter = Reporter::new(program.families(), metrics, health)
+    let reporter = Reporter::new(program.families(), metrics, health)
         .with_health_checks(ports)
         .with_host(check::Watch::of_this_host(program.times.sync_period))
-        .with_localhost(localhost);
-    if let Some(sink) = sources.sink.take() {
-        reporter = reporter.with_sink(sink);
-    }
-    if let Some(sink) = sources.node_sink.take() {
-        reporter = reporter.with_node_sink(sink);
-    }
+        .with_localhost(localhost)
+        .with_sink(sources.sink.take())
+        .with_node_sink(sources.node_sink.take());
     let (stop, stopped) = watch::channel(false);
     let link = program.setup.link.clone();
     let times = program.times;
     let adopt = program.adopt.is_some();
     // What is not good is told, not waited for: serving comes first.
-    let checks = preflight::after_the_first_sync(check::CheckArgs {
-        ipvs_scheduler: settings.scheduler.clone(),
-        state_dir: program.state_dir.clone(),
-        adopt_kube_proxy: adopt,
-        nodeport_virtual_servers: settings.node_port_servers.into(),
-        ..check::CheckArgs::default()
-    })?;
+    let checks = preflight::after_the_first_sync(checked(&program, settings))?;
     let settled = move |linux: &mut Linux| {
         adopt::settle(linux, adopt);
         // They may have begun without being told.
         _ = checks.try_send(());
     };
-    let heard = Heard {
-        events: received,
-        questions,
-    };
+    let heard = Heard { events, questions };
     let kernel = Tasks::thread("kernel", move || {
         keep(syncer, times, reporter, heard, &link, settled, stopped)
     })?;
@@ -221,6 +208,17 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     result?;
     finished?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What of this node is checked beside the program.
+fn checked(program: &Program, settings: &Settings) -> check::CheckArgs {
+    check::CheckArgs {
+        ipvs_scheduler: settings.scheduler.clone(),
+        state_dir: program.state_dir.clone(),
+        adopt_kube_proxy: program.adopt.is_some(),
+        nodeport_virtual_servers: settings.node_port_servers.into(),
+        ..check::CheckArgs::default()
+    }
 }
 
 /// How willingly the kernel ends this process when memory is short. A negative

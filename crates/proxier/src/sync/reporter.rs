@@ -103,14 +103,14 @@ impl Reporter {
     }
 
     /// Passes warnings on.
-    pub fn with_sink(mut self, sink: WarningSink) -> Self {
-        self.sink = Some(sink);
+    pub fn with_sink(mut self, sink: Option<WarningSink>) -> Self {
+        self.sink = sink;
         self
     }
 
     /// Passes on what concerns the Node.
-    pub fn with_node_sink(mut self, sink: NodeSink) -> Self {
-        self.node_sink = Some(sink);
+    pub fn with_node_sink(mut self, sink: Option<NodeSink>) -> Self {
+        self.node_sink = sink;
         self
     }
 

@@ -91,8 +91,9 @@ pub(super) fn stage_with<F: Future<Output = ()>>(
         let health = Health::new(families.clone(), TIMES.sync_period, metrics.clone());
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let told = warnings.clone();
-        let plain = Reporter::new(families, metrics.clone(), health.clone())
-            .with_sink(Box::new(move |w| told.lock().unwrap().push(w.to_string())));
+        let plain = Reporter::new(families, metrics.clone(), health.clone()).with_sink(Some(
+            Box::new(move |w| told.lock().unwrap().push(w.to_string())),
+        ));
         let driver = driver(Driver::new(host.start(), TIMES, reporter(plain, &health)));
         let stage = Stage {
             fake: host.fake.clone(),
