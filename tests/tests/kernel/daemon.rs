@@ -13,6 +13,7 @@ mod foreign;
 mod load;
 mod memory;
 mod neighbours;
+mod plan;
 mod protected;
 mod restart;
 mod rollout;

@@ -63,12 +63,17 @@ impl Api {
         self.start_with(name, of, &[])
     }
 
+    /// The flag by which a command finds it.
+    pub(super) fn kubeconfig(&self) -> String {
+        let kubeconfig = self.directory.path().join("kubeconfig");
+        format!("--kubeconfig={}", kubeconfig.display())
+    }
+
     /// The same with more flags.
     pub(super) fn start_with(&self, name: &str, of: &Node, flags: &[&str]) -> Daemon {
-        let kubeconfig = self.directory.path().join("kubeconfig");
         let mut arguments = vec![
             "run".to_owned(),
-            format!("--kubeconfig={}", kubeconfig.display()),
+            self.kubeconfig(),
             format!("--hostname-override={name}"),
         ];
         arguments.extend(QUICK.iter().chain(flags).map(|&flag| flag.to_owned()));
