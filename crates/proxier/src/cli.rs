@@ -14,13 +14,14 @@ use crate::run::{self, resolve};
 use crate::tool::Output;
 use crate::usage::Usage;
 use crate::{
-    check, cleanup, compile, explain, initialise, inspect, panics, plugin, status, streams, top,
-    usage,
+    check, cleanup, compile, explain, help, initialise, inspect, panics, plugin, status, streams,
+    top, usage,
 };
 
 /// The IPVS Service proxy for Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "kube-ipvs", version, about, max_term_width = 100)]
+#[command(help_template = help::TEMPLATE, after_help = help::overview::<Command>())]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -40,28 +41,31 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy on this node
+    #[command(mut_args(config::arranged), after_help = help::RUN)]
     Run(Box<RunArgs>),
-    /// Show what a sync would change now; exit code 0 nothing, 2 something, 1 an error, 64 a wrong
-    /// command line
+    /// Show what a sync would change now
+    #[command(after_help = help::PLAN)]
     Plan(Box<PlanArgs>),
     /// Compile manifests to the desired state; no kernel needed
+    #[command(after_help = help::COMPILE)]
     Compile(Box<CompileArgs>),
-    /// List virtual servers, with ipvsadm's options and in its format; save, restore, zero
+    /// List virtual servers as ipvsadm does; save, restore, zero
     Inspect(Box<inspect::InspectArgs>),
-    /// Say who answers at a front or for a Service, why, and what each layer holds for it
+    /// Say who answers at an address or for a Service, and why
     Explain(explain::ExplainArgs),
     /// Show who calls what: rates, connections, weights, live or once
     Top(top::TopArgs),
-    /// One page about this node: what runs, what it did last, what is wrong now and what to do;
-    /// exit code 0 when all is well, 1 when something is wrong
+    /// One page about this node: what runs, what is wrong now and what to do
     Status(status::StatusArgs),
     /// Say whether this node can run the proxy, and what stands in the way
     Check(check::CheckArgs),
     /// Remove exactly what is ours from this node
     Cleanup(cleanup::CleanupArgs),
     /// Write a completion script for a shell
+    #[command(after_help = help::COMPLETION)]
     Completion(CompletionArgs),
     /// Print the version, and what the build knows of itself
+    #[command(after_help = help::VERSION)]
     Version(VersionArgs),
     /// Write man pages into a directory
     #[command(hide = true)]
@@ -99,11 +103,14 @@ struct CompileArgs {
     strict: bool,
 }
 
-/// A command that only looks does not offer what changes something.
+/// A command that only looks does not offer what changes something, and what its answer
+/// does not hang on in the long help only.
 fn without_actions(arg: clap::Arg) -> clap::Arg {
     const ACTIONS: [&str; 5] = ["once", "init_only", "cleanup", "write_config_to", "version"];
-    let action = ACTIONS.contains(&arg.get_id().as_str());
-    if action { arg.hide(true) } else { arg }
+    if ACTIONS.contains(&arg.get_id().as_str()) {
+        return arg.hide(true);
+    }
+    config::arranged_to_look(arg)
 }
 
 #[derive(Debug, Args)]

@@ -30,6 +30,7 @@ pub mod config;
 pub mod events;
 mod explain;
 pub mod health;
+mod help;
 mod initialise;
 pub mod inspect;
 mod localhost;

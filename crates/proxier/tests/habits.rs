@@ -2,6 +2,9 @@
 
 use std::process::{Command, Output};
 
+use clap::{CommandFactory, Parser};
+use kube_ipvs::cli::Cli;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-ipvs");
 
 fn run(arguments: &[&str]) -> Output {
@@ -109,15 +112,74 @@ fn flags_without_meaning_are_in_the_long_help_only() {
     assert_eq!(count("--help"), 17);
 }
 
+/// What a line of help would have a shell run of this program, if it is an example.
+fn example(line: &str) -> Option<Vec<&str>> {
+    let told = line.strip_prefix("  ")?.split("   ").next()?;
+    let at = told.find("kube-ipvs ")?;
+    let ends = |c| matches!(c, ')' | '>' | '<' | '|');
+    let words = told[at..].split(ends).next()?;
+    (at == 0 || told[..at].ends_with('(')).then(|| words.split_whitespace().collect())
+}
+
 #[test]
-fn help_in_a_pipe_has_no_colours() {
-    let help = run(&["inspect", "--help"]).stdout;
-    assert!(!help.contains(&0x1b));
-    let help = text(&help);
-    assert!(
-        help.contains("Examples:") && help.contains("Commands:"),
-        "{help}"
-    );
+fn the_short_help_of_every_command_is_short_and_has_examples_that_parse() {
+    let program = Cli::command();
+    let shown = program.get_subcommands().filter(|one| !one.is_hide_set());
+    let names = shown.map(clap::Command::get_name).chain([""]);
+    for name in names {
+        let words: Vec<_> = [name, "-h"].into_iter().filter(|x| !x.is_empty()).collect();
+        let output = run(&words);
+        let help = text(&output.stdout);
+        assert!(output.status.success(), "{words:?}");
+        assert!(
+            !help.contains('\x1b'),
+            "no colours in a pipe: {words:?}: {help}"
+        );
+        assert!(help.lines().count() <= 75, "{words:?}: {help}");
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 100),
+            "{words:?}: {help}"
+        );
+        let (_, examples) = help.split_once("\nExamples:\n").expect(&help);
+        let examples: Vec<_> = examples.lines().filter_map(example).collect();
+        assert!(examples.len() >= 2, "{words:?}: {help}");
+        for example in examples {
+            let parsed = Cli::try_parse_from(&example);
+            assert!(
+                parsed.is_ok(),
+                "{words:?}: {example:?}: {}",
+                parsed.unwrap_err()
+            );
+            assert!(name.is_empty() || example[1] == name, "{example:?}");
+        }
+    }
+}
+
+#[test]
+fn the_long_help_has_every_flag_below_what_it_is_about() {
+    for command in ["run", "plan", "compile"] {
+        let help = text(&run(&[command, "--help"]).stdout);
+        for heading in [
+            "Where Services come from:",
+            "How they are served:",
+            "NodePorts:",
+            "When something is done:",
+            "This host:",
+            "What is told:",
+            "Taken from kube-proxy, without meaning here:",
+        ] {
+            assert!(
+                help.contains(&format!("\n{heading}\n")),
+                "{command}: {heading}: {help}"
+            );
+        }
+    }
+    let help = text(&run(&["inspect", "--help"]).stdout);
+    assert!(help.contains("\nCommands:\n"), "{help}");
+    let help = text(&run(&["--help"]).stdout);
+    for heading in ["Look at a node:", "Say what would be:", "Change a node:"] {
+        assert!(help.contains(&format!("\n{heading}\n  ")), "{help}");
+    }
 }
 
 #[test]

@@ -38,8 +38,18 @@ use host::Host;
 use kube_ipvs_dataplane::lock::StateLock;
 pub(crate) use watch::Watch;
 
+const EXAMPLES: &str = "\
+Examples:
+  kube-ipvs check                              before the first start, and on a node that runs
+  kube-ipvs check --adopt-kube-proxy           before it takes a node over from kube-proxy
+  kube-ipvs check --watch                      on a canary node: says when a verdict changes
+  kube-ipvs check -o json                      for programs
+
+Exit code: 0; 1 a check failed, and its line says what to do; 64 a wrong command line.";
+
 /// Flags of `kube-ipvs check`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
     /// Scheduler of Services that name none: without it nothing works
     #[arg(long, value_name = "NAME", default_value = "rr")]

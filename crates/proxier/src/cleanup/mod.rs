@@ -21,8 +21,17 @@ use crate::streams;
 use crate::tool::Output;
 pub use report::{Action, Entry, Report};
 
+const EXAMPLES: &str = "\
+Examples:
+  kube-ipvs cleanup --dry-run                  what would be removed; also while a kube-ipvs runs
+  kube-ipvs cleanup                            when it runs no more
+  kube-ipvs cleanup --hand-over                when kube-proxy has taken over
+
+Exit code: 0 all of it was, or would be, removed; 1 not all; 64 a wrong command line.";
+
 /// Flags of `kube-ipvs cleanup`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct CleanupArgs {
     /// Link that carries the VIPs
     #[arg(long, value_name = "NAME", default_value = "kube-ipvs0")]

@@ -29,9 +29,6 @@ pub struct RunArgs {
     /// Further addresses of the API server, tried when the kubeconfig's does not answer: 10.0.0.2:6443,10.0.0.3:6443
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub api_servers: Vec<String>,
-    /// Make one sync and exit: 0 when everything was applied
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
-    pub once: Option<bool>,
     /// How VIPs are bound to kube-ipvs0: an address each, or a local route each
     #[arg(long, value_name = "HOW")]
     pub vip_binding: Option<VipBinding>,
@@ -88,333 +85,188 @@ pub struct RunArgs {
     pub service_proxy_name: Option<String>,
 
     /// Address of the node, and the family it prefers
-    #[arg(long, value_name = "IP", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "IP")]
     pub bind_address: Option<String>,
     /// Exit when the address for health or metrics cannot be bound
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub bind_address_hard_fail: Option<bool>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "FILES",
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "FILES")]
     pub boot_id_file: Option<String>,
     /// Remove what is ours from this node and exit
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub cleanup: Option<bool>,
     /// Networks of the pods, one or one a family
-    #[arg(long, value_name = "CIDRS", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "CIDRS")]
     pub cluster_cidr: Option<String>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub config_sync_period: Option<GoDuration>,
     /// nf_conntrack_max for each CPU; 0 leaves it alone
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub conntrack_max_per_core: Option<i32>,
     /// Least nf_conntrack_max
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub conntrack_min: Option<i32>,
     /// Let conntrack accept TCP packets outside the window
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub conntrack_tcp_be_liberal: Option<bool>,
     /// Conntrack timeout of TCP connections in CLOSE_WAIT
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub conntrack_tcp_timeout_close_wait: Option<GoDuration>,
     /// Conntrack timeout of established TCP connections; 0 leaves it alone
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub conntrack_tcp_timeout_established: Option<GoDuration>,
     /// Conntrack timeout of UDP without answer; 0 leaves it alone
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub conntrack_udp_timeout: Option<GoDuration>,
     /// Conntrack timeout of UDP streams; 0 leaves it alone
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub conntrack_udp_timeout_stream: Option<GoDuration>,
     /// How local pods are known: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix
-    #[arg(long, value_name = "MODE", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "MODE")]
     pub detect_local_mode: Option<String>,
     /// Feature gates: NAME=true|false, ...
-    #[arg(
-        long,
-        value_name = "GATES",
-        value_delimiter = ',',
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "GATES", value_delimiter = ',')]
     pub feature_gates: Vec<String>,
     /// Address of /healthz, /livez and /readyz; empty disables them
-    #[arg(long, value_name = "ADDRESS", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "ADDRESS")]
     pub healthz_bind_address: Option<String>,
     /// Port of the health address; 0 disables it (deprecated)
     #[arg(long, value_name = "PORT", hide = true, allow_negative_numbers = true)]
     pub healthz_port: Option<i32>,
     /// Name of this node, when it is not the host's name
-    #[arg(long, value_name = "NAME", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
     /// Write sysctls and IPVS timeouts and exit
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub init_only: Option<bool>,
     /// No meaning here
-    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub iptables_localhost_nodeports: Option<bool>,
     /// Bit of the packet mark that asks for masquerading
     #[arg(
         long,
         alias = "masquerade-bit",
         value_name = "BIT",
-        allow_negative_numbers = true,
-        help_heading = "kube-proxy's flags"
+        allow_negative_numbers = true
     )]
     pub iptables_masquerade_bit: Option<i32>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub iptables_min_sync_period: Option<GoDuration>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub iptables_sync_period: Option<GoDuration>,
     /// Networks whose virtual servers are never touched
-    #[arg(
-        long,
-        value_name = "CIDRS",
-        value_delimiter = ',',
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub ipvs_exclude_cidrs: Vec<String>,
     /// Least time between two syncs
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub ipvs_min_sync_period: Option<GoDuration>,
     /// Scheduler of Services that name none; mh with mh-port, as in kube-proxy [default: rr]
-    #[arg(long, value_name = "NAME", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "NAME")]
     pub ipvs_scheduler: Option<String>,
     /// Set arp_ignore to 1 and arp_announce to 2
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub ipvs_strict_arp: Option<bool>,
     /// How often the kernel is compared with what it should hold
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub ipvs_sync_period: Option<GoDuration>,
     /// IPVS timeout of idle TCP connections; 0 leaves the kernel's [default: 2h10m0s]
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub ipvs_tcp_timeout: Option<GoDuration>,
     /// IPVS timeout of TCP connections after FIN; 0 leaves it alone
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub ipvs_tcpfin_timeout: Option<GoDuration>,
     /// IPVS timeout of UDP; 0 leaves it alone
-    #[arg(
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub ipvs_udp_timeout: Option<GoDuration>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub kube_api_burst: Option<i32>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "TYPE",
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "TYPE")]
     pub kube_api_content_type: Option<String>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub kube_api_qps: Option<f32>,
     /// Where the API server is and who we are; without it the pod's service account
-    #[arg(long, value_name = "FILE", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "DURATION",
-        allow_hyphen_values = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub log_flush_frequency: Option<GoDuration>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "QUANTITY",
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "QUANTITY")]
     pub log_json_info_buffer_size: Option<String>,
     /// No meaning here
-    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub log_json_split_stream: Option<bool>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "QUANTITY",
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "QUANTITY")]
     pub log_text_info_buffer_size: Option<String>,
     /// No meaning here
-    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub log_text_split_stream: Option<bool>,
     /// text or json
-    #[arg(long, value_name = "FORMAT", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "FORMAT")]
     pub logging_format: Option<String>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "FILES",
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "FILES")]
     pub machine_id_file: Option<String>,
     /// Masquerade everything sent to a cluster address
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub masquerade_all: Option<bool>,
     /// Address of the API server, instead of the kubeconfig's
-    #[arg(long, value_name = "URL", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "URL")]
     pub master: Option<String>,
     /// Address of /metrics, /proxyMode and /configz; empty disables them
-    #[arg(long, value_name = "ADDRESS", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "ADDRESS")]
     pub metrics_bind_address: Option<String>,
     /// Port of the metrics address; 0 disables it (deprecated)
     #[arg(long, value_name = "PORT", hide = true, allow_negative_numbers = true)]
     pub metrics_port: Option<i32>,
     /// Addresses that take NodePorts: networks, and the words primary and all; without it all
-    #[arg(
-        long,
-        value_name = "CIDRS",
-        value_delimiter = ',',
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub nodeport_addresses: Vec<String>,
     /// Score of this process for the kernel's out-of-memory killer
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub oom_score_adj: Option<i32>,
     /// Bridge of the local pods, for detect-local-mode BridgeInterface
-    #[arg(long, value_name = "NAME", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "NAME")]
     pub pod_bridge_interface: Option<String>,
     /// Prefix of the local pods' links, for detect-local-mode InterfaceNamePrefix
-    #[arg(long, value_name = "PREFIX", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "PREFIX")]
     pub pod_interface_name_prefix: Option<String>,
     /// No meaning here
-    #[arg(hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse, help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
     pub profiling: Option<bool>,
     /// ipvs
-    #[arg(long, value_name = "MODE", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "MODE")]
     pub proxy_mode: Option<String>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "VERSION",
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "VERSION")]
     pub show_hidden_metrics_for_version: Option<String>,
     /// How much is logged: 0 to 3 info, 4 and 5 debug, 6 and more trace
     #[arg(
         short = 'v',
         long = "v",
         value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "kube-proxy's flags"
+        allow_negative_numbers = true
     )]
     pub v: Option<u32>,
     /// Print the version and exit
-    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub version: Option<String>,
     /// No meaning here
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "PATTERNS",
-        help_heading = "kube-proxy's flags"
-    )]
+    #[arg(long, value_name = "PATTERNS")]
     pub vmodule: Option<String>,
+    /// Make one sync and exit: 0 when everything was applied
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean::parse)]
+    pub once: Option<bool>,
     /// Write the configuration that would be used to this file and exit
-    #[arg(long, value_name = "FILE", help_heading = "kube-proxy's flags")]
+    #[arg(long, value_name = "FILE")]
     pub write_config_to: Option<PathBuf>,
 }
 

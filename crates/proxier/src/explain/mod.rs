@@ -34,8 +34,21 @@ pub(crate) use verdict::{Endpoint, Explanation, explain};
 const PODS: &str = "\"from pods\" is said of pods in the networks that kube-ipvs was told of \
                     (clusterCIDR, detectLocalMode); others count as outside";
 
+const EXAMPLES: &str = "\
+Examples:
+  kube-ipvs explain default/web                all fronts of a Service
+  kube-ipvs explain default/web:http           one port, by name or number
+  kube-ipvs explain 10.96.0.10:53/UDP          a VIP, a node's address or a pod's
+  kube-ipvs explain nodeport:30080
+  kube-ipvs explain 203.0.113.7:443 --from 198.51.100.9
+  kube-ipvs explain default/web -o json        for programs
+
+Exit code: 0 an answer was given, whatever it is; 1 nothing is known of the target, or the kernel
+cannot be read; 64 a wrong command line.";
+
 /// Flags of `kube-ipvs explain`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ExplainArgs {
     /// `[NAMESPACE/]NAME[:PORT]` or `NAME.NAMESPACE.svc` of a Service; ADDRESS or
     /// `ADDRESS:PORT[/PROTOCOL]` of a VIP, a node or a pod; `nodeport:PORT`

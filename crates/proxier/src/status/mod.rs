@@ -18,8 +18,16 @@ use crate::tool::{NodeArgs, Output};
 use kube_ipvs_dataplane::lock::StateLock;
 use page::Page;
 
+const EXAMPLES: &str = "\
+Examples:
+  kube-ipvs status
+  kube-ipvs status -o json                     for programs
+
+Exit code: 0 all is well; 1 something is wrong, and the page says what; 64 a wrong command line.";
+
 /// Flags of `kube-ipvs status`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct StatusArgs {
     /// Where to look
     #[command(flatten)]
