@@ -27,6 +27,9 @@ pub(crate) struct Slice {
     pub(crate) endpoints: Box<[Endpoint]>,
     /// Zones its endpoints are in; an [`Endpoint::zone`] counts them from 1.
     zones: Box<[Arc<str>]>,
+    /// Lists of zones that should use an endpoint, each once; an
+    /// [`Endpoint::hints`] counts them from 1.
+    hints: Box<[Zones]>,
     /// Share of new connections of each endpoint, if it is said.
     pub(crate) weight: Option<NonZeroU16>,
     /// When something of it changed, as it says: milliseconds of Unix time.
@@ -44,6 +47,7 @@ impl PartialEq for Slice {
             && self.ports == other.ports
             && self.endpoints == other.endpoints
             && self.zones == other.zones
+            && self.hints == other.hints
             && self.warnings == other.warnings
     }
 }
@@ -64,12 +68,20 @@ impl Slice {
         self.zones.get(usize::from(place)).map(|zone| &**zone)
     }
 
+    /// The zones that should use one of its endpoints; none is not said.
+    pub(crate) fn hints_of(&self, endpoint: &Endpoint) -> &[Arc<str>] {
+        let place = endpoint.hints.checked_sub(1);
+        let hints = place.and_then(|place| self.hints.get(usize::from(place)));
+        hints.map_or(&[], |zones| zones)
+    }
+
     fn empty(warnings: Vec<Warning>) -> Self {
         Self {
             family: Family::V4,
             ports: Box::default(),
             endpoints: Box::default(),
             zones: Box::default(),
+            hints: Box::default(),
             weight: None,
             changed: None,
             warnings: warnings.into(),
@@ -106,9 +118,12 @@ pub(crate) struct Endpoint {
     /// Which of its slice's zones it is in, 0 for none: a byte, since there are
     /// many endpoints and few zones.
     zone: u8,
-    /// Zones that should use it.
-    pub(crate) zones: Box<[Arc<str>]>,
+    /// Which of its slice's lists of zones should use it, 0 for none.
+    hints: u8,
 }
+
+/// Some zones.
+type Zones = Box<[Arc<str>]>;
 
 /// Whether an endpoint is meant for certain nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,26 +184,33 @@ pub(crate) fn read(slice: &k8s::EndpointSlice, options: &Options, names: &mut In
         .flatten()
         .collect();
     ports.sort_by(|one, other| one.key().cmp(&other.key()));
-    let mut zones = Vec::new();
+    let (mut zones, mut hints) = (Vec::new(), Vec::new());
     // Nearly always all of them make sense: nothing is moved as they come.
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     endpoints.extend(slice.endpoints.iter().filter_map(|endpoint| {
-        let read = read_endpoint(endpoint, family, node, names, &mut |note| {
-            warnings.add(note)
-        });
+        let read = read_endpoint(endpoint, family, node, &mut |note| warnings.add(note));
         let read = read.map_err(|m| warnings.add(m)).ok()??;
         let zone = endpoint.zone.as_deref().unwrap_or_default();
         let zone = place(zone, &mut zones, names).unwrap_or_else(|| {
             warnings.add("it has endpoints in more than 255 zones; 255 are told apart");
             0
         });
-        Some(Endpoint { zone, ..read })
+        let hints = hint(&endpoint.hints, &mut hints, names).unwrap_or_else(|| {
+            warnings.add("its endpoints have more than 255 lists of hints; 255 are told apart");
+            0
+        });
+        Some(Endpoint {
+            zone,
+            hints,
+            ..read
+        })
     }));
     Slice {
         family,
         ports: ports.into(),
         endpoints: endpoints.into(),
         zones: zones.into(),
+        hints: hints.into(),
         weight: read_weight(slice, options, &mut warnings),
         changed: read_time(slice),
         warnings: warnings.finish(object).into(),
@@ -205,6 +227,26 @@ fn place(zone: &str, zones: &mut Vec<Arc<str>>, names: &mut Interner) -> Option<
     let place = u8::try_from(known.unwrap_or(zones.len()) + 1).ok()?;
     if known.is_none() {
         zones.push(names.intern(zone));
+    }
+    Some(place)
+}
+
+/// The number of a list of zones among those met so far, likewise.
+fn hint(said: &k8s::EndpointHints, met: &mut Vec<Zones>, names: &mut Interner) -> Option<u8> {
+    let said = &said.for_zones;
+    if said.is_empty() {
+        return Some(0);
+    }
+    let same = |zones: &Zones| {
+        zones
+            .iter()
+            .map(|zone| &**zone)
+            .eq(said.iter().map(|h| &*h.name))
+    };
+    let known = met.iter().position(same);
+    let place = u8::try_from(known.unwrap_or(met.len()) + 1).ok()?;
+    if known.is_none() {
+        met.push(said.iter().map(|hint| names.intern(&hint.name)).collect());
     }
     Some(place)
 }
@@ -261,7 +303,6 @@ fn read_endpoint(
     endpoint: &k8s::Endpoint,
     family: Family,
     node: &str,
-    names: &mut Interner,
     note: &mut impl FnMut(String),
 ) -> Result<Option<Endpoint>, String> {
     let (address, said) = match &endpoint.addresses {
@@ -300,11 +341,7 @@ fn read_endpoint(
         local: endpoint.node_name.as_deref() == Some(node) && !node.is_empty(),
         node_hint,
         zone: 0,
-        zones: hints
-            .for_zones
-            .iter()
-            .map(|h| names.intern(&h.name))
-            .collect(),
+        hints: 0,
     }))
 }
 

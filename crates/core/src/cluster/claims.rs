@@ -8,27 +8,22 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use jiff::Timestamp;
-
 use super::sources::Restricting;
 use crate::compile::{Claim, Compiled};
 use crate::names::ServiceName;
-use crate::services::FrontKind;
+use crate::services::{Created, FrontKind};
 use crate::state::VirtualServerKey;
 
 /// A Service in the order of precedence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claimant {
-    /// No time of creation counts as the youngest.
-    undated: bool,
-    created: Option<Timestamp>,
+    created: Created,
     service: ServiceName,
 }
 
 impl Claimant {
-    pub(super) fn new(created: Option<Timestamp>, service: &ServiceName) -> Self {
+    pub(super) fn new(created: Created, service: &ServiceName) -> Self {
         Self {
-            undated: created.is_none(),
             created,
             service: service.clone(),
         }

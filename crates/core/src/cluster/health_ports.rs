@@ -2,6 +2,7 @@
 //! port of this host goes before, since IPVS takes its traffic in any case;
 //! then the oldest Service, then the first by name. Nobody answers for another.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use core::net::IpAddr;
@@ -72,19 +73,19 @@ impl HealthPorts {
     pub(super) fn stake(
         &mut self,
         claimant: &Claimant,
-        before: &mut Option<Wish>,
+        before: &mut Option<Box<Wish>>,
         health: Option<&Health>,
     ) -> BTreeSet<ServiceName> {
         let wish = health.map(|health| (health.port, claimant.clone()));
         let mut rivals = BTreeSet::new();
-        if *before != wish {
-            if let Some((port, claimant)) = before.take() {
-                self.remove(port, &claimant, &mut rivals);
+        if before.as_deref() != wish.as_ref() {
+            if let Some((port, claimant)) = before.take().as_deref() {
+                self.remove(*port, claimant, &mut rivals);
             }
             if let Some((port, claimant)) = &wish {
                 self.add(*port, claimant.clone(), &mut rivals);
             }
-            *before = wish;
+            *before = wish.map(Box::new);
         }
         rivals.remove(claimant.service());
         rivals

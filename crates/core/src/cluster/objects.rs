@@ -89,8 +89,8 @@ impl Entry {
 
     pub(super) fn claimant(&self, name: &ServiceName) -> Claimant {
         let service = self.service.as_ref();
-        let created = service.and_then(|service| service.created);
-        Claimant::new(created, name)
+        let created = service.map(|service| service.created);
+        Claimant::new(created.unwrap_or_default(), name)
     }
 
     pub(super) fn has_endpoint(&self, served: &Served, real: &RealServerKey) -> bool {

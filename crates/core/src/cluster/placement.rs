@@ -35,11 +35,12 @@ pub(super) struct Footprint {
     /// Fronts at which this host answers health checks.
     passing: Box<[Front]>,
     vips: Box<[IpAddr]>,
-    pub(super) health: Option<Health>,
+    /// Few have one, so it takes no room here; nor does the wish for it.
+    pub(super) health: Option<Box<Health>>,
     /// Ports it takes on this host's own addresses.
     pub(super) host_ports: Box<[HostPort]>,
     /// The health-check node port it asks for, whoever answers there.
-    pub(super) health_wish: Option<Wish>,
+    pub(super) health_wish: Option<Box<Wish>>,
     without_local: Box<[(TrafficPolicy, Family)]>,
     withheld: Box<[Withheld]>,
     pub(super) warnings: Box<[Warning]>,
@@ -196,7 +197,7 @@ impl Placement {
         footprint.hairpin = grant.hairpin.into_iter().collect();
         footprint.passing = grant.passing.into_iter().collect();
         footprint.vips = grant.vips.into_iter().collect();
-        footprint.health = grant.health;
+        footprint.health = grant.health.map(Box::new);
         let mut warnings = grant.warnings.finish(format_args!("Service {name}"));
         warnings.append(&mut slice_warnings);
         footprint.warnings = warnings.into();

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -46,6 +47,13 @@ struct Candidate<'s> {
     endpoint: &'s Endpoint,
 }
 
+impl<'s> Candidate<'s> {
+    /// The zones that should use it.
+    fn hints(&self) -> &'s [Arc<str>] {
+        self.slice.hints_of(self.endpoint)
+    }
+}
+
 /// With its port.
 type Found<'s> = (RealServerKey, Candidate<'s>);
 
@@ -75,7 +83,7 @@ impl Choice {
         let drains = port.protocol != Protocol::Udp;
         let servers = |first: &[_], then: &[_]| Servers::new(family, first, then, drains, from);
         let local = servers(&here(&ready), &here(&leaving));
-        ready.retain(|(_, c)| topology.allows(c.endpoint));
+        ready.retain(|(_, c)| topology.allows(c));
         Self {
             local,
             cluster: servers(&ready, &leaving),
@@ -255,21 +263,25 @@ impl<'z> Topology<'z> {
         let Some(zone) = zone.filter(|zone| !zone.is_empty()) else {
             return Self::Everywhere;
         };
-        let in_zone = |e: &Endpoint| e.zones.iter().any(|z| &**z == zone);
-        if endpoints().all(|e| !e.zones.is_empty()) && endpoints().any(in_zone) {
+        let hints = || ready.iter().map(|(_, found)| found.hints());
+        if hints().all(|zones| !zones.is_empty()) && hints().any(|zones| among(zones, zone)) {
             Self::SameZone(zone)
         } else {
             Self::Everywhere
         }
     }
 
-    fn allows(&self, endpoint: &Endpoint) -> bool {
+    fn allows(&self, found: &Candidate<'_>) -> bool {
         match self {
             Self::Everywhere => true,
-            Self::SameNode => endpoint.node_hint == NodeHint::Ours,
-            Self::SameZone(zone) => endpoint.zones.iter().any(|z| &**z == *zone),
+            Self::SameNode => found.endpoint.node_hint == NodeHint::Ours,
+            Self::SameZone(zone) => among(found.hints(), zone),
         }
     }
+}
+
+fn among(zones: &[Arc<str>], zone: &str) -> bool {
+    zones.iter().any(|other| **other == *zone)
 }
 
 /// The endpoints that are addresses of Services themselves: what is sent there

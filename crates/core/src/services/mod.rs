@@ -63,6 +63,23 @@ impl fmt::Display for FrontKind {
     }
 }
 
+/// When an object was made: milliseconds of Unix time. One that does not say so
+/// counts as the youngest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Created(i64);
+
+impl Created {
+    fn at(time: Option<Timestamp>) -> Self {
+        time.map_or_else(Self::default, |time| Self(time.as_millisecond()))
+    }
+}
+
+impl Default for Created {
+    fn default() -> Self {
+        Self(i64::MAX)
+    }
+}
+
 /// `spec.type` of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServiceType {
@@ -102,7 +119,7 @@ impl ServiceType {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Service {
     pub(crate) kind: ServiceType,
-    pub(crate) created: Option<Timestamp>,
+    pub(crate) created: Created,
     /// Which proxier serves it, where it says so.
     pub(crate) proxy: Option<Arc<str>>,
     /// `None` stands where its cluster address would.
@@ -182,7 +199,7 @@ impl Reader {
         let is_balanced = kind == ServiceType::LoadBalancer && !addresses.is_empty();
         let label = service.metadata.labels.get(SERVICE_PROXY_NAME_LABEL);
         Service {
-            created: service.metadata.creation_timestamp,
+            created: Created::at(service.metadata.creation_timestamp),
             proxy: label.map(|name| names.intern(name)),
             is_headless: addresses::is_headless(spec),
             addresses,

@@ -295,3 +295,37 @@ fn services_whose_local_policy_has_no_endpoint_here_are_counted() {
     cluster.remove(local);
     assert_eq!(count(&mut cluster, External), 0);
 }
+
+/// Many endpoints have few lists of zones between them, which are kept once.
+#[test]
+fn so_many_lists_of_hints_are_told_apart_and_with_more_none_are_followed() {
+    let many = |count: usize| {
+        let mut cluster = cluster();
+        cluster.add(node("node-1", "192.0.2.1").zone("a"));
+        cluster.add(web());
+        let mut slice = slice(&web(), []);
+        let at = |n: usize| ep(&format!("10.244.{}.{}", 1 + n / 250, 1 + n % 250));
+        let hinted = |n| at(n).for_zone(&format!("z{n}"));
+        let ours = |n| at(n).for_zone("b").for_zone("a");
+        let others = (2..=count).map(hinted);
+        slice.endpoints = others.chain([ours(300), ours(301)]).collect();
+        cluster.add(slice);
+        let chosen = real_servers(&mut cluster);
+        let told = cluster.warnings().into_iter().map(|w| w.message);
+        (chosen, told.collect::<Vec<_>>())
+    };
+
+    let (chosen, told) = many(255);
+    assert_eq!(
+        chosen,
+        ["10.244.2.51:8080 weight 1", "10.244.2.52:8080 weight 1"]
+    );
+    assert_eq!(told, [""; 0]);
+
+    let (chosen, told) = many(256);
+    assert_eq!(chosen.len(), 257);
+    assert_eq!(
+        told,
+        ["its endpoints have more than 255 lists of hints; 255 are told apart"]
+    );
+}
