@@ -279,7 +279,6 @@ fn made_of(settings: &Settings) -> VirtualServer {
 
 #[cfg(test)]
 mod tests {
-    use alloc::borrow::ToOwned;
     use alloc::vec;
 
     use super::*;
@@ -315,7 +314,7 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
-            scheduler: "rr".to_owned(),
+            scheduler: "rr".into(),
             flags: Default::default(),
             persistence: None,
         }

@@ -225,7 +225,7 @@ fn virtual_server(
         family,
         service: text(cluster.service_of(key).map(|name| name.to_string())),
         kind: text(cluster.kind_of(key).map(|kind| kind.to_string())),
-        scheduler: server.scheduler.clone(),
+        scheduler: server.scheduler.to_string(),
         flags,
         persistence_timeout: server.persistence.map(|p| p.timeout),
         persistence_netmask: server.persistence.map(|p| p.prefix),

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::scheduler::Scheduler;
 use crate::state::{
     Flags, Persistence, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
@@ -23,7 +24,7 @@ pub use steps::AsDiff;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Name of the kernel's scheduler.
-    pub scheduler: String,
+    pub scheduler: Scheduler,
     /// Flags besides persistence.
     pub flags: Flags,
     /// Persistence; none is off.
@@ -261,7 +262,6 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
-    use alloc::borrow::ToOwned;
 
     use super::*;
     use crate::row::{Row, Verdict};
@@ -302,7 +302,7 @@ mod tests {
             lower_threshold: 0,
         };
         let settings = Settings {
-            scheduler: "rr".to_owned(),
+            scheduler: "rr".into(),
             flags: Flags::default(),
             persistence: None,
         };

@@ -4,7 +4,6 @@
 //! diff is a comparison.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,6 +12,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::row::Row;
+use crate::scheduler::Scheduler;
 use crate::table::Table;
 
 /// An IP family. Each has a table of its own in the kernel.
@@ -203,7 +203,7 @@ impl Flags {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualServer {
     /// Name of the kernel's scheduler: `rr`, `mh`, ...
-    pub scheduler: String,
+    pub scheduler: Scheduler,
     /// Flags besides persistence.
     pub flags: Flags,
     /// Persistence: time-out and netmask; none is off.

@@ -49,7 +49,7 @@ impl Bounds {
         let servers = fronts.min(FRONTS) + at_node + marks;
         let share = (REAL_SERVERS / servers.max(1)).max(1);
         Self {
-            real_servers: match &*shape.tuning.scheduler {
+            real_servers: match shape.tuning.scheduler.as_str() {
                 "mh" => share.min(MH_TABLE),
                 _ => share,
             },

@@ -360,7 +360,7 @@ impl<'a> Compiler<'a> {
     fn server(&self, port: &Port, servers: &endpoints::Servers) -> VirtualServer {
         let tuning = self.shape.tuning;
         VirtualServer {
-            scheduler: tuning.scheduler.clone().into(),
+            scheduler: tuning.scheduler.clone(),
             flags: tuning.flags(port.protocol),
             persistence: self.shape.service.affinity.map(|timeout| Persistence {
                 timeout,

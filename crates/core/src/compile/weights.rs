@@ -23,7 +23,7 @@ const STEPS_OF_WRR: usize = 65_536;
 
 /// The greatest weight that each of so many real servers may have.
 pub(super) fn most_of(real_servers: usize, tuning: &Tuning) -> u16 {
-    if &*tuning.scheduler != "wrr" || tuning.upper_threshold == 0 {
+    if tuning.scheduler != "wrr" || tuning.upper_threshold == 0 {
         return MOST_WEIGHT;
     }
     let most = STEPS_OF_WRR / real_servers.max(1);

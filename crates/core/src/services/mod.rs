@@ -272,9 +272,9 @@ mod tests {
         assert!(Arc::ptr_eq(&one.tunings, &other.tunings));
         assert!(!Arc::ptr_eq(&one.tunings, &asking.tunings));
         assert_eq!(asking.named_scheduler(), Some("lc"));
-        assert_eq!(&*asking.tuning(&BTreeSet::new()).scheduler, "lc");
+        assert_eq!(asking.tuning(&BTreeSet::new()).scheduler, "lc");
         let missing = BTreeSet::from(["lc".to_owned()]);
-        assert_eq!(&*asking.tuning(&missing).scheduler, "rr");
+        assert_eq!(asking.tuning(&missing).scheduler, "rr");
     }
 
     /// What an API server would not store: the two fields say the same there.

@@ -14,13 +14,14 @@ use super::weights::{self, Weights};
 use crate::k8s::{Service, ServicePort};
 use crate::options::{Options, SCHEDULERS};
 use crate::read::{MOST_WEIGHT, Quoted};
+use crate::scheduler::Scheduler;
 use crate::state::{Flags, Protocol};
 use crate::warnings::few;
 
 /// Settings of all virtual servers of a Service.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tuning {
-    pub(crate) scheduler: Box<str>,
+    pub(crate) scheduler: Scheduler,
     flags: Flags,
     pub(crate) upper_threshold: u32,
     pub(crate) lower_threshold: u32,

@@ -104,13 +104,10 @@ fn the_operators_scheduler_and_flags_are_the_default() {
             server.flags.words(&server.scheduler),
         )
     };
-    assert_eq!(
-        words(web()),
-        ("mh".to_owned(), vec!["mh-fallback", "mh-port"])
-    );
-    let mh = |flags| ("mh".to_owned(), flags);
+    assert_eq!(words(web()), ("mh".into(), vec!["mh-fallback", "mh-port"]));
+    let mh = |flags| ("mh".into(), flags);
     let noted = |name: &str, value| web().annotation(&format!("{OURS}/{name}"), value);
-    assert_eq!(words(noted("scheduler", "rr")), ("rr".to_owned(), vec![]));
+    assert_eq!(words(noted("scheduler", "rr")), ("rr".into(), vec![]));
     // Two ways to hash by address alone; a scheduler that is named means the
     // same on every node.
     let alone = noted("scheduler-flags", "no-mh-port");

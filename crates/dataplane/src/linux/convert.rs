@@ -96,7 +96,7 @@ pub fn virtual_server(service: &ipvs::Service) -> VirtualServer {
         prefix: service.netmask.prefix().unwrap_or(0),
     });
     VirtualServer {
-        scheduler: service.scheduler.as_str().to_owned(),
+        scheduler: service.scheduler.as_str().into(),
         flags: Flags {
             one_packet: has(ipvs::ServiceFlags::ONE_PACKET),
             fallback: hashes && has(ipvs::ServiceFlags::SCHED1),
@@ -170,7 +170,7 @@ mod tests {
     fn settings_survive_the_way_through_the_kernels_words() {
         let key: VirtualServerKey = "[fd00::a]:53/UDP".parse().unwrap();
         let settings = Settings {
-            scheduler: "mh".to_owned(),
+            scheduler: "mh".into(),
             flags: Flags {
                 one_packet: true,
                 fallback: true,

@@ -219,7 +219,7 @@ fn server(seen: &Seen, key: &VirtualServerKey) -> Option<Server> {
     Some(Server {
         key: *key,
         ours: seen.recorded.contains_key(key),
-        scheduler: server.scheduler.clone(),
+        scheduler: server.scheduler.to_string(),
         real_servers: reals.collect(),
     })
 }

@@ -167,7 +167,7 @@ impl Draw {
             prefix: [prefix, 24][self.below(2)],
         });
         Settings {
-            scheduler: scheduler.to_owned(),
+            scheduler: scheduler.into(),
             flags: Flags {
                 one_packet: self.below(4) == 0,
                 fallback: hashes && self.below(2) == 0,

@@ -44,12 +44,12 @@ const EDITS: [(Edit, &str); 12] = [
         "add-real-server 3, add-virtual-server 2",
     ),
     (
-        |state| server(state).scheduler = "sh".to_owned(),
+        |state| server(state).scheduler = "sh".into(),
         "edit-virtual-server 1",
     ),
     (
         |state| {
-            server(state).scheduler = "sh".to_owned();
+            server(state).scheduler = "sh".into();
             reals(state).clear();
         },
         "add-real-server 2, edit-virtual-server 1",
@@ -301,7 +301,7 @@ fn foreign_servers_that_come_change_and_go_are_left_alone() {
     let mut syncer = host.started(both());
     let add: Edit = |state| {
         let mut foreign = VirtualServer::clone(&state.virtual_servers[&key(WEB)]);
-        foreign.scheduler = "sh".to_owned();
+        foreign.scheduler = "sh".into();
         state.virtual_servers.insert(key(FOREIGN), foreign.into());
     };
     let change: Edit = |state| {

@@ -57,7 +57,7 @@ impl Host {
     fn with_foreign() -> Self {
         let host = Self::new();
         let server = kube_ipvs_core::state::VirtualServer {
-            scheduler: "sh".to_owned(),
+            scheduler: "sh".into(),
             flags: Default::default(),
             persistence: None,
             real_servers: Default::default(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube_ipvs_core::plan::Op;
-use kube_ipvs_core::{Event, Kind};
+use kube_ipvs_core::{Event, Kind, Scheduler};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -27,7 +27,7 @@ pub(super) fn named(scheduler: &str) -> Event {
     upsert(Kind::Service, object)
 }
 
-fn scheduler(fake: &Fake) -> String {
+fn scheduler(fake: &Fake) -> Scheduler {
     fake.state().virtual_servers[&key(WEB)].scheduler.clone()
 }
 
