@@ -52,12 +52,35 @@ pub trait Dataplane {
     /// Reads virtual servers; real servers may be left out. Without an
     /// implementation of their own, the parts are taken from the whole.
     ///
+    /// This listing and that of [`Self::observe`] may lack one that is there, see
+    /// [`Self::virtual_server`].
+    ///
     /// # Errors
     /// As [`Self::observe`].
     fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
         let servers = self.observe()?.state.virtual_servers.into_iter();
         let own = |(key, server)| (key, Arc::unwrap_or_clone(server));
         Ok(servers.map(own).collect())
+    }
+
+    /// Reads one virtual server, its real servers left out or not; none when it is
+    /// not there.
+    ///
+    /// To be asked of each that a listing should have and lacks. The kernel goes
+    /// through a table of all network namespaces ([`ip_vs_genl_dump_services`]) and
+    /// from one part of its answer to the next remembers only how far it was: when
+    /// virtual servers of another namespace go meanwhile, some of ours are skipped.
+    ///
+    /// [`ip_vs_genl_dump_services`]: https://github.com/torvalds/linux/blob/v6.1/net/netfilter/ipvs/ip_vs_ctl.c#L3291
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    fn virtual_server(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<Option<VirtualServer>> {
+        let server = self.observe()?.state.virtual_servers.remove(server);
+        Ok(server.map(Arc::unwrap_or_clone))
     }
 
     /// Reads the real servers of one virtual server; none when it is not there.
@@ -185,6 +208,43 @@ pub struct Observed {
     pub state: KernelState,
     /// Connections by real server; those without any are left out.
     pub connections: BTreeMap<(VirtualServerKey, RealServerKey), Connections>,
+}
+
+impl Observed {
+    /// Asks for each of these virtual servers by itself that was not listed: it may
+    /// be there, see [`Dataplane::virtual_server`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::observe`].
+    pub fn complete<'a>(
+        &mut self,
+        dataplane: &mut impl Dataplane,
+        expected: impl IntoIterator<Item = &'a VirtualServerKey>,
+    ) -> anyhow::Result<()> {
+        for key in expected {
+            if self.state.virtual_servers.contains_key(key) {
+                continue;
+            }
+            let Some(mut server) = dataplane.virtual_server(key)? else {
+                continue;
+            };
+            let Some(real_servers) = dataplane.real_servers(key)? else {
+                continue;
+            };
+            server.real_servers = real_servers;
+            for (real, load) in dataplane.loads(key)? {
+                let Load {
+                    active, inactive, ..
+                } = load;
+                let connections = Connections { active, inactive };
+                if connections != Connections::default() {
+                    self.connections.insert((*key, real), connections);
+                }
+            }
+            self.state.virtual_servers.insert(*key, server.into());
+        }
+        Ok(())
+    }
 }
 
 /// Connections of a real server, as `ipvsadm -Ln` counts them.

@@ -168,6 +168,13 @@ impl Dataplane for Linux {
         observe::virtual_servers(self)
     }
 
+    fn virtual_server(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<Option<VirtualServer>> {
+        observe::virtual_server(self, server)
+    }
+
     fn real_servers(
         &mut self,
         server: &VirtualServerKey,

@@ -50,6 +50,18 @@ pub(super) fn virtual_servers(
         .collect())
 }
 
+/// One of them; none when it is not there.
+pub(super) fn virtual_server(
+    linux: &mut Linux,
+    key: &VirtualServerKey,
+) -> anyhow::Result<Option<VirtualServer>> {
+    match linux.client.service(&convert::service_id(key)) {
+        Ok(service) => Ok(Some(convert::virtual_server(&service))),
+        Err(error) if convert::is_not_found(&error) => Ok(None),
+        Err(error) => Err(error).context("read an IPVS service"),
+    }
+}
+
 /// Real servers of one virtual server; none when it is not there.
 pub(super) fn real_servers(
     linux: &mut Linux,

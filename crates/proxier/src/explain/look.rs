@@ -29,9 +29,10 @@ pub(crate) fn look(at: &NodeArgs) -> anyhow::Result<Seen> {
         sysctl_root: "/proc/sys".into(),
         timeouts: ipvs_netlink::Timeouts::default(),
     })?;
-    let observed = linux.observe()?;
-    let host = linux.host_addresses()?;
     let record = RecordFile::open(state_dir)?;
+    let mut observed = linux.observe()?;
+    observed.complete(&mut linux, record.record().virtual_servers.keys())?;
+    let host = linux.host_addresses()?;
     let mut unjudged = legacy();
     let chains = chains().unwrap_or_else(|error| {
         unjudged.push(format!("chains of others: {error:#}"));

@@ -221,11 +221,14 @@ impl<D: Dataplane> Syncer<D> {
         state: &mut KernelState,
         found: &mut Found,
     ) -> anyhow::Result<()> {
-        let listed = self.dataplane.virtual_servers().context(READ)?;
-        let gone = state.virtual_servers.keys();
-        let gone = gone.filter(|key| !listed.contains_key(key)).copied();
-        for key in gone.collect::<Vec<_>>() {
-            found.differs(key, state.virtual_servers.remove(&key));
+        let mut listed = self.dataplane.virtual_servers().context(READ)?;
+        let known = state.virtual_servers.keys();
+        let unlisted = known.filter(|key| !listed.contains_key(key)).copied();
+        for key in unlisted.collect::<Vec<_>>() {
+            match self.dataplane.virtual_server(&key).context(READ)? {
+                Some(server) => _ = listed.insert(key, server),
+                None => found.differs(key, state.virtual_servers.remove(&key)),
+            }
         }
         for (key, server) in listed {
             match state.virtual_servers.get_mut(&key) {

@@ -262,7 +262,7 @@ impl<D: Dataplane> Syncer<D> {
     /// # Errors
     /// When the kernel cannot be read.
     pub fn plan(&mut self, now: u64) -> anyhow::Result<Plan> {
-        let observed = self.dataplane.observe().context(READ)?;
+        let observed = self.look_at_all()?;
         self.look_first(&observed)?;
         self.ask_for_schedulers();
         self.cluster.resume(&observed.state);
@@ -325,9 +325,16 @@ impl<D: Dataplane> Syncer<D> {
 
     /// What the kernel holds, and how many sysctls had to be set.
     fn observe(&mut self) -> anyhow::Result<(Observed, u64)> {
-        let observed = self.dataplane.observe().context(READ)?;
+        let observed = self.look_at_all()?;
         let sysctls = self.prepare(&observed)?;
         Ok((observed, sysctls))
+    }
+
+    fn look_at_all(&mut self) -> anyhow::Result<Observed> {
+        let mut observed = self.dataplane.observe().context(READ)?;
+        let ours = self.ownership.keys();
+        observed.complete(&mut self.dataplane, ours).context(READ)?;
+        Ok(observed)
     }
 
     /// Makes the ground sure; gives how many settings of the host were not as

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::fake::Fake;
 use super::objects::{dns, endpoints, service, web};
-use super::{DNS, FOREIGN, Host, WEB, key, tell};
+use super::{DNS, FOREIGN, Host, WEB, key, lists, tell};
 use crate::sync::audit::{SHARE, SLICES};
 use crate::sync::{Round, Syncer, Trigger};
 
@@ -105,6 +105,39 @@ fn drift(rounds: &[Round]) -> String {
     let mut all: Vec<_> = all.map(|(kind, n)| format!("{kind} {n}")).collect();
     all.sort();
     all.join(", ")
+}
+
+/// Others' virtual servers went while ours were listed.
+#[test]
+fn what_a_listing_skips_is_no_drift_and_is_not_made_again() {
+    let host = Host::new();
+    let mut syncer = host.started(web(&["10.1.0.1"]).into_iter().chain(dns(&["10.1.0.2"])));
+    let before = host.fake.state();
+    host.fake.kernel().unlisted = [key(WEB), key(DNS)].into();
+    host.fake.kernel().tried = 0;
+
+    for round in pass(&mut syncer) {
+        assert!(round.drift.is_empty(), "{:?}", round.drift);
+    }
+    let whole = syncer.audit(0, Trigger::Audit).unwrap();
+    assert!(whole.drift.is_empty(), "{:?}", whole.drift);
+    assert!(whole.is_clean());
+
+    // One that is begun anew finds it too.
+    drop(syncer);
+    let objects = web(&["10.1.0.1"]).into_iter().chain(dns(&["10.1.0.2"]));
+    let mut syncer = host.start();
+    let round = tell(&mut syncer, lists(objects)).unwrap();
+    assert!(round.is_clean());
+    assert_eq!(host.fake.kernel().tried, 0);
+    assert_eq!(host.fake.state(), before);
+    assert_eq!(syncer.known(), Some(&before));
+
+    // What is truly gone is made again.
+    host.fake
+        .edit(|state| _ = state.virtual_servers.remove(&key(WEB)));
+    let drift: Vec<_> = pass(&mut syncer).into_iter().map(|r| r.drift).collect();
+    assert!(drift[0].contains_key("add-virtual-server"), "{drift:?}");
 }
 
 /// The most virtual servers whose real servers are read in one pass.

@@ -78,6 +78,8 @@ pub(super) struct Kernel {
     /// What another proxy made, and how often somebody looked.
     pub(super) signs: BTreeSet<String>,
     pub(super) looked: usize,
+    /// Virtual servers that listings skip: another namespace's went meanwhile.
+    pub(super) unlisted: BTreeSet<VirtualServerKey>,
     /// Dangers met on the way, see [`Model::dangers`].
     pub(super) dangers: Vec<String>,
 }
@@ -114,6 +116,7 @@ impl Fake {
             listened: 0,
             signs: BTreeSet::new(),
             looked: 0,
+            unlisted: BTreeSet::new(),
             dangers: Vec::new(),
         })))
     }
@@ -265,15 +268,20 @@ impl Dataplane for Fake {
             return Err(errno.into());
         }
         kernel.tables_changed = false;
+        let mut state = kernel.model.state().clone();
+        let unlisted = &kernel.unlisted;
+        state.virtual_servers.retain(|at, _| !unlisted.contains(at));
         Ok(Observed {
-            state: kernel.model.state().clone(),
+            state,
             connections: kernel.connections.clone(),
         })
     }
 
     fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
+        let unlisted = self.kernel().unlisted.clone();
         self.kernel().part(|state| {
             let all = state.virtual_servers.iter();
+            let all = all.filter(|(key, _)| !unlisted.contains(key));
             let without = |(key, server): (&VirtualServerKey, &Arc<VirtualServer>)| {
                 let server = VirtualServer {
                     scheduler: server.scheduler.clone(),
@@ -285,6 +293,16 @@ impl Dataplane for Fake {
             let servers: BTreeMap<_, _> = all.map(without).collect();
             let count = servers.len();
             (servers, count)
+        })
+    }
+
+    fn virtual_server(
+        &mut self,
+        server: &VirtualServerKey,
+    ) -> anyhow::Result<Option<VirtualServer>> {
+        self.kernel().part(|state| {
+            let found = state.virtual_servers.get(server);
+            (found.map(|found| (**found).clone()), 1)
         })
     }
 
