@@ -64,6 +64,9 @@ pub struct Told {
     /// Why this node is not ready, by a short word: `manifests`, `api`.
     #[serde(default)]
     pub reasons: BTreeMap<String, String>,
+    /// What is told beside that, and keeps nobody from being ready: `api`.
+    #[serde(default)]
+    pub warnings: BTreeMap<String, String>,
     /// The Service, if there is one.
     pub account: Option<Account>,
     /// Services with the same name in other namespaces.
@@ -88,7 +91,8 @@ impl Told {
     /// Why its sources are not what the cluster is now.
     pub fn source_reasons(&self) -> impl Iterator<Item = &str> {
         let sources = ["manifests", "api"].iter();
-        sources.filter_map(|word| self.reasons.get(*word).map(String::as_str))
+        let told = |word| self.reasons.get(word).or_else(|| self.warnings.get(word));
+        sources.filter_map(move |word| told(*word).map(String::as_str))
     }
 
     /// Whether it tells of a front or mark.

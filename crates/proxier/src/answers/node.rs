@@ -21,6 +21,9 @@ pub(crate) struct NodeReport {
     pub since: Timestamp,
     /// Why this node is not ready, by a short word.
     pub reasons: BTreeMap<String, String>,
+    /// What is told beside that, and keeps nobody from being ready: `api`.
+    #[serde(default)]
+    pub warnings: BTreeMap<String, String>,
     /// Since the source was heard last, or read whole; none before it ever was.
     pub source_age_seconds: Option<u64>,
     /// How far a long round is.
@@ -39,6 +42,7 @@ impl NodeReport {
             pid: std::process::id(),
             since,
             reasons: BTreeMap::new(),
+            warnings: BTreeMap::new(),
             source_age_seconds: None,
             progress: None,
             of_loop: None,

@@ -250,6 +250,7 @@ fn about(health: Health, metrics: Metrics) -> impl Fn() -> NodeReport + Send + S
     let since = Timestamp::now();
     move || NodeReport {
         reasons: health.not_ready(),
+        warnings: health.warnings(),
         source_age_seconds: metrics.source_age(Instant::now()).map(|age| age.as_secs()),
         progress: health.progress().made(),
         ..NodeReport::new(since)

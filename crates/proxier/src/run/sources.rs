@@ -112,12 +112,15 @@ fn sink(recorder: Recorder) -> WarningSink {
 }
 
 /// Says on `/readyz` what the watches wait for, and how old the state is when
-/// the API server has been silent. What is known is served meanwhile.
+/// the API server has been silent; as a warning, when it cannot be followed for
+/// now. What is known is served meanwhile.
 async fn tell_status(status: Arc<SourceStatus>, health: Health) {
     let mut tick = tokio::time::interval(STATUS_TICK);
     loop {
         tick.tick().await;
-        health.set_reason("api", status.reason(Instant::now()));
+        let reason = status.reason(Instant::now());
+        health.set_warning("api", status.behind().filter(|_| reason.is_none()));
+        health.set_reason("api", reason);
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Page {
     pub(super) well: bool,
     /// What is wrong now, and the remedies.
     wrong: Vec<Wrong>,
-    /// What may be wrong, and cannot be told.
+    /// What is worth knowing, or may be wrong and cannot be told.
     notes: Vec<String>,
     /// What the running daemon says; null where none answers.
     daemon: Option<NodeReport>,
@@ -45,11 +45,15 @@ impl Page {
         let unjudged = facts.seen.unjudged.iter();
         let unjudged = unjudged.map(|what| format!("not judged: {what}"));
         let daemon = facts.told.as_ref().ok().cloned().flatten();
+        let warnings = daemon.iter().flat_map(|told| &told.warnings);
+        // That another proxy works here is among what is wrong.
+        let warnings = warnings.filter(|(word, _)| *word != "other-proxy");
+        let warnings: Vec<String> = warnings.map(|(_, text)| text.clone()).collect();
         Self {
             version: 1,
             well: wrong.is_empty(),
             wrong,
-            notes: unsure.chain(unjudged).collect(),
+            notes: warnings.into_iter().chain(unsure).chain(unjudged).collect(),
             kernel: facts.blind.is_none().then(|| Held {
                 draining: super::held(&facts.told).and_then(|held| held.draining),
                 ..held_in(&facts.seen)
@@ -131,8 +135,9 @@ fn head(f: &mut fmt::Formatter<'_>, told: &NodeReport, now: Timestamp) -> fmt::R
 
 fn source(f: &mut fmt::Formatter<'_>, told: &NodeReport) -> fmt::Result {
     write!(f, "  source        ")?;
+    let behind = told.warnings.contains_key("api");
     match told.source_age_seconds {
-        Some(0) => write!(f, "up to date")?,
+        Some(0) if !behind => write!(f, "up to date")?,
         Some(age) => write!(f, "last heard {} ago", Ago(age))?,
         None => write!(f, "not heard yet")?,
     }

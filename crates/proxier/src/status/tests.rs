@@ -329,6 +329,10 @@ fn the_page_tells_of_refusals_warnings_drift_and_progress() {
             all: 4000,
         });
         told.source_age_seconds = Some(400);
+        let away = "Service cannot be followed: connection refused";
+        told.warnings.insert("api".into(), away.into());
+        told.warnings
+            .insert("other-proxy".into(), "told elsewhere".into());
         let of_loop = told.of_loop.as_mut().expect("there");
         of_loop.refused.push(RefusedThere {
             what: format!("virtual server {WEB}"),
@@ -347,6 +351,7 @@ fn the_page_tells_of_refusals_warnings_drift_and_progress() {
 
     for line in [
         "  state         1 thing is wrong\n",
+        "  note          Service cannot be followed: connection refused\n",
         "  source        last heard 6 min ago: ",
         "  progress      1500 of 4000 virtual servers are made\n",
         "  drift         put back in the last hour: add-vip 4; ",
@@ -356,6 +361,10 @@ fn the_page_tells_of_refusals_warnings_drift_and_progress() {
     ] {
         assert!(text.contains(line), "{line:?} in\n{text}");
     }
+    assert!(!text.contains("told elsewhere"), "{text}");
+    report(&mut facts, |told| told.source_age_seconds = Some(0));
+    let text = page(&facts);
+    assert!(!text.contains("up to date"), "it cannot be: {text}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl<D: Dataplane> Syncer<D> {
             unread: name.as_ref().and_then(|name| self.unread(name)),
             // They are known to who answers, and not here.
             reasons: Default::default(),
+            warnings: Default::default(),
             awaited: cluster.awaited().map(|kind| kind.to_string()).collect(),
             elsewhere: elsewhere.take(5).map(ToString::to_string).collect(),
             near,

@@ -325,6 +325,7 @@ impl<D: Dataplane> Driver<D> {
         }
         Reply::Service(Box::new(Told {
             reasons: self.reporter.not_ready(),
+            warnings: self.reporter.told_beside(),
             ..self.syncer.told(ask)
         }))
     }

@@ -161,6 +161,11 @@ impl Reporter {
         self.health.set_reason(key, reason);
     }
 
+    /// What is told beside that, by a short word.
+    pub(super) fn told_beside(&self) -> BTreeMap<String, String> {
+        self.health.warnings()
+    }
+
     /// Why this node is not ready, by a short word.
     pub(super) fn not_ready(&self) -> BTreeMap<String, String> {
         self.health.not_ready()

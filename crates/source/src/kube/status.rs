@@ -94,6 +94,23 @@ impl SourceStatus {
         ))
     }
 
+    /// Which kinds were listed and cannot be followed now, and why the first of
+    /// them cannot: what is known of them may be of before.
+    pub fn behind(&self) -> Option<String> {
+        let inner = self.lock();
+        let all = inner.kinds.iter();
+        let behind = all.filter_map(|(kind, status)| {
+            let failure = status.failure.as_deref()?;
+            (status.listed && !status.watching).then(|| (kind.to_string(), failure))
+        });
+        let (kinds, failures): (Vec<String>, Vec<&str>) = behind.unzip();
+        let failure = failures.first()?;
+        let kinds = kinds.join(", ");
+        Some(format!(
+            "{kinds} cannot be followed: {failure}; what is known is served"
+        ))
+    }
+
     /// Name of this node, when the API server does not know it.
     pub fn missing_node(&self) -> Option<String> {
         self.lock().missing_node.clone()
@@ -173,6 +190,30 @@ mod tests {
 
         status.update(Kind::Node, |kind| kind.listed = true);
         assert!(status.synced());
+    }
+
+    #[test]
+    fn who_was_listed_and_cannot_be_followed_is_behind() {
+        let status = SourceStatus::default();
+        let fails = |kind: &mut KindStatus| kind.failure = Some("connection refused".into());
+        status.update(Kind::Node, fails);
+        status.update(Kind::Service, |kind| {
+            (kind.listed, kind.watching) = (true, true)
+        });
+        status.update(Kind::Service, fails);
+        assert_eq!(status.behind(), None, "one never listed, one watched");
+
+        status.update(Kind::Service, |kind| kind.watching = false);
+        status.update(Kind::EndpointSlice, |kind| {
+            (kind.listed, kind.failure) = (true, Some("no answer".into()));
+        });
+        let text = "Service, EndpointSlice cannot be followed: connection refused; what is known is served";
+        assert_eq!(status.behind().as_deref(), Some(text));
+
+        for kind in [Kind::Service, Kind::EndpointSlice] {
+            status.update(kind, |kind| kind.failure = None);
+        }
+        assert_eq!(status.behind(), None, "a watch that ends is opened again");
     }
 
     #[test]

@@ -264,6 +264,17 @@ fn what_could_not_be_read_is_not_said_to_be_absent() {
         behind.ends_with("stays in force: web.yaml: not YAML"),
         "{behind}"
     );
+    // The same of an API server that cannot be reached for now.
+    let away = Told {
+        reasons: Default::default(),
+        warnings: [("api".to_owned(), "Service cannot be followed".to_owned())].into(),
+        ..elsewhere
+    };
+    let behind = super::super::behind(&away).expect("told");
+    assert!(
+        behind.ends_with("stays in force: Service cannot be followed"),
+        "{behind}"
+    );
     let note = super::super::unread(&known);
     assert_eq!(
         note.as_deref(),
