@@ -259,6 +259,70 @@ fn several_messages_of_a_datagram_are_all_read() {
     assert_eq!(list(&mut connection).expect("whole"), [1, 2]);
 }
 
+/// The kernel pads each message of a datagram to four bytes.
+#[test]
+fn messages_of_odd_length_are_told_apart() {
+    let (mut connection, _) = connection(BUFFER, |sent| {
+        let sequence = sent[0].sequence;
+        let number = entry(sequence, 0, 1);
+        let odd = [&number[16..], &[5, 0, 9, 0, 7]].concat();
+        let mut datagram = message(KIND, NLM_F_MULTIPART, sequence, &odd);
+        datagram.extend([0; 3]);
+        datagram.extend(entry(sequence, NLM_F_MULTIPART, 2));
+        vec![Ok(datagram), Ok(done(sequence, 0, 0))]
+    });
+    assert_eq!(list(&mut connection).expect("whole"), [1, 2]);
+}
+
+/// `NLMSG_OVERRUN`, of which the kernel says that it is for lost data.
+#[test]
+fn a_message_that_says_so_tells_of_lost_answers() {
+    const NLMSG_OVERRUN: u16 = 4;
+    let (mut connection, _) = connection(BUFFER, |sent| {
+        let sequence = sent[0].sequence;
+        vec![
+            Ok(message(NLMSG_OVERRUN, 0, sequence, &[])),
+            Ok(status(sequence, 0)),
+        ]
+    });
+    let answer = ask(&mut connection);
+    assert!(matches!(answer, Err(Error::Overrun)), "{answer:?}");
+}
+
+#[test]
+fn a_request_that_went_in_part_is_told() {
+    struct Short;
+    impl Transport for Short {
+        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len() - 1)
+        }
+        fn receive(&mut self, _: &mut Vec<u8>) -> io::Result<Received> {
+            panic!("there is nothing to wait for")
+        }
+        fn receive_now(&mut self, _: &mut Vec<u8>) -> io::Result<Received> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn set_timeout(&mut self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+        fn receive_buffer(&self) -> usize {
+            BUFFER
+        }
+    }
+    let mut connection = Connection::over(Box::new(Short)).expect("it has a time-out");
+    let answer = ask(&mut connection).expect_err("a part");
+    assert!(
+        matches!(
+            &answer,
+            Error::Io {
+                direction: Direction::Send,
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
+}
+
 #[test]
 fn what_is_cut_off_is_told() {
     let told = |datagram: Vec<u8>| {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::*;
-use crate::fake::{explained, status};
+use crate::fake::{explained, foreign, status};
 
 const NFTABLES: u8 = 10;
 const EPERM: i32 = -1;
@@ -128,6 +128,24 @@ fn refusals_that_were_lost_do_not_make_it_unknown() {
     assert_eq!(refused(result), ["1: No such file or directory (ENOENT)"]);
 
     let (result, ..) = transaction(None, numbers(3), move |_| vec![lost()]);
+    assert!(matches!(result, Err(Error::Overrun)), "{result:?}");
+}
+
+/// What is heard after an overrun is judged as before it.
+#[test]
+fn after_lost_answers_too_only_whole_words_of_the_kernel_count() {
+    let lost = || Err(io::Error::from_raw_os_error(Errno::ENOBUFS as i32));
+    let (result, ..) = transaction(None, numbers(3), move |sent| {
+        let refusal = status(sent[2].sequence, ENOENT);
+        vec![lost(), Ok(foreign(&refusal))]
+    });
+    assert!(matches!(result, Err(Error::Overrun)), "{result:?}");
+
+    let (result, ..) = transaction(None, numbers(3), move |sent| {
+        let mut cut = status(sent[2].sequence, ENOENT);
+        cut.resize(1 << 17, 0);
+        vec![lost(), Ok(cut)]
+    });
     assert!(matches!(result, Err(Error::Overrun)), "{result:?}");
 }
 
