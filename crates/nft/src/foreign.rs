@@ -373,6 +373,44 @@ mod tests {
         assert_eq!(some_dropped(&base(), &rules[4..]), None);
     }
 
+    /// Anybody may write our comment: what is removed says what ours say, too.
+    #[test]
+    fn a_rule_with_our_comment_and_other_words_is_not_ours() {
+        let commented = |expressions: Phrase| ListedRule {
+            comment: Some(COMMENT.to_owned()),
+            ..rule("in", expressions)
+        };
+        let bits = |rules: &[ListedRule]| -> Vec<u8> {
+            our_rules(rules).iter().map(|rule| rule.bit).collect()
+        };
+        let more = [accept_marked(13), drop()].concat();
+        let others = [accept(), drop(), mark_has_all(1 << 13), more].map(commented);
+        assert_eq!(bits(&others), [0; 0]);
+        assert_eq!(bits(&[rule("in", accept_marked(13))]), [0; 0], "no comment");
+        assert_eq!(bits(&[commented(accept_marked(13))]), [13]);
+    }
+
+    /// Our table marks at -1 and clears at 50 of `input`.
+    #[test]
+    fn a_rule_is_of_use_between_mark_and_clearing_alone() {
+        let reachable = |hook, priority| {
+            let chain = ForeignChain {
+                hook,
+                priority,
+                ..base()
+            };
+            assert_eq!(
+                render_foreign_accept(&chain, 13).is_ok(),
+                chain.is_reachable()
+            );
+            chain.is_reachable()
+        };
+        let input = [-150, -1, 0, 49, 50].map(|at| reachable(Hook::Input, at));
+        assert_eq!(input, [false, false, true, true, false]);
+        let forward = [-1, 0, 50].map(|at| reachable(Hook::Forward, at));
+        assert_eq!(forward, [false, true, true]);
+    }
+
     #[test]
     fn an_accept_rule_is_one_for_its_bit_and_for_a_table_that_marks_with_it() {
         let ours = ListedRule {

@@ -195,9 +195,6 @@ impl Nft {
         rules.retain(|rule| rule.table == TABLE);
         let mut sets: Vec<ReadSet> = Vec::new();
         for set in self.look(get(Kind::GetSet), ListedSet::read)? {
-            if set.is_anonymous() {
-                continue;
-            }
             let of = Get {
                 of: Some(&set.name),
                 ..get(Kind::GetSetElem)

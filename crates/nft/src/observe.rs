@@ -9,7 +9,7 @@ use crate::packed::read_items;
 use crate::phrase::{Phrase, is_listed_as};
 use crate::render::has_marks;
 use crate::set::mark_values;
-use crate::wire::{Data, Item, ListedChain, ListedRule, ListedSet};
+use crate::wire::{Data, Expression, Item, ListedChain, ListedRule, ListedSet};
 use crate::{Config, Elements, Family, Invalid, Set};
 
 /// What was read back.
@@ -26,6 +26,8 @@ pub struct Observed {
     is_earlier: bool,
     chains: BTreeMap<String, ListedChain>,
     rules: BTreeMap<String, Vec<Phrase>>,
+    /// Elements of the sets that belong to rules, in order.
+    constants: BTreeMap<String, Vec<Item>>,
 }
 
 /// A set that was read, with its elements; none stands for one that no set of
@@ -60,11 +62,22 @@ impl Observed {
         let rules = self.rules.get(chain.name).unwrap_or(&nothing);
         self.chains.get(chain.name).is_some_and(hung)
             && rules.len() == chain.rules.len()
-            && chain
-                .rules
-                .iter()
-                .zip(rules)
-                .all(|(written, listed)| is_listed_as(written, listed))
+            && chain.rules.iter().zip(rules).all(|(written, listed)| {
+                is_listed_as(written, listed) && self.has_constants(written, listed)
+            })
+    }
+
+    /// The sets that belong to a rule hold what they were made with: who puts
+    /// another rule in its place may change nothing else.
+    fn has_constants(&self, written: &[Expression], listed: &[Expression]) -> bool {
+        written.iter().zip(listed).all(|pair| match pair {
+            (Expression::Among { set, .. }, Expression::Lookup { set: name, .. }) => {
+                let mut made = set.constant.clone().unwrap_or_default();
+                made.sort_unstable();
+                self.constants.get(name) == Some(&made)
+            }
+            _ => true,
+        })
     }
 
     pub(crate) fn new(
@@ -98,6 +111,13 @@ impl Observed {
         let mut earlier = Earlier::default();
         for (listed, items) in sets {
             let name = &listed.name;
+            if listed.is_anonymous() {
+                let items: Option<Vec<Item>> = items.iter().copied().collect();
+                let mut items = items.unwrap_or_default();
+                items.sort_unstable();
+                self.constants.insert(name.clone(), items);
+                continue;
+            }
             let spec = if name == MARK_VALUES {
                 Some(mark_values())
             } else if Earlier::has(name) {

@@ -77,7 +77,7 @@ fn a_table_that_others_change_all_the_time_is_given_up() {
 #[test]
 fn a_change_is_made_in_the_end_while_others_change_theirs() {
     let (mut nft, _) = restless(|_| 0);
-    nft.known.chains = Some(1);
+    (nft.known.tables, nft.known.chains) = (Some(1), Some(1));
     nft.delete_table(Family::Ip).expect("it is made");
     assert_eq!(nft.known.tables, None, "what is there now nobody knows");
     assert!(nft.chains_changed());

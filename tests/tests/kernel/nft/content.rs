@@ -27,6 +27,8 @@ fn configs() -> Vec<Config> {
                 "10.244.0.0/16",
                 "10.244.1.0/24",
                 "192.168.0.0/17",
+                // Its neighbour: one interval ends where the other begins.
+                "192.168.128.0/18",
                 "fd00:244::/64",
             ]
             .map(|net| net.parse().expect("a network"))
@@ -293,6 +295,10 @@ fn a_foreign_hand_in_the_table_is_seen() {
         "add set ip kube-ipvs service-ports { type ipv4_addr . inet_proto . inet_service; }",
         "flush chain ip kube-ipvs before-ipvs",
         "flush chain ip kube-ipvs served-off-cluster",
+        // The same rules, and another set in one of them.
+        "flush chain ip kube-ipvs guard; \
+         add rule ip kube-ipvs guard icmp type { 3, 8, 11, 12, 13 } accept; \
+         add rule ip kube-ipvs guard goto refuse",
         "rename chain ip kube-ipvs refuse refuse2",
     ] {
         let netns = Netns::new();
@@ -313,6 +319,11 @@ fn a_foreign_hand_in_the_table_is_seen() {
     )
     .expect("applied");
     netns.nft("add element ip kube-ipvs vips { 10.9.9.9 }");
+    netns.nft(
+        "flush chain ip kube-ipvs guard; \
+         add rule ip kube-ipvs guard icmp type { 12, 11, 8, 3 } accept; \
+         add rule ip kube-ipvs guard goto refuse",
+    );
     let observed = read(&netns, Family::Ip).expect("a table");
     assert_eq!(observed.is_intact(&config), Ok(true));
     assert!(observed.elements[&Set::Vips].contains("10.9.9.9"));

@@ -11,6 +11,7 @@ use crate::{Config, Elements, Family, LocalPods, Set, Unallocated, render_table}
 #[path = "../../../tests/example/mod.rs"]
 mod example;
 mod properties;
+mod tampered;
 
 use example::{cluster_v4, cluster_v6, config_v4, config_v6};
 
@@ -274,4 +275,31 @@ fn what_a_kernel_told_of_an_earlier_table_says_the_same_today() {
         assert_eq!(observed.strange, Vec::<String>::new());
         assert_eq!(observed.is_intact(&capture.config), Ok(false));
     }
+}
+
+/// The kernel finds a rule's set by a number that no other of the transaction has.
+#[test]
+fn the_first_marks_of_both_families_bring_sets_of_different_numbers() {
+    let pods = ["10.0.0.0/16", "10.2.0.0/16", "fd00::/64", "fd00:0:0:2::/64"];
+    let pods = pods.map(|net| net.parse().expect("a network"));
+    let mut numbers = Vec::new();
+    for family in Family::ALL {
+        let config = Config {
+            local_pods: LocalPods::Cidrs(pods.into()),
+            ..Config::new(family)
+        };
+        let change = crate::Change {
+            marking: Some(true),
+            ..Default::default()
+        };
+        let commands = crate::render_change(&config, &change, |_| true).expect("valid");
+        numbers.extend(commands.iter().filter_map(|command| match command {
+            Command::AddSet { number, .. } => Some(*number),
+            _ => None,
+        }));
+    }
+    let [first, second] = numbers[..] else {
+        panic!("a set a family: {numbers:?}");
+    };
+    assert_ne!(first, second);
 }
