@@ -5,7 +5,7 @@ use super::{Ask, Way};
 /// A script that breaks a node with pods, and what is then said of its Service
 /// `default/web:http` at 10.96.0.10. Each undoes what has to be undone of the one
 /// before; `$POD` is the address of its endpoint here.
-pub const KERNEL: [(&str, Way); 10] = [
+pub const KERNEL: [(&str, Way); 11] = [
     (
         "sysctl -qw net.ipv4.ip_forward=0",
         Way {
@@ -123,6 +123,17 @@ pub const KERNEL: [(&str, Way); 10] = [
             symptom: "somebody took the address away",
             answer: "from outside  not taken by this node: 10.96.0.10 should be bound here and is not",
             says: "should be bound here and is not",
+            never: &["from outside  served", "from pods     served"],
+            remedy: PUT_BACK,
+            ..WEB
+        },
+    ),
+    (
+        "ip link delete kube-ipvs0",
+        Way {
+            symptom: "somebody deleted the link of VIPs",
+            answer: "from outside  not taken by this node: 10.96.0.10 should be bound here and is not",
+            says: "not taken by this node: … should be bound here and is not",
             never: &["from outside  served", "from pods     served"],
             remedy: PUT_BACK,
             ..WEB

@@ -3,7 +3,7 @@
 use super::{Ask, Way};
 
 /// A script that breaks a node, and what its `status` says then. As `KERNEL`.
-pub const NODE: [(&str, Way); 4] = [
+pub const NODE: [(&str, Way); 5] = [
     (
         "nft add table ip fw
          nft add chain ip fw in '{ type filter hook input priority 0; policy drop; }'",
@@ -26,6 +26,16 @@ pub const NODE: [(&str, Way); 4] = [
     ),
     (
         "sysctl -qw net.ipv4.ip_forward=1
+         sysctl -qw net.ipv4.vs.conntrack=0",
+        Way {
+            symptom: "connection tracking of IPVS was switched off",
+            answer: "net.ipv4.vs.conntrack is 0: what IPVS sends is not masqueraded\n",
+            says: "what IPVS sends is not masqueraded",
+            ..STATUS
+        },
+    ),
+    (
+        "sysctl -qw net.ipv4.vs.conntrack=1
          nft delete table ip kube-ipvs",
         Way {
             symptom: "rows of our table are gone",
@@ -55,7 +65,7 @@ const STATUS: Way = Way {
 };
 
 /// Those that a test makes by hand, each by its name.
-pub const OTHERS: [(&str, Way); 15] = [
+pub const OTHERS: [(&str, Way); 21] = [
     ("NO_DAEMON", NO_DAEMON),
     ("NO_DAEMON_SERVICE", NO_DAEMON_SERVICE),
     ("NO_DAEMON_REFUSED", NO_DAEMON_REFUSED),
@@ -71,6 +81,12 @@ pub const OTHERS: [(&str, Way); 15] = [
     ("NODE_NAME", NODE_NAME),
     ("API_SHUT", API_SHUT),
     ("FIRST_LIST", FIRST_LIST),
+    ("API_AWAY", API_AWAY),
+    ("API_AWAY_SERVICE", API_AWAY_SERVICE),
+    ("PROTECTED", PROTECTED),
+    ("OTHER_PROXY", OTHER_PROXY),
+    ("NO_MODULE", NO_MODULE),
+    ("NODE_DNS", NODE_DNS),
 ];
 
 /// The program was killed.
@@ -166,9 +182,9 @@ pub const HOST_PORT_OF_VIP: Way = Way {
 pub const LOCALHOST: Way = Way {
     symptom: "`localhost:NODEPORT`",
     ask: Ask::Front("127.0.0.1:30081"),
-    answer: "from host     left to this host's own programs: no Service has this port here",
+    answer: "from host     left to this host's own programs: no Service is served at this port here",
     says: "left to this host's own programs",
-    never: &["served"],
+    never: &["served by", "from outside  left", "from pods     left"],
     remedy: "add `localhost` to `--nodeport-addresses`, or use the node's address: [limitations.md](limitations.md#of-ipvs-itself)",
 };
 /// An address that nobody gave to this node.
@@ -204,4 +220,57 @@ pub const FIRST_LIST: Way = Way {
     says: "still waits for its first full list of",
     never: &["there is no Service", "no endpoints"],
     remedy: "see above: it runs and is not ready",
+};
+/// It can be reached no more.
+pub const API_AWAY: Way = Way {
+    symptom: "the API server is away",
+    answer: " cannot be followed: ",
+    says: "cannot be followed: …",
+    never: &["no kube-ipvs runs", "up to date", "not listed yet"],
+    remedy: "what is known is served; see why it cannot be reached. From five minutes on it is wrong",
+    ..STATUS
+};
+/// The same, by a Service that is served.
+pub const API_AWAY_SERVICE: Way = Way {
+    symptom: "the API server is away, and the Service is served",
+    ask: Ask::Service("default/web"),
+    answer: "note: not known whole: the cluster, whose last known state stays in force: ",
+    says: "whose last known state stays in force: …",
+    never: &["there is no Service", "no kube-ipvs runs"],
+    remedy: "the same: what is said is of before",
+};
+/// A Service that claims the other node's address.
+pub const PROTECTED: Way = Way {
+    symptom: "its external address is another node's",
+    ask: Ask::Service("default/claims"),
+    answer: "192.168.50.2 belongs to another node, the API server or a gateway; it is served there only",
+    says: "belongs to another node, the API server or a gateway; it is served there only",
+    never: &["192.168.50.2:80/TCP  default/claims"],
+    remedy: "another address",
+};
+/// A kube-proxy begins.
+pub const OTHER_PROXY: Way = Way {
+    symptom: "Services come and go: another proxy began",
+    answer: "another Service proxy works on this node: nft table ip kube-proxy",
+    says: "another Service proxy works on this node",
+    remedy: "stop that one on this node; an Event of the Node says the same",
+    ..STATUS
+};
+/// A kernel without `ip_vs`.
+pub const NO_MODULE: Way = Way {
+    symptom: "no IPVS in the kernel",
+    ask: Ask::Service("default/web"),
+    answer: "load it with `modprobe ip_vs`, or use a kernel with CONFIG_IP_VS",
+    says: "or use a kernel with CONFIG_IP_VS",
+    never: &["there is no Service", "no kube-ipvs", "no virtual server"],
+    remedy: "`modprobe ip_vs`; `/etc/modules-load.d` keeps it",
+};
+/// A cache of DNS answers on the node has the address on a link of its own.
+pub const NODE_DNS: Way = Way {
+    symptom: "its address is on a link of this node, as NodeLocal DNS puts it",
+    ask: Ask::Front("10.96.0.10:53/UDP"),
+    answer: "from pods     left to this host's own programs: no Service is served at this port here: the address is owned by link nodelocaldns",
+    says: "the address is owned by link …",
+    never: &["served by", "no Service has", "should be"],
+    remedy: "nothing: who listens there answers; without the link the Service is served",
 };

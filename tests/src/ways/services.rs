@@ -3,7 +3,7 @@
 use super::{Ask, Way};
 
 /// What another Service, or somebody, makes of one: told by what is known of it.
-pub const SERVICES: [Way; 14] = [
+pub const SERVICES: [Way; 20] = [
     Way {
         symptom: "there is no such Service",
         ask: Ask::Service("default/hintet"),
@@ -93,12 +93,36 @@ pub const SERVICES: [Way; 14] = [
         remedy: "ask another node, or policy `Cluster`",
     },
     Way {
+        symptom: "the policy of traffic from outside is Local, and none is here",
+        ask: Ask::Front("198.51.100.20:80"),
+        answer: "from outside  dropped: externalTrafficPolicy is Local, and no ready endpoint is on this node",
+        says: "externalTrafficPolicy is Local, and no ready endpoint is on this node",
+        never: &["from outside  served", "from outside  refused"],
+        remedy: "ask a node that has one, or policy `Cluster`",
+    },
+    Way {
         symptom: "zone hints leave no endpoint for this node",
         ask: Ask::Service("default/hinted"),
         answer: "from outside  served by 1 real server",
         says: "served …",
         never: &["refused", "dropped"],
         remedy: "nothing: such hints are left aside",
+    },
+    Way {
+        symptom: "some clients only",
+        ask: Ask::From("default/ranged", "192.0.2.77"),
+        answer: "from outside  dropped: 192.0.2.77 is not among 203.0.113.0/24",
+        says: "is not among",
+        never: &[],
+        remedy: "`loadBalancerSourceRanges`",
+    },
+    Way {
+        symptom: "source ranges without a network",
+        ask: Ask::Front("198.51.100.22:80"),
+        answer: "from outside  dropped: no network of loadBalancerSourceRanges is one: it is open to nobody",
+        says: "it is open to nobody",
+        never: &["served by"],
+        remedy: "mend `loadBalancerSourceRanges`",
     },
     Way {
         symptom: "another Service has the address and port",
@@ -115,5 +139,29 @@ pub const SERVICES: [Way; 14] = [
         says: "is not in the operator's list of allowed networks; it is ignored",
         never: &["198.51.100.7:80/TCP  default"],
         remedy: "`--allow-external-ips`, or another address",
+    },
+    Way {
+        symptom: "its external address is a pod's",
+        ask: Ask::Service("default/grabs"),
+        answer: "10.244.9.4 is the address of an endpoint, which nobody could reach any more; it is not served",
+        says: "is the address of an endpoint, which nobody could reach any more; it is not served",
+        never: &["10.244.9.4:80/TCP  default/grabs"],
+        remedy: "another address",
+    },
+    Way {
+        symptom: "the kernel refuses what it needs",
+        ask: Ask::Service("default/refused"),
+        answer: "from outside  refused: the kernel refuses what it needs: ",
+        says: "the kernel refuses what it needs",
+        never: &["served by", "no endpoints", "is ready"],
+        remedy: "as the error says",
+    },
+    Way {
+        symptom: "nobody's port at its address",
+        ask: Ask::Front("10.96.1.11:81"),
+        answer: "from outside  refused: the address is a VIP, and no Service has this port",
+        says: "the address is a VIP, and no Service has this port",
+        never: &["served by", "no endpoints"],
+        remedy: "the Service's `ports`",
     },
 ];

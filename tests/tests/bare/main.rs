@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kube_ipvs_tests::apiserver::{endpoint_slice, service};
 use kube_ipvs_tests::{
-    Client, Daemon, Namespace, Protocol, Small, Topology, kube_ipvs, wait_until,
+    Client, Daemon, Namespace, Protocol, Small, Topology, kube_ipvs, wait_until, ways,
 };
 use tempfile::TempDir;
 
@@ -82,6 +82,7 @@ fn a_node_without_ipvs_says_so_and_without_ipset_and_iptables_it_serves() {
     assert_eq!(check.status.code(), Some(1), "{said}");
     assert!(said.contains("FAIL"), "{said}");
     assert!(said.contains("modprobe ip_vs"), "{said}");
+    tools_name_the_module(&node);
 
     // Now with all but one scheduler.
     forbid(&[&NEVER[..], &["ip_vs_sed"]].concat());
@@ -93,6 +94,25 @@ fn a_node_without_ipvs_says_so_and_without_ipset_and_iptables_it_serves() {
     serves();
     for module in NEVER {
         assert!(!is_loaded(module), "{module} was asked for");
+    }
+}
+
+/// Each of those that look, by itself.
+fn tools_name_the_module(node: &Namespace) {
+    for arguments in [
+        ways::NO_MODULE.ask.arguments(),
+        vec!["status"],
+        vec!["top", "--once"],
+    ] {
+        let output = kube_ipvs(node, &arguments).output().expect("start it");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(!output.status.success(), "{arguments:?}: {text}");
+        if arguments == ["status"] {
+            assert!(text.contains(ways::NO_MODULE.says), "{text}");
+        } else {
+            ways::NO_MODULE.check(&text);
+        }
     }
 }
 

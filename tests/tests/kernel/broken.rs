@@ -125,7 +125,41 @@ fn services() -> Vec<Value> {
         with_endpoint("hinted", "10.96.1.11", "10.244.9.4", "node-2", ready());
     slice["endpoints"][0]["hints"] = json!({"forZones": [{"name": "elsewhere"}]});
     all.extend([hinted, slice]);
+    all.extend(balanced_services());
     all
+}
+
+/// Those whose load balancer's address is the matter.
+fn balanced_services() -> impl Iterator<Item = Value> {
+    let balanced = [
+        ("outer", "10.96.1.20", "198.51.100.20"),
+        ("ranged", "10.96.1.21", "198.51.100.21"),
+        ("nets", "10.96.1.22", "198.51.100.22"),
+        ("grabs", "10.96.1.23", "10.244.9.4"),
+    ];
+    let ready = || json!({"ready": true, "serving": true, "terminating": false});
+    balanced.into_iter().flat_map(move |(name, ip, ingress)| {
+        let [service, slice] = with_endpoint(name, ip, "10.244.9.5", "node-2", ready());
+        let service = with(service, |service| {
+            service["spec"]["type"] = json!("LoadBalancer");
+            service["status"] = json!({"loadBalancer": {"ingress": [{"ip": ingress}]}});
+            match name {
+                "outer" => service["spec"]["externalTrafficPolicy"] = json!("Local"),
+                "ranged" => {
+                    service["spec"]["loadBalancerSourceRanges"] = json!(["203.0.113.0/24"]);
+                }
+                "nets" => service["spec"]["loadBalancerSourceRanges"] = json!(["nonsense"]),
+                _ => {}
+            }
+        });
+        [service, slice]
+    })
+}
+
+/// One whose endpoint no kernel takes: the broadcast address of the node's network.
+fn refused() -> [Value; 2] {
+    let ready = json!({"ready": true, "serving": true, "terminating": false});
+    with_endpoint("refused", "10.96.1.24", "192.168.50.255", "node-2", ready)
 }
 
 fn started(small: &Small, manifests: &Manifests, more: &[&str]) -> Daemon {
@@ -138,15 +172,17 @@ fn started(small: &Small, manifests: &Manifests, more: &[&str]) -> Daemon {
 fn each_service_that_is_not_served_is_told_why_by_explain() {
     let small = Topology::small();
     let node = &small.node.namespace;
-    let manifests = Manifests::of(&services());
+    let objects = [services(), refused().into()].concat();
+    let manifests = Manifests::of(&objects);
     let _daemon = started(&small, &manifests, &SLOW);
 
     for way in ways::SERVICES {
         asked(node, way);
     }
-    let page = status_says(node, 0, WELL);
+    let page = status_says(node, 1, "the kernel refuses 1 thing of Services");
+    assert!(page.contains(" (EINVAL)"), "{page}");
     assert!(
-        page.contains("  source        up to date: 13 Services, 4 EndpointSlices\n"),
+        page.contains("  source        up to date: 18 Services, 9 EndpointSlices\n"),
         "{page}"
     );
 }
@@ -232,7 +268,8 @@ fn a_port_of_a_pod_on_the_host_is_told_of_where_it_goes_before_us() {
         })
     };
     let objects: Vec<Value> = services().into_iter().map(on_nodes).collect();
-    let _daemon = started(&small, &Manifests::of(&objects), &SLOW);
+    let manifests = Manifests::of(&objects);
+    let _daemon = started(&small, &manifests, &SLOW);
     let Ask::Front(port) = ways::HOST_PORT.ask else {
         panic!("{:?}", ways::HOST_PORT);
     };

@@ -74,7 +74,12 @@ impl Question<'_> {
     /// takes on its way out, wherever it goes.
     fn at_address(&self) -> Option<Said> {
         let address = self.front.address;
-        if self.seen.is_vip(address) || self.seen.host.contains(&address) || address.is_loopback() {
+        if address.is_loopback() {
+            // Of nobody else a packet gets there.
+            let elsewhere = self.asker != Asker::Host;
+            return elsewhere.then(|| Said::of(Outcome::NotTaken, Reason::NotHere(address)));
+        }
+        if self.seen.is_vip(address) || self.seen.host.contains(&address) {
             return None;
         }
         let key = key(self.front);

@@ -277,7 +277,7 @@ impl fmt::Display for Reason {
             Self::OwnedByLink { link } => {
                 write!(
                     f,
-                    "no Service has this port here: the address is owned by link {link}"
+                    "no Service is served at this port here: the address is owned by link {link}"
                 )
             }
             Self::NobodyAnswers(nobody) => nobody.fmt(f),

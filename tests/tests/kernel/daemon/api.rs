@@ -47,7 +47,7 @@ impl Api {
     }
 
     /// A Node, as a kubelet registers it.
-    pub(super) fn register(&self, name: &str, of: &Node) {
+    pub(crate) fn register(&self, name: &str, of: &Node) {
         self.server.upsert(node(name, &[&of.v4().to_string()]));
     }
 
@@ -71,12 +71,17 @@ impl Api {
 
     /// The same with more flags.
     pub(super) fn start_with(&self, name: &str, of: &Node, flags: &[&str]) -> Daemon {
+        self.start_as(name, of, &[&QUICK[..], flags].concat())
+    }
+
+    /// With these flags alone, and the periods of every day.
+    pub(super) fn start_as(&self, name: &str, of: &Node, flags: &[&str]) -> Daemon {
         let mut arguments = vec![
             "run".to_owned(),
             self.kubeconfig(),
             format!("--hostname-override={name}"),
         ];
-        arguments.extend(QUICK.iter().chain(flags).map(|&flag| flag.to_owned()));
+        arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
         Daemon::start(&of.namespace, arguments)
     }
 }
@@ -86,7 +91,7 @@ pub(super) fn table(of: &Namespace) -> String {
 }
 
 /// Waits until the VIP is bound, which is the last step of a change.
-pub(super) fn wait_for_vip(of: &Node, daemon: &mut Daemon) {
+pub(crate) fn wait_for_vip(of: &Node, daemon: &mut Daemon) {
     wait_for(of, daemon, "10.96.0.10");
 }
 

@@ -2,7 +2,7 @@
 //! manifests do: a dummy link with the address of the cluster's DNS, programs that
 //! listen there, and packets of theirs that nobody tracks.
 
-use kube_ipvs_tests::{Protocol, Server, kube_ipvs, output_of, run_with_input, wait_until};
+use kube_ipvs_tests::{Protocol, Server, kube_ipvs, output_of, run_with_input, wait_until, ways};
 
 use super::site::{PATIENCE, Site};
 use super::web::Web;
@@ -79,11 +79,8 @@ fn a_cache_of_dns_on_the_node_answers_while_its_link_is_there() {
     assert_eq!(site.pod().call(Protocol::Udp, LOCAL).name(), "cache");
     let ours = site.node().sh("nft list table ip kube-ipvs");
     assert!(!ours.contains("10.96.0.10 "), "{ours}");
-    let told = output_of(&mut kube_ipvs(
-        site.node(),
-        ["explain", "10.96.0.10:53/UDP"],
-    ));
-    assert!(told.contains("owned by link nodelocaldns"), "{told}");
+    let asked = ways::NODE_DNS.ask.arguments();
+    ways::NODE_DNS.check(&output_of(&mut kube_ipvs(site.node(), asked)));
 
     // The node's cache is taken away: its program, rules and link.
     drop(cache);

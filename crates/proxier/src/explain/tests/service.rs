@@ -465,7 +465,8 @@ fn a_node_port_on_a_loopback_address_is_the_forwarders() {
     // Without a daemon, or one that does not listen there, it is whoever's.
     let unknown = text(None);
     assert!(
-        unknown.contains("left to this host's own programs"),
+        unknown.contains("from host     left to this host's own programs"),
         "{unknown}"
     );
+    assert!(unknown.contains(outside), "{unknown}");
 }
