@@ -18,6 +18,7 @@ mod protected;
 mod restart;
 mod rollout;
 mod stop;
+mod thousands;
 
 /// Periods short enough for a test.
 const QUICK: [&str; 2] = ["--ipvs-min-sync-period=100ms", "--ipvs-sync-period=3s"];

@@ -44,6 +44,16 @@ pub(crate) fn traps(folder: &Path) {
     }
 }
 
+/// Processor time of a process so far, in ticks (`utime` and `stime` of
+/// proc_pid_stat(5)).
+pub(crate) fn processor_ticks(pid: nix::unistd::Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, after) = stat.rsplit_once(')').expect("a name in parentheses");
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks = |field: usize| fields[field - 3].parse::<u64>().expect("a number");
+    ticks(14) + ticks(15)
+}
+
 /// What a process knows of children that ended: page faults and processor time
 /// (`cminflt`, `cmajflt`, `cutime`, `cstime` of proc_pid_stat(5)). Nobody runs
 /// without a page fault.
