@@ -22,7 +22,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::plan::{Op, Plan, Settings};
+use crate::plan::{Op, Plan, ServerSettings};
 use crate::refused::{Change, Goal, Refused};
 use crate::row::{Meanwhile, Row};
 use crate::state::{
@@ -255,11 +255,11 @@ impl Steps {
         };
         match have {
             None => {
-                let settings = Settings::of(want);
+                let settings = ServerSettings::of(want);
                 self.servers_in.push(Op::AddVirtualServer(*key, settings));
             }
             Some(have) if !have.has_settings_of(want) => {
-                let settings = Settings::of(want);
+                let settings = ServerSettings::of(want);
                 self.servers_in.push(Op::EditVirtualServer(*key, settings));
             }
             Some(_) => {}

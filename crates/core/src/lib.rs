@@ -57,7 +57,7 @@ pub use names::{ServiceName, ServicePortName, Warning};
 pub use object::{DecodeError, Object};
 pub use options::{NodePortAddresses, NodePortServers, Options};
 pub use output::Output;
-pub use plan::{Op, Plan, Settings};
+pub use plan::{Op, Plan, ServerSettings};
 pub use refused::{Change, Refused};
 pub use row::{Masquerade, Row, Verdict};
 pub use scheduler::Scheduler;

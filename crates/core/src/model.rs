@@ -12,7 +12,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::plan::{Op, Plan, Settings};
+use crate::plan::{Op, Plan, ServerSettings};
 use crate::row::{Row, Sources, Verdict};
 use crate::state::{
     Front, KernelState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
@@ -21,7 +21,7 @@ use crate::table::{Edit, Moved};
 
 /// What the kernel would have said.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refused {
+pub enum ModelError {
     /// It is there already.
     #[error("{0}: exists (EEXIST)")]
     Exists(String),
@@ -62,12 +62,12 @@ impl Model {
     }
 
     /// Carries out a plan up to the first refusal.
-    pub fn apply(&mut self, plan: &Plan) -> Result<(), Refused> {
+    pub fn apply(&mut self, plan: &Plan) -> Result<(), ModelError> {
         plan.ops.iter().try_for_each(|op| self.step(op))
     }
 
     /// Carries out one step, or refuses it whole.
-    pub fn step(&mut self, op: &Op) -> Result<(), Refused> {
+    pub fn step(&mut self, op: &Op) -> Result<(), ModelError> {
         match op {
             Op::Table(edit) => self.edit(edit),
             Op::AddVirtualServer(key, settings) => self.add_server(key, settings),
@@ -81,13 +81,13 @@ impl Model {
             Op::RemoveVirtualServer(key) => {
                 let gone = self.state.virtual_servers.remove(key);
                 gone.map(drop)
-                    .ok_or_else(|| Refused::NoService(key.to_string()))
+                    .ok_or_else(|| ModelError::NoService(key.to_string()))
             }
             Op::AddRealServer(key, real, to) => {
                 check(to)?;
                 let servers = &mut self.server(key)?.real_servers;
                 if servers.contains_key(real) {
-                    return Err(Refused::Exists(format!("{key} -> {real}")));
+                    return Err(ModelError::Exists(format!("{key} -> {real}")));
                 }
                 servers.insert(*real, *to);
                 Ok(())
@@ -107,25 +107,29 @@ impl Model {
         }
     }
 
-    fn add_server(&mut self, key: &VirtualServerKey, settings: &Settings) -> Result<(), Refused> {
+    fn add_server(
+        &mut self,
+        key: &VirtualServerKey,
+        settings: &ServerSettings,
+    ) -> Result<(), ModelError> {
         let valid = match key {
             VirtualServerKey::Front(front) => front.port != 0,
             VirtualServerKey::Mark { mark, .. } => *mark != 0,
         };
         if !valid || settings.persistence.is_some_and(|p| p.timeout == 0) {
-            return Err(Refused::Invalid(key.to_string()));
+            return Err(ModelError::Invalid(key.to_string()));
         }
         let servers = &mut self.state.virtual_servers;
         if servers.contains_key(key) {
-            return Err(Refused::Exists(key.to_string()));
+            return Err(ModelError::Exists(key.to_string()));
         }
         servers.insert(*key, Arc::new(made_of(settings)));
         Ok(())
     }
 
-    fn server(&mut self, key: &VirtualServerKey) -> Result<&mut VirtualServer, Refused> {
+    fn server(&mut self, key: &VirtualServerKey) -> Result<&mut VirtualServer, ModelError> {
         let server = self.state.virtual_servers.get_mut(key);
-        let server = server.ok_or_else(|| Refused::NoService(key.to_string()))?;
+        let server = server.ok_or_else(|| ModelError::NoService(key.to_string()))?;
         // Others who hold it keep it as it was.
         Ok(Arc::make_mut(server))
     }
@@ -134,22 +138,22 @@ impl Model {
         &mut self,
         key: &VirtualServerKey,
         real: &RealServerKey,
-    ) -> Result<&mut RealServer, Refused> {
+    ) -> Result<&mut RealServer, ModelError> {
         let found = self.server(key)?.real_servers.get_mut(real);
-        found.ok_or_else(|| Refused::NoEntry(format!("{key} -> {real}")))
+        found.ok_or_else(|| ModelError::NoEntry(format!("{key} -> {real}")))
     }
 
-    fn bind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), Refused> {
+    fn bind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), ModelError> {
         if let Some(vip) = vips.intersection(&self.state.vips).next() {
-            return Err(Refused::Exists(vip.to_string()));
+            return Err(ModelError::Exists(vip.to_string()));
         }
         self.state.vips.extend(vips);
         Ok(())
     }
 
-    fn unbind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), Refused> {
+    fn unbind(&mut self, vips: &BTreeSet<IpAddr>) -> Result<(), ModelError> {
         if let Some(vip) = vips.difference(&self.state.vips).next() {
-            return Err(Refused::NoEntry(vip.to_string()));
+            return Err(ModelError::NoEntry(vip.to_string()));
         }
         for vip in vips {
             self.state.vips.remove(vip);
@@ -175,15 +179,15 @@ impl Model {
     }
 
     /// All or nothing. Costs as much as it changes.
-    fn edit(&mut self, edit: &Edit) -> Result<(), Refused> {
+    fn edit(&mut self, edit: &Edit) -> Result<(), ModelError> {
         let table = &self.state.table;
         for (front, turn) in &edit.rows {
             let row = table.rows.get(front);
             if row != turn.from.as_ref() {
                 let front = front.to_string();
                 return Err(match row {
-                    Some(_) => Refused::Exists(front),
-                    None => Refused::NoEntry(front),
+                    Some(_) => ModelError::Exists(front),
+                    None => ModelError::NoEntry(front),
                 });
             }
         }
@@ -237,38 +241,38 @@ impl Model {
 fn check_moved<K: Ord + fmt::Display>(
     moved: &Moved<K>,
     there: &BTreeSet<K>,
-) -> Result<(), Refused> {
+) -> Result<(), ModelError> {
     if let Some(missing) = moved.remove.difference(there).next() {
-        return Err(Refused::NoEntry(missing.to_string()));
+        return Err(ModelError::NoEntry(missing.to_string()));
     }
     let mut again = moved.add.intersection(there);
     match again.find(|one| !moved.remove.contains(one)) {
-        Some(again) => Err(Refused::Exists(again.to_string())),
+        Some(again) => Err(ModelError::Exists(again.to_string())),
         None => Ok(()),
     }
 }
 
 /// Networks do not overlap.
-fn check_networks(moved: &Moved<IpNet>, there: &BTreeSet<IpNet>) -> Result<(), Refused> {
+fn check_networks(moved: &Moved<IpNet>, there: &BTreeSet<IpNet>) -> Result<(), ModelError> {
     for net in &moved.add {
         let left = there.difference(&moved.remove).chain(&moved.add);
         let mut others = left.filter(|other| *other != net);
         if others.any(|other| net.contains(other) || other.contains(net)) {
-            return Err(Refused::Exists(net.to_string()));
+            return Err(ModelError::Exists(net.to_string()));
         }
     }
     Ok(())
 }
 
-fn check(real: &RealServer) -> Result<(), Refused> {
+fn check(real: &RealServer) -> Result<(), ModelError> {
     if real.lower_threshold > real.upper_threshold || real.weight > 65_535 {
-        Err(Refused::Range(real.to_string()))
+        Err(ModelError::Range(real.to_string()))
     } else {
         Ok(())
     }
 }
 
-fn made_of(settings: &Settings) -> VirtualServer {
+fn made_of(settings: &ServerSettings) -> VirtualServer {
     VirtualServer {
         scheduler: settings.scheduler.clone(),
         flags: settings.flags,
@@ -312,8 +316,8 @@ mod tests {
         }
     }
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> ServerSettings {
+        ServerSettings {
             scheduler: "rr".into(),
             flags: Default::default(),
             persistence: None,
@@ -362,13 +366,13 @@ mod tests {
             edit.guarded.add.insert(front.address);
             edit.extend(&turn(other, &Row::default(), &serve));
             let refusal = model.step(&Op::Table(edit.into()));
-            assert!(matches!(refusal, Err(Refused::Exists(_))), "{clash:?}");
+            assert!(matches!(refusal, Err(ModelError::Exists(_))), "{clash:?}");
             assert_eq!(model.state(), &before, "{clash:?}");
         }
         let mut edit = turn(front, &serve, &Row::default());
         edit.extend(&turn(other, &serve, &Row::default()));
         let refusal = model.step(&Op::Table(edit.into()));
-        assert!(matches!(refusal, Err(Refused::NoEntry(_))));
+        assert!(matches!(refusal, Err(ModelError::NoEntry(_))));
         assert_eq!(model.state(), &before);
     }
 

@@ -22,7 +22,7 @@ pub use steps::AsDiff;
 
 /// A virtual server without its real servers: what one add or edit carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct ServerSettings {
     /// Name of the kernel's scheduler.
     pub scheduler: Scheduler,
     /// Flags besides persistence.
@@ -31,7 +31,7 @@ pub struct Settings {
     pub persistence: Option<Persistence>,
 }
 
-impl Settings {
+impl ServerSettings {
     /// Those of a virtual server.
     pub fn of(server: &VirtualServer) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Settings {
     }
 }
 
-impl fmt::Display for Settings {
+impl fmt::Display for ServerSettings {
     /// `rr`, `mh mh-fallback`, `rr persistent 10800`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.scheduler)?;
@@ -66,9 +66,9 @@ pub enum Op {
     /// of these, and the others are small and many.
     Table(Box<Edit>),
     /// Make a virtual server (`ipvsadm -A`).
-    AddVirtualServer(VirtualServerKey, Settings),
+    AddVirtualServer(VirtualServerKey, ServerSettings),
     /// Change its settings in place (`ipvsadm -E`).
-    EditVirtualServer(VirtualServerKey, Settings),
+    EditVirtualServer(VirtualServerKey, ServerSettings),
     /// Remove it with its real servers (`ipvsadm -D`).
     RemoveVirtualServer(VirtualServerKey),
     /// Add a real server (`ipvsadm -a`).
@@ -301,7 +301,7 @@ mod tests {
             upper_threshold: 0,
             lower_threshold: 0,
         };
-        let settings = Settings {
+        let settings = ServerSettings {
             scheduler: "rr".into(),
             flags: Flags::default(),
             persistence: None,

@@ -60,7 +60,7 @@ pub struct ChangedTimeouts {
 /// A line of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Change {
+enum JournalLine {
     Add(VirtualServerKey, String),
     Remove(VirtualServerKey),
 }
@@ -71,7 +71,7 @@ pub struct RecordFile {
     path: PathBuf,
     record: Record,
     /// What is not in a file yet.
-    pending: Vec<Change>,
+    pending: Vec<JournalLine>,
     /// Lines of the journal; none when there is no file that it could add to.
     journaled: Option<usize>,
     /// Something has changed that the journal cannot say.
@@ -112,8 +112,10 @@ impl RecordFile {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             count += 1;
             match serde_json::from_slice(line).with_context(|| unreadable(&self.journal()))? {
-                Change::Add(key, service) => drop(self.record.virtual_servers.insert(key, service)),
-                Change::Remove(key) => drop(self.record.virtual_servers.remove(&key)),
+                JournalLine::Add(key, service) => {
+                    drop(self.record.virtual_servers.insert(key, service))
+                }
+                JournalLine::Remove(key) => drop(self.record.virtual_servers.remove(&key)),
             }
         }
         Ok(torn.is_empty().then_some(count))
@@ -137,7 +139,7 @@ impl RecordFile {
     pub fn add(&mut self, key: VirtualServerKey, service: String) {
         let known = self.record.virtual_servers.get(&key);
         if known != Some(&service) {
-            self.pending.push(Change::Add(key, service.clone()));
+            self.pending.push(JournalLine::Add(key, service.clone()));
             self.record.virtual_servers.insert(key, service);
         }
     }
@@ -145,7 +147,7 @@ impl RecordFile {
     /// Strikes a virtual server out.
     pub fn remove(&mut self, key: &VirtualServerKey) {
         if self.record.virtual_servers.remove(key).is_some() {
-            self.pending.push(Change::Remove(*key));
+            self.pending.push(JournalLine::Remove(*key));
         }
     }
 
@@ -217,8 +219,8 @@ impl RecordFile {
     /// Virtual servers that were taken in and stand in no file yet.
     pub fn unwritten(&self) -> BTreeSet<VirtualServerKey> {
         let added = self.pending.iter().filter_map(|change| match change {
-            Change::Add(key, _) => Some(*key),
-            Change::Remove(_) => None,
+            JournalLine::Add(key, _) => Some(*key),
+            JournalLine::Remove(_) => None,
         });
         added.collect()
     }

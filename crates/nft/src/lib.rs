@@ -99,7 +99,7 @@ pub use nft::{NamedChain, Nft};
 pub use observe::Observed;
 pub use redirect::SomeRedirected;
 pub use remains::Remains;
-pub use render::{Change, render_change, render_delete, render_table};
+pub use render::{TableChange, render_change, render_delete, render_table};
 pub use set::{Elements, Set};
 
 /// Reads a message of nf_tables whatever it is: never to panic.

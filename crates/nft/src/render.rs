@@ -11,7 +11,7 @@ use crate::{Config, Elements, Family, Invalid, Set};
 
 /// Elements that go and elements that come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct TableChange {
     /// To be taken out. A map element that changes its value stands here with the old one.
     pub removed: Elements,
     /// To be put in.
@@ -21,7 +21,7 @@ pub struct Change {
     pub marking: Option<bool>,
 }
 
-impl Change {
+impl TableChange {
     /// Nothing goes and nothing comes.
     pub fn is_empty(&self) -> bool {
         let empty = |elements: &Elements| elements.values().all(BTreeSet::is_empty);
@@ -118,7 +118,7 @@ fn values(marks: impl IntoIterator<Item = u32>) -> Vec<Item> {
 /// that overlaps what is there: aggregate the networks of a front before comparing.
 pub fn render_change(
     config: &Config,
-    change: &Change,
+    change: &TableChange,
     mark_in_use: impl Fn(u32) -> bool,
 ) -> Result<Commands, Invalid> {
     config.check()?;

@@ -1,7 +1,7 @@
 //! The commands as a reviewer reads them. After a wanted change: `INSTA_UPDATE=always cargo test -p kube-ipvs-nft`.
 
 use kube_ipvs_nft::{
-    Change, Config, Elements, Family, Invalid, LocalPods, Set, Unallocated, render_change,
+    Config, Elements, Family, Invalid, LocalPods, Set, TableChange, Unallocated, render_change,
     render_delete, render_table,
 };
 
@@ -72,7 +72,7 @@ fn change_removes_first_and_keeps_marks_in_use() {
         ),
         (Set::ServiceCidrs, &["10.96.0.0/15"]),
     ]);
-    let change = Change::between(&before, &after);
+    let change = TableChange::between(&before, &after);
 
     let commands = render_change(&Config::new(Family::Ip), &change, |mark| {
         [2, 3].contains(&mark)
@@ -93,21 +93,21 @@ fn the_first_mark_hangs_a_chain_and_the_last_takes_it_away() {
     ]);
     let unmarked = elements(&[(Set::Served, &["10.0.0.1 . tcp . 80"])]);
 
-    let there = Change::between(&unmarked, &marked);
-    let back = Change::between(&marked, &unmarked);
+    let there = TableChange::between(&unmarked, &marked);
+    let back = TableChange::between(&marked, &unmarked);
 
-    let shown = |change: &Change| {
+    let shown = |change: &TableChange| {
         let commands = render_change(&config, change, |_| false);
         commands.expect("valid").to_string()
     };
     insta::assert_snapshot!(format!("{}\nand back\n\n{}", shown(&there), shown(&back)));
-    let within = Change::between(&marked, &cluster_v4());
+    let within = TableChange::between(&marked, &cluster_v4());
     assert_eq!(within.marking, None);
 }
 
 #[test]
 fn no_change_is_no_command() {
-    let change = Change::between(&cluster_v4(), &cluster_v4());
+    let change = TableChange::between(&cluster_v4(), &cluster_v4());
 
     let commands = render_change(&Config::new(Family::Ip), &change, |_| false);
 
@@ -130,7 +130,7 @@ fn neither_a_table_nor_a_change_is_made_of_a_configuration_that_makes_no_sense()
     let same = Invalid::SameBit(bit);
 
     let table = render_table(&config, &cluster_v4()).unwrap_err();
-    let change = render_change(&config, &Change::default(), |_| false).unwrap_err();
+    let change = render_change(&config, &TableChange::default(), |_| false).unwrap_err();
 
     assert_eq!((table, change), (same.clone(), same));
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use ipnet::{IpNet, Ipv4Net};
 use kube_ipvs_nft::{
-    Change, Config, Elements, Family, LocalPods, Set, aggregate, check, render_change, render_table,
+    Config, Elements, Family, LocalPods, Set, TableChange, aggregate, check, render_change,
+    render_table,
 };
 use proptest::prelude::*;
 
@@ -42,7 +43,7 @@ proptest! {
         let ends = table.len() - empty.len() - 1 - marks;
         prop_assert!(ends <= usize::from(set == Set::ServiceCidrs));
         prop_assert!(text.chars().all(|c| c.is_ascii_alphanumeric() || " .:/-".contains(c)), "{:?}", text);
-        let change = Change { added: elements, ..Change::default() };
+        let change = TableChange { added: elements, ..TableChange::default() };
         let commands = render_change(&config, &change, |_| false).expect("valid in a table, valid in a change");
         prop_assert_eq!(commands.len(), 1 + marks + ends);
     }
@@ -83,8 +84,8 @@ proptest! {
         };
         let (before, after) = (elements(&before), elements(&after));
 
-        let there = Change::between(&before, &after);
-        let back = Change::between(&after, &before);
+        let there = TableChange::between(&before, &after);
+        let back = TableChange::between(&after, &before);
 
         prop_assert_eq!(&there.added, &back.removed);
         prop_assert_eq!(&there.removed, &back.added);

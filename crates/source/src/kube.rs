@@ -45,7 +45,7 @@ pub use resources::Resource;
 
 /// Whose objects to watch, and how patiently.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct WatchSettings {
     /// This node's name.
     pub node_name: String,
     /// Watch Services with this value of `service.kubernetes.io/service-proxy-name`
@@ -69,7 +69,7 @@ pub struct Settings {
     pub relist_jitter: Duration,
 }
 
-impl Settings {
+impl WatchSettings {
     /// The usual patience, for a node.
     pub fn new(node_name: &str) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Settings {
 pub fn spawn(
     tasks: &Tasks,
     client: &Client,
-    settings: &Settings,
+    settings: &WatchSettings,
     events: &mpsc::Sender<Event>,
     status: &Arc<SourceStatus>,
 ) -> Vec<Task> {

@@ -33,7 +33,7 @@ pub use binder::{Binder, Binding, ROUTE_METRIC, ROUTE_PROTOCOL};
 pub use error::Error;
 pub use host::HostAddress;
 pub use link::Ensured;
-pub use watch::{Change, Watch, watch};
+pub use watch::{Notice, Watch, watch};
 
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -30,7 +30,7 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Something changed. What is true now is learned by looking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum Notice {
     /// An address of another link came, changed or went.
     HostAddress(IpAddr),
     /// A VIP left our link, by our own doing or that of somebody else.
@@ -45,14 +45,14 @@ pub enum Change {
 /// is given up loses nothing.
 ///
 /// Its socket is read while it is polled; a reader that is slow gets
-/// [`Change::Lost`]. It ends when the kernel closes the socket.
+/// [`Notice::Lost`]. It ends when the kernel closes the socket.
 pub struct Watch {
     connection: Pin<Box<dyn Future<Output = ()> + Send>>,
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
     /// The connection ends without one.
     _handle: Handle,
     our_link: OurLink,
-    ready: VecDeque<Change>,
+    ready: VecDeque<Notice>,
 }
 
 /// Watches addresses of all links, and the link named with its routes. Equal
@@ -94,7 +94,7 @@ pub fn watch(link_name: &str) -> Result<Watch> {
 
 /// Gives the socket room for the notices of a start: some for each VIP, faster
 /// than they can be read. Refused, or too little, it is told of by
-/// [`Change::Lost`], so that neither is an error.
+/// [`Notice::Lost`], so that neither is an error.
 fn enlarge(socket: &impl AsFd) {
     // Beyond the host's limit where that is allowed.
     if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
@@ -103,9 +103,9 @@ fn enlarge(socket: &impl AsFd) {
 }
 
 impl Stream for Watch {
-    type Item = Change;
+    type Item = Notice;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Notice>> {
         let watch = &mut *self;
         let ended = watch.connection.poll_unpin(context).is_ready();
         while let Poll::Ready(Some((message, _))) = watch.messages.poll_next_unpin(context) {
@@ -132,10 +132,10 @@ struct OurLink {
 
 impl OurLink {
     /// What a message of the kernel means to us.
-    fn change(&mut self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
+    fn change(&mut self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Notice> {
         use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink};
         match payload {
-            NetlinkPayload::Overrun(_) => Some(Change::Lost),
+            NetlinkPayload::Overrun(_) => Some(Notice::Lost),
             NetlinkPayload::InnerMessage(message) => match message {
                 NewLink(link) => self.link(link, true),
                 DelLink(link) => self.link(link, false),
@@ -148,7 +148,7 @@ impl OurLink {
         }
     }
 
-    fn link(&mut self, message: &LinkMessage, exists: bool) -> Option<Change> {
+    fn link(&mut self, message: &LinkMessage, exists: bool) -> Option<Notice> {
         let index = message.header.index;
         let was_ours = self.state.is_some_and(|(ours, _)| ours == index);
         let has_our_name = message.attributes.iter().any(
@@ -160,22 +160,22 @@ impl OurLink {
             return None;
         }
         self.state = now;
-        Some(Change::Link)
+        Some(Notice::Link)
     }
 
-    fn address(&self, message: &AddressMessage, exists: bool) -> Option<Change> {
+    fn address(&self, message: &AddressMessage, exists: bool) -> Option<Notice> {
         match self.state {
             Some((ours, _)) if ours == message.header.index => {
                 // What comes to our link is our own doing.
                 let gone = (!exists).then(|| vip_of_address(message, ours)).flatten();
-                gone.map(Change::VipGone)
+                gone.map(Notice::VipGone)
             }
-            _ => local_address(message).map(Change::HostAddress),
+            _ => local_address(message).map(Notice::HostAddress),
         }
     }
 
-    fn route_gone(&self, message: &RouteMessage) -> Option<Change> {
+    fn route_gone(&self, message: &RouteMessage) -> Option<Notice> {
         let (ours, _) = self.state?;
-        VipRoute::of(message, ours).map(|route| Change::VipGone(route.vip))
+        VipRoute::of(message, ours).map(|route| Notice::VipGone(route.vip))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Access, ApiServer, Options, node, service_cidr};
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
-use kube_ipvs_source::kube::{Settings, SourceStatus, spawn};
+use kube_ipvs_source::kube::{SourceStatus, WatchSettings, spawn};
 use kube_ipvs_source::tasks::{Task, Tasks};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -65,9 +65,9 @@ pub fn paging_server() -> ApiServer {
     })
 }
 
-/// Settings whose times are for a test.
-pub fn hasty() -> Settings {
-    Settings {
+/// WatchSettings whose times are for a test.
+pub fn hasty() -> WatchSettings {
+    WatchSettings {
         watch_timeout: Duration::from_secs(60),
         progress_timeout: Duration::from_secs(3),
         page_size: 3,
@@ -75,7 +75,7 @@ pub fn hasty() -> Settings {
         longest_pause: Duration::from_millis(500),
         settled_after: Duration::from_secs(2),
         relist_jitter: Duration::from_millis(50),
-        ..Settings::new("node-1")
+        ..WatchSettings::new("node-1")
     }
 }
 
@@ -100,17 +100,17 @@ impl Replica {
     }
 
     /// With settings of its own.
-    pub async fn with(server: &ApiServer, settings: Settings) -> Self {
+    pub async fn with(server: &ApiServer, settings: WatchSettings) -> Self {
         Self::through(&server.kubeconfig(), settings).await
     }
 
     /// By the text of a kubeconfig.
-    pub async fn through(text: &str, settings: Settings) -> Self {
+    pub async fn through(text: &str, settings: WatchSettings) -> Self {
         Self::behind(Access::through(text).await, settings)
     }
 
     /// By this access.
-    pub fn behind(access: Access, settings: Settings) -> Self {
+    pub fn behind(access: Access, settings: WatchSettings) -> Self {
         let (sender, events) = mpsc::channel(1024);
         let tasks = spawn(
             &Tasks::unwatched(),

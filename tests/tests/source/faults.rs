@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::event::Kind;
-use kube_ipvs_source::kube::Settings;
+use kube_ipvs_source::kube::WatchSettings;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
@@ -153,7 +153,7 @@ async fn backend_lost_behind_a_load_balancer_is_left_within_15_seconds() {
         .kubeconfig()
         .replace(&server.address().to_string(), &relay.address.to_string());
     // Bookmarks are no help in time: a real server sends one a minute.
-    let patient = Settings {
+    let patient = WatchSettings {
         progress_timeout: Duration::from_secs(150),
         ..hasty()
     };
@@ -312,9 +312,9 @@ async fn server_that_is_gone_for_an_hour_is_asked_on_and_followed_again() {
     const HOUR: Duration = Duration::from_secs(3600);
     let server = server();
     server.upsert(web(1));
-    let settings = Settings {
+    let settings = WatchSettings {
         longest_pause: Duration::from_secs(10),
-        ..Settings::new("node-1")
+        ..WatchSettings::new("node-1")
     };
     let mut replica = Replica::with(&server, settings).await;
     replica.synced().await;
@@ -404,7 +404,7 @@ async fn busy_server_is_not_asked_before_it_said() {
 async fn failing_server_is_asked_less_and_less() {
     let server = server();
     server.fault_at("services", Fault::status(500, 100_000));
-    let settings = Settings {
+    let settings = WatchSettings {
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_secs(10),
         ..hasty()

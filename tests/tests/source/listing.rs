@@ -96,7 +96,7 @@ async fn changes_follow_the_list() {
 #[tokio::test]
 async fn watch_that_times_out_goes_on_where_it_stopped() {
     let server = server();
-    let settings = kube_ipvs_source::kube::Settings {
+    let settings = kube_ipvs_source::kube::WatchSettings {
         watch_timeout: std::time::Duration::from_secs(1),
         ..hasty()
     };
@@ -123,7 +123,7 @@ async fn bookmark_moves_the_place_forward() {
         bookmark_every: std::time::Duration::from_millis(50),
         ..Options::default()
     });
-    let settings = kube_ipvs_source::kube::Settings {
+    let settings = kube_ipvs_source::kube::WatchSettings {
         watch_timeout: std::time::Duration::from_secs(1),
         ..hasty()
     };

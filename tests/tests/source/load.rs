@@ -23,7 +23,7 @@ async fn load_does_not_grow_with_changes() {
 #[tokio::test]
 async fn storm_of_410_is_answered_slower_and_slower() {
     let server = server();
-    let settings = kube_ipvs_source::kube::Settings {
+    let settings = kube_ipvs_source::kube::WatchSettings {
         first_pause: std::time::Duration::from_millis(100),
         longest_pause: std::time::Duration::from_secs(30),
         settled_after: std::time::Duration::from_secs(60),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::event::Kind;
-use kube_ipvs_source::kube::Settings;
+use kube_ipvs_source::kube::WatchSettings;
 use kube_ipvs_tests::apiserver::replica::{Replica, server};
 use kube_ipvs_tests::apiserver::{Fault, endpoint_slice, service};
 
@@ -17,7 +17,7 @@ const ATTEMPTS: u64 = 6 + 7 + 1;
 async fn after_an_outage(forgotten: bool) {
     let server = server();
     server.upsert(service("default", "web", "10.96.0.10"));
-    let mut replica = Replica::with(&server, Settings::new("node-1")).await;
+    let mut replica = Replica::with(&server, WatchSettings::new("node-1")).await;
     replica.synced().await;
     replica.watches(&server).await;
     server.outage();
@@ -72,7 +72,7 @@ async fn retry_after_of_a_hundred_years_is_a_minute() {
             retry_after: Some(u64::MAX),
         },
     );
-    let mut replica = Replica::with(&server, Settings::new("node-1")).await;
+    let mut replica = Replica::with(&server, WatchSettings::new("node-1")).await;
     replica.fails(1).await;
 
     tokio::time::pause();

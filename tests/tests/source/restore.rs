@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::event::Kind;
-use kube_ipvs_source::kube::Settings;
+use kube_ipvs_source::kube::WatchSettings;
 use kube_ipvs_tests::apiserver::replica::{Replica, hasty, server};
 use kube_ipvs_tests::apiserver::{Fault, service};
 
@@ -13,8 +13,8 @@ fn web(number: usize) -> serde_json::Value {
 }
 
 /// As patient as on a node: no silence heals anything.
-fn patient() -> Settings {
-    Settings {
+fn patient() -> WatchSettings {
+    WatchSettings {
         progress_timeout: Duration::from_secs(150),
         watch_timeout: Duration::from_secs(300),
         ..hasty()

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use super::{Op, Plan, Settings};
+use super::{Op, Plan, ServerSettings};
 use crate::row::{Masquerade, Row, Verdict};
 use crate::state::{Family, Front, Protocol, RealServer, RealServerKey, VirtualServerKey};
 use crate::table::{Edit, Moved, Turn};
@@ -187,10 +187,10 @@ fn row(row: &Row) -> RowStep<'_> {
 fn server<'a>(
     action: &'static str,
     key: &VirtualServerKey,
-    settings: Option<&'a Settings>,
+    settings: Option<&'a ServerSettings>,
 ) -> Step<'a> {
     let by = by(key);
-    let settings = settings.map(Settings::step);
+    let settings = settings.map(ServerSettings::step);
     step(action, Object::VirtualServer { by, settings })
 }
 
@@ -232,7 +232,7 @@ fn by(key: &VirtualServerKey) -> By {
     }
 }
 
-impl Settings {
+impl ServerSettings {
     fn step(&self) -> SettingsStep<'_> {
         let mut flags = Vec::new();
         flags.extend(self.persistence.map(|_| "persistent"));

@@ -2,7 +2,7 @@
 //! servers and destinations.
 
 use ipvs_netlink as ipvs;
-use kube_ipvs_core::plan::Settings;
+use kube_ipvs_core::plan::ServerSettings;
 use kube_ipvs_core::state::{
     Family, Flags, Front, Persistence, Protocol, RealServer, RealServerKey, VirtualServer,
     VirtualServerKey,
@@ -70,7 +70,7 @@ fn ipvs_family(family: Family) -> ipvs::Family {
 }
 
 /// A service as `ipvsadm -A` would make it.
-pub(super) fn service(key: &VirtualServerKey, settings: &Settings) -> ipvs::Service {
+pub(super) fn service(key: &VirtualServerKey, settings: &ServerSettings) -> ipvs::Service {
     let scheduler = ipvs::Scheduler::from(settings.scheduler.as_str());
     let mut flags = ipvs::ServiceFlags::empty();
     flags.set(ipvs::ServiceFlags::ONE_PACKET, settings.flags.one_packet);
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn settings_survive_the_way_through_the_kernels_words() {
         let key: VirtualServerKey = "[fd00::a]:53/UDP".parse().unwrap();
-        let settings = Settings {
+        let settings = ServerSettings {
             scheduler: "mh".into(),
             flags: Flags {
                 one_packet: true,
@@ -183,7 +183,7 @@ mod tests {
         };
         let service = service(&key, &settings);
         assert_eq!(super::key(&service.id), Some(key));
-        assert_eq!(Settings::of(&virtual_server(&service)), settings);
+        assert_eq!(ServerSettings::of(&virtual_server(&service)), settings);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
 use kube_ipvs_core::state::{Family, Front, Protocol};
 use kube_ipvs_core::table::{Edit, Moved, Table};
 use kube_ipvs_nft as nft;
-use nft::{Change, Class, Config, Elements, Fate, Masquerading, Set};
+use nft::{Class, Config, Elements, Fate, Masquerading, Set, TableChange};
 
 mod read;
 
@@ -49,7 +49,7 @@ impl Projection {
     }
 
     /// The elements that a change takes away and brings, of one family.
-    pub(super) fn change(&self, edit: &Edit, family: Family) -> Change {
+    pub(super) fn change(&self, edit: &Edit, family: Family) -> TableChange {
         let mut removed = Elements::new();
         let mut added = Elements::new();
         let mut places = BTreeSet::new();
@@ -85,7 +85,7 @@ impl Projection {
         insert_all(&mut added, networks(&edit.networks.add, family).iter());
         let more: isize = marks_moved(edit, family).values().sum();
         let marked = self.marked.saturating_add_signed(more) > 0;
-        Change {
+        TableChange {
             removed,
             added,
             marking: (marked != (self.marked > 0)).then_some(marked),

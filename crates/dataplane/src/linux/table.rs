@@ -71,9 +71,9 @@ impl Table {
 
     /// What has to be in the kernel before a change is made; there may be nothing.
     pub(super) fn before_change(&self, edit: &Edit) -> anyhow::Result<nft::Commands> {
-        let arrivals = nft::Change {
+        let arrivals = nft::TableChange {
             added: Projection::arrivals(edit, self.family()),
-            ..nft::Change::default()
+            ..nft::TableChange::default()
         };
         Ok(nft::render_change(&self.config, &arrivals, |_| true).map_err(NftError::from)?)
     }

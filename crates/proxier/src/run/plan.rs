@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube_ipvs_core::plan::{AsDiff, Plan};
 use kube_ipvs_core::{Cluster, Event, Warning};
-use kube_ipvs_vip::Change;
+use kube_ipvs_vip::Notice;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout_at};
 
@@ -224,7 +224,7 @@ impl<D: Dataplane, F: Show> Shown<D, F> {
     pub(crate) async fn wait(
         &mut self,
         heard: &mut Heard,
-        changes: &mut (impl Stream<Item = Change> + Unpin),
+        changes: &mut (impl Stream<Item = Notice> + Unpin),
     ) -> anyhow::Result<bool> {
         let rest = QUIET.max(self.took * (SHARE - 1));
         tokio::select! {

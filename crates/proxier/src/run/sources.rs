@@ -77,9 +77,9 @@ fn from_api(
     status: Arc<SourceStatus>,
 ) -> Sources {
     let node = &program.options.node_name;
-    let settings = api::Settings {
+    let settings = api::WatchSettings {
         service_proxy_name: program.options.service_proxy_name.clone(),
-        ..api::Settings::new(node)
+        ..api::WatchSettings::new(node)
     };
     // The loop adds gateways by itself.
     let always = BTreeSet::new();

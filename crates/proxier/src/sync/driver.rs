@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use kube_ipvs_core::Event;
 use kube_ipvs_dataplane::Dataplane;
-use kube_ipvs_vip::Change;
+use kube_ipvs_vip::Notice;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -95,7 +95,7 @@ impl<D: Dataplane> Driver<D> {
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<Event>,
-        mut changes: impl Stream<Item = Change> + Unpin,
+        mut changes: impl Stream<Item = Notice> + Unpin,
         mut stop: watch::Receiver<bool>,
     ) {
         self.look_at_host();
@@ -166,16 +166,16 @@ impl<D: Dataplane> Driver<D> {
     }
 
     /// The kernel told of a change that may not have been ours.
-    fn notice(&mut self, change: Change) {
-        tracing::debug!(?change, "the kernel tells of a change");
-        let look = match change {
-            Change::HostAddress(_) => {
+    fn notice(&mut self, notice: Notice) {
+        tracing::debug!(?notice, "the kernel tells of a change");
+        let look = match notice {
+            Notice::HostAddress(_) => {
                 self.look_at_host();
                 false
             }
-            Change::VipGone(vip) => self.syncer.expects(vip),
-            Change::Link => true,
-            Change::Lost => {
+            Notice::VipGone(vip) => self.syncer.expects(vip),
+            Notice::Link => true,
+            Notice::Lost => {
                 tracing::info!("notices of the kernel were lost: everything is looked at");
                 self.look_at_host();
                 true

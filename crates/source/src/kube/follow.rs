@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Settings;
+use super::WatchSettings;
 use super::cursor::{Cursor, number};
 use super::failure::Failure;
 use super::lines::Lines;
@@ -35,7 +35,7 @@ const WOKEN: Duration = Duration::from_millis(500);
 /// Follows one kind.
 pub(super) struct Follower {
     requests: Requests,
-    settings: Settings,
+    settings: WatchSettings,
     events: mpsc::Sender<Event>,
     status: Arc<SourceStatus>,
     seen: Seen,
@@ -74,7 +74,7 @@ struct WatchLine<'a> {
 impl Follower {
     pub(super) fn new(
         requests: Requests,
-        settings: Settings,
+        settings: WatchSettings,
         events: mpsc::Sender<Event>,
         status: Arc<SourceStatus>,
         signs: Signs,

@@ -4,7 +4,7 @@ use http::Request;
 use kube_ipvs_core::event::Kind;
 use kube_ipvs_core::k8s::{HEADLESS_LABEL, SERVICE_PROXY_NAME_LABEL};
 
-use super::Settings;
+use super::WatchSettings;
 
 /// A collection and the selectors we look at it through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Resource {
 }
 
 /// What is watched for a node, as kube-proxy does.
-pub(super) fn watched(settings: &Settings) -> Vec<Resource> {
+pub(super) fn watched(settings: &WatchSettings) -> Vec<Resource> {
     let ours = match &settings.service_proxy_name {
         Some(name) => format!("{SERVICE_PROXY_NAME_LABEL}={name}"),
         None => format!("!{SERVICE_PROXY_NAME_LABEL}"),
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn selectors_are_those_of_kube_proxy() {
-        let uris: Vec<String> = watched(&Settings::new("node-1"))
+        let uris: Vec<String> = watched(&WatchSettings::new("node-1"))
             .iter()
             .map(|resource| resource.request(&[]).uri().to_string())
             .collect();
@@ -123,9 +123,9 @@ mod tests {
 
     #[test]
     fn proxy_name_selects_services_of_that_name() {
-        let settings = Settings {
+        let settings = WatchSettings {
             service_proxy_name: Some("edge".into()),
-            ..Settings::new("n")
+            ..WatchSettings::new("n")
         };
 
         let uri = watched(&settings)[0].request(&[]).uri().to_string();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs_core::plan::{Op, Settings};
+use kube_ipvs_core::plan::{Op, ServerSettings};
 use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
 use kube_ipvs_core::state::{
     Flags, Front, KernelState, Persistence, RealServer, RealServerKey, VirtualServerKey,
@@ -158,7 +158,7 @@ impl Draw {
         }
     }
 
-    fn settings(&mut self, key: &VirtualServerKey) -> Settings {
+    fn settings(&mut self, key: &VirtualServerKey) -> ServerSettings {
         let scheduler = self.pick(&SCHEDULERS);
         let hashes = matches!(scheduler, "sh" | "mh");
         let prefix = key.family().host_prefix();
@@ -166,7 +166,7 @@ impl Draw {
             timeout: 60 * (1 + self.below(3) as u32),
             prefix: [prefix, 24][self.below(2)],
         });
-        Settings {
+        ServerSettings {
             scheduler: scheduler.into(),
             flags: Flags {
                 one_packet: self.below(4) == 0,

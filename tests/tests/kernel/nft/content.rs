@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use kube_ipvs_nft::{
-    Change, Class, Commands, Config, Elements, Family, LocalPods, NftError, Observed, Set,
+    Class, Commands, Config, Elements, Family, LocalPods, NftError, Observed, Set, TableChange,
     render_change, render_table,
 };
 
@@ -200,7 +200,7 @@ fn lead_where_the_whole_table_would(config: &Config) {
                 .into_iter()
                 .any(|text| text.ends_with(&format!("{mark:#010x}")))
         };
-        let change = Change::between(&before, &after);
+        let change = TableChange::between(&before, &after);
         apply(
             &netns,
             &render_change(config, &change, in_use).expect("valid"),
@@ -226,7 +226,7 @@ fn a_refused_change_names_the_element_and_changes_nothing() {
     let written = full(Family::Ip);
     apply(&netns, &render_table(&config, &written).expect("valid")).expect("applied");
     let change = |removed, added| {
-        let change = Change {
+        let change = TableChange {
             removed,
             added,
             marking: None,
@@ -347,9 +347,9 @@ fn seventy_thousand_elements_load_and_take_one_more() {
     let table = render_table(&config, &written).expect("valid");
     timed("render", &|| drop(render_table(&config, &written)));
     timed("load", &|| apply(&netns, &table).expect("applied"));
-    let change = Change {
+    let change = TableChange {
         added: elements([(Set::Served, "10.97.0.1 . udp . 53".into())]),
-        ..Change::default()
+        ..TableChange::default()
     };
     let one = render_change(&config, &change, |_| false).expect("valid");
     timed("one more", &|| apply(&netns, &one).expect("applied"));

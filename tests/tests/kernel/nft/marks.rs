@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-use kube_ipvs_nft::{Change, Config, Family, LocalPods, Set, render_change};
+use kube_ipvs_nft::{Config, Family, LocalPods, Set, TableChange, render_change};
 
 use super::lab::{Content, Fate, Lab, Said, ask, said};
 
@@ -138,7 +138,7 @@ fn the_first_mark_works_at_once_and_the_last_takes_its_chain_away() {
     let marked = served_as(&lab, &[(Said::In(Set::InsideMarks), mark)]);
     lab.apply(&config, &unmarked);
     for (from, to, mark) in [(&unmarked, &marked, 0x123), (&marked, &unmarked, 0)] {
-        let change = Change::between(&said(from), &said(to));
+        let change = TableChange::between(&said(from), &said(to));
         let commands = render_change(&config, &change, |_| false).expect("valid");
         lab.apply_commands(&commands);
         seen(&lab, "at-ipvs");

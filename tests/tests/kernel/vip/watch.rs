@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube_ipvs_tests::Namespace;
-use kube_ipvs_vip::{Binder, Binding, Change, Watch, watch};
+use kube_ipvs_vip::{Binder, Binding, Notice, Watch, watch};
 
 use super::{
     LINK, addresses, bind, binder, ip, ip_run, ips, node_addresses, route_binding, unbind,
@@ -19,7 +19,7 @@ fn on_this_thread(test: impl Future<Output = ()>) {
 }
 
 /// Waits for one change; others may come before it.
-async fn expect(watch: &mut Watch, wanted: Change) {
+async fn expect(watch: &mut Watch, wanted: Notice) {
     let mut others = Vec::new();
     let seen = async {
         while let Some(change) = watch.next().await {
@@ -42,11 +42,11 @@ fn addresses_that_come_and_go_are_told() {
         let mut watch = watch(LINK).expect("a watch");
 
         ip_run("address add 192.0.2.77/24 dev eth0");
-        expect(&mut watch, Change::HostAddress(ip("192.0.2.77"))).await;
+        expect(&mut watch, Notice::HostAddress(ip("192.0.2.77"))).await;
         ip_run("address del 192.0.2.77/24 dev eth0");
-        expect(&mut watch, Change::HostAddress(ip("192.0.2.77"))).await;
+        expect(&mut watch, Notice::HostAddress(ip("192.0.2.77"))).await;
         ip_run("address add 2001:db8::77/64 dev eth0 nodad");
-        expect(&mut watch, Change::HostAddress(ip("2001:db8::77"))).await;
+        expect(&mut watch, Notice::HostAddress(ip("2001:db8::77"))).await;
     });
 }
 
@@ -67,13 +67,13 @@ fn a_vip_that_somebody_removes_is_told() {
 
         // Routes first: with its last address the kernel clears a link.
         ip_run(&format!("route del local 10.96.0.11 dev {LINK}"));
-        expect(&mut watch, Change::VipGone(ip("10.96.0.11"))).await;
+        expect(&mut watch, Notice::VipGone(ip("10.96.0.11"))).await;
         ip_run(&format!("-6 route del local fd00:96::b dev {LINK}"));
-        expect(&mut watch, Change::VipGone(ip("fd00:96::b"))).await;
+        expect(&mut watch, Notice::VipGone(ip("fd00:96::b"))).await;
         ip_run(&format!("address del 10.96.0.10/32 dev {LINK}"));
-        expect(&mut watch, Change::VipGone(ip("10.96.0.10"))).await;
+        expect(&mut watch, Notice::VipGone(ip("10.96.0.10"))).await;
         ip_run(&format!("address del fd00:96::a/128 dev {LINK}"));
-        expect(&mut watch, Change::VipGone(ip("fd00:96::a"))).await;
+        expect(&mut watch, Notice::VipGone(ip("fd00:96::a"))).await;
     });
 }
 
@@ -84,15 +84,15 @@ fn our_link_is_followed_through_its_lives() {
         let mut watch = watch(LINK).expect("a watch");
 
         binder(Binding::Address);
-        expect(&mut watch, Change::Link).await;
+        expect(&mut watch, Notice::Link).await;
         ip_run(&format!("link set {LINK} down"));
-        expect(&mut watch, Change::Link).await;
+        expect(&mut watch, Notice::Link).await;
         ip_run(&format!("link del {LINK}"));
-        expect(&mut watch, Change::Link).await;
+        expect(&mut watch, Notice::Link).await;
         // Made again, with another index.
         bind(&mut binder(Binding::Address), &ips(&["10.96.0.10"]));
         ip_run(&format!("address del 10.96.0.10/32 dev {LINK}"));
-        expect(&mut watch, Change::VipGone(ip("10.96.0.10"))).await;
+        expect(&mut watch, Notice::VipGone(ip("10.96.0.10"))).await;
     });
 }
 
@@ -109,7 +109,7 @@ fn binding_by_ourselves_is_no_news() {
 
         // The first news is the address that came after our own.
         let first = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
-        assert_eq!(first, Ok(Some(Change::HostAddress(ip("192.0.2.77")))));
+        assert_eq!(first, Ok(Some(Notice::HostAddress(ip("192.0.2.77")))));
     });
 }
 
@@ -128,10 +128,10 @@ fn a_reader_that_is_too_slow_is_told_to_look_again() {
         bind(&mut binder, &many);
         unbind(&mut binder, &many);
 
-        expect(&mut watch, Change::Lost).await;
+        expect(&mut watch, Notice::Lost).await;
         assert!(addresses().is_empty());
         // And goes on.
         ip_run("address add 192.0.2.77/24 dev eth0");
-        expect(&mut watch, Change::HostAddress(ip("192.0.2.77"))).await;
+        expect(&mut watch, Notice::HostAddress(ip("192.0.2.77"))).await;
     });
 }

@@ -436,7 +436,7 @@ fn rows() -> impl Strategy<Value = Table> {
     })
 }
 
-fn put(mut elements: Elements, change: &Change) -> Elements {
+fn put(mut elements: Elements, change: &TableChange) -> Elements {
     for (set, gone) in &change.removed {
         let there = elements.get_mut(set).expect("something to remove");
         for text in gone {

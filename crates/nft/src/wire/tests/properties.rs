@@ -128,7 +128,7 @@ proptest! {
     ) {
         let family = if v6 { Family::Ip6 } else { Family::Ip };
         prop_assert_eq!(check(&Config::new(family), &texts), Ok(()));
-        let change = crate::Change { added: texts.clone(), ..Default::default() };
+        let change = crate::TableChange { added: texts.clone(), ..Default::default() };
         let commands = crate::render_change(&Config::new(family), &change, |_| false).expect("valid");
 
         let mut read = Elements::new();
@@ -168,7 +168,7 @@ proptest! {
     #[test]
     fn what_is_long_stays_within_a_message(count in 1usize..3000) {
         let texts = (0..count as u128).map(|n| format!("{} . tcp . 80 . fd00::/64", address(true, n << 64 | 0xfd << 120)));
-        let change = crate::Change {
+        let change = crate::TableChange {
             added: Elements::from([(Set::AllowedSources, texts.collect())]),
             ..Default::default()
         };

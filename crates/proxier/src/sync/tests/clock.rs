@@ -9,7 +9,7 @@ use futures::StreamExt;
 use kube_ipvs_core::plan::Op;
 use kube_ipvs_core::state::{Family, Protocol};
 use kube_ipvs_core::{Event, HostAddress, Listener};
-use kube_ipvs_vip::Change;
+use kube_ipvs_vip::Notice;
 use nix::errno::Errno;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -31,7 +31,7 @@ pub(super) const TIMES: Times = Times {
 pub(super) struct Stage {
     pub(super) fake: Fake,
     events: mpsc::Sender<Event>,
-    changes: futures::channel::mpsc::UnboundedSender<Change>,
+    changes: futures::channel::mpsc::UnboundedSender<Notice>,
     pub(super) health: Health,
     metrics: Metrics,
     /// What owners of Services were told.
@@ -45,7 +45,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn notice(&self, change: Change) {
+    pub(super) fn notice(&self, change: Notice) {
         self.changes.unbounded_send(change).unwrap();
     }
 
@@ -300,7 +300,7 @@ fn a_vip_that_goes_is_back_at_once_and_our_own_unbinding_is_no_news() {
         stage
             .fake
             .edit(|state| state.vips.retain(|vip| *vip != web_vip));
-        stage.notice(Change::VipGone(web_vip));
+        stage.notice(Notice::VipGone(web_vip));
         sleep(Duration::from_millis(1100)).await;
         assert!(stage.fake.state().vips.contains(&web_vip));
 
@@ -308,7 +308,7 @@ fn a_vip_that_goes_is_back_at_once_and_our_own_unbinding_is_no_news() {
         sleep(Duration::from_secs(2)).await;
         assert!(!stage.fake.state().vips.contains(&dns_vip));
         let looks = stage.fake.kernel().observed;
-        stage.notice(Change::VipGone(dns_vip));
+        stage.notice(Notice::VipGone(dns_vip));
         sleep(Duration::from_secs(5)).await;
         assert_eq!(stage.fake.kernel().observed, looks);
     });
@@ -323,7 +323,7 @@ fn a_fight_over_a_vip_is_bounded() {
         let looks = stage.fake.kernel().observed;
         for _ in 0..1000 {
             stage.fake.edit(|state| state.vips.clear());
-            stage.notice(Change::VipGone("10.96.0.1".parse().unwrap()));
+            stage.notice(Notice::VipGone("10.96.0.1".parse().unwrap()));
             sleep(Duration::from_millis(10)).await;
         }
         let looks = stage.fake.kernel().observed - looks;
@@ -378,7 +378,7 @@ fn the_link_that_goes_is_looked_for_at_once() {
     stage(&host, |stage| async move {
         stage.tell(lists(web(&["10.1.0.1"]))).await;
         sleep(Duration::from_secs(5)).await;
-        for change in [Change::Link, Change::Lost] {
+        for change in [Notice::Link, Notice::Lost] {
             stage.fake.edit(|state| state.vips.clear());
             stage.notice(change);
             sleep(Duration::from_millis(1100)).await;
@@ -421,7 +421,7 @@ fn a_host_address_takes_a_vip_off_the_link() {
             prefix: 24,
             link: "eth0".to_owned(),
         }];
-        stage.notice(Change::HostAddress(vip));
+        stage.notice(Notice::HostAddress(vip));
         sleep(Duration::from_millis(1100)).await;
 
         assert!(!stage.fake.state().vips.contains(&vip), "it is the host's");

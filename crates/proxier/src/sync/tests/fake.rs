@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use kube_ipvs_core::drain::{Key, Load};
-use kube_ipvs_core::model::{Model, Refused};
+use kube_ipvs_core::model::{Model, ModelError};
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
     Front, KernelState, Protocol, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
@@ -235,13 +235,13 @@ impl Kernel {
     }
 }
 
-fn errno_of(error: &Refused) -> Errno {
+fn errno_of(error: &ModelError) -> Errno {
     match error {
-        Refused::Exists(_) => Errno::EEXIST,
-        Refused::NoService(_) => Errno::ESRCH,
-        Refused::NoEntry(_) => Errno::ENOENT,
-        Refused::Invalid(_) => Errno::EINVAL,
-        Refused::Range(_) => Errno::ERANGE,
+        ModelError::Exists(_) => Errno::EEXIST,
+        ModelError::NoService(_) => Errno::ESRCH,
+        ModelError::NoEntry(_) => Errno::ENOENT,
+        ModelError::Invalid(_) => Errno::EINVAL,
+        ModelError::Range(_) => Errno::ERANGE,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube_ipvs_core::{Kind, Options};
-use kube_ipvs_vip::Change;
+use kube_ipvs_vip::Notice;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -117,7 +117,7 @@ fn who_wipes_ours_is_told_of_and_looked_for_in_the_pass_after() {
             state.vips.clear();
             state.virtual_servers.clear();
         });
-        stage.notice(Change::Link);
+        stage.notice(Notice::Link);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
         let said = notes.lock().unwrap().clone();

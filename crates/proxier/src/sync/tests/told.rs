@@ -9,7 +9,7 @@ use kube_ipvs_core::plan::Op;
 use kube_ipvs_core::state::{Family, Front, Protocol};
 use kube_ipvs_core::{Event, HostAddress, Kind};
 use kube_ipvs_source::tasks::Tasks;
-use kube_ipvs_vip::Change;
+use kube_ipvs_vip::Notice;
 use nix::errno::Errno;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -85,7 +85,7 @@ fn after_lost_notices_the_hosts_addresses_are_read_too() {
             prefix: 24,
             link: "eth0".to_owned(),
         }];
-        stage.notice(Change::Lost);
+        stage.notice(Notice::Lost);
         sleep(Duration::from_secs(2)).await;
 
         let servers = stage.fake.state().virtual_servers;
@@ -106,7 +106,7 @@ fn a_success_forgets_how_often_it_had_failed() {
         assert_eq!(stage.fake.weight(WEB, "10.1.0.1:8080"), Some(1));
 
         stage.fake.kernel().observe_fails = Some(Errno::ENOBUFS);
-        stage.notice(Change::Link);
+        stage.notice(Notice::Link);
         sleep(Duration::from_secs(2)).await;
         let tries = stage.fake.kernel().observed;
         sleep(Duration::from_secs(8)).await;
