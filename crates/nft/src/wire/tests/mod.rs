@@ -288,7 +288,7 @@ fn the_first_marks_of_both_families_bring_sets_of_different_numbers() {
             local_pods: LocalPods::Cidrs(pods.into()),
             ..Config::new(family)
         };
-        let change = crate::Change {
+        let change = crate::TableChange {
             marking: Some(true),
             ..Default::default()
         };

@@ -220,7 +220,7 @@ fn neighbouring_networks_are_read_as_they_are() {
 fn what_goes_goes_before_what_comes() {
     let removed = texts(&[(Set::ServiceCidrs, &["10.96.0.0/16"])]);
     let added = texts(&[(Set::ServiceCidrs, &["10.96.0.0/12"])]);
-    let change = crate::Change {
+    let change = crate::TableChange {
         removed,
         added,
         ..Default::default()
