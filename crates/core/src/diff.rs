@@ -28,7 +28,7 @@ use crate::row::{Meanwhile, Row};
 use crate::state::{
     Front, KernelState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
-use crate::table::{Edit, Moved};
+use crate::table::{Edit, Moved, Untracked};
 
 /// Keys that may differ between two states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Touched {
     pub hairpin: BTreeSet<IpAddr>,
     /// Of [`Table::networks`](crate::Table::networks).
     pub networks: BTreeSet<IpNet>,
+    /// Of [`Table::untracked`](crate::Table::untracked).
+    pub untracked: BTreeSet<Untracked>,
 }
 
 /// Which virtual servers in the kernel are ours.
@@ -150,6 +152,7 @@ impl Touched {
         self.fronts.extend(later.fronts);
         self.hairpin.extend(later.hairpin);
         self.networks.extend(later.networks);
+        self.untracked.extend(later.untracked);
     }
 
     /// Everything that is in either state and not the same in both.
@@ -162,6 +165,7 @@ impl Touched {
             fronts: differing(&want.rows, &have.rows),
             hairpin: &want.hairpin ^ &have.hairpin,
             networks: &want.networks ^ &have.networks,
+            untracked: &want.untracked ^ &have.untracked,
         }
     }
 
@@ -173,6 +177,7 @@ impl Touched {
             + self.fronts.len()
             + self.hairpin.len()
             + self.networks.len()
+            + self.untracked.len()
     }
 }
 
@@ -353,6 +358,7 @@ impl Steps {
                 _ => {}
             }
         }
+        self.untracked(touched, goal);
         // When the VIPs in it are bound: what is no Service's yet may be one's then.
         let Moved { add, remove } = &mut self.last.networks;
         for net in touched
@@ -363,6 +369,21 @@ impl Steps {
             match (desired.networks.contains(net), have.networks.contains(net)) {
                 (true, false) => _ = add.insert(*net),
                 (false, true) => _ = remove.insert(*net),
+                _ => {}
+            }
+        }
+    }
+
+    /// While endpoints come and go it is said of both, so that an answer is
+    /// tracked only if its question was.
+    fn untracked(&mut self, touched: &Touched, goal: &Goal<'_>) {
+        let (desired, have) = (&goal.desired.table, &goal.observed.table);
+        let touched = touched.untracked.iter();
+        for one in touched.filter(|one| !goal.leaves_untracked(one)) {
+            let there = have.untracked.contains(one);
+            match (desired.untracked.contains(one), there) {
+                (true, false) => _ = self.closing.untracked.add.insert(*one),
+                (false, true) => _ = self.last.untracked.remove.insert(*one),
                 _ => {}
             }
         }

@@ -193,6 +193,7 @@ impl Model {
         }
         check_moved(&edit.guarded, &table.guarded)?;
         check_moved(&edit.hairpin, &table.hairpin)?;
+        check_moved(&edit.untracked, &table.untracked)?;
         check_moved(&edit.networks, &table.networks)?;
         check_networks(&edit.networks, &table.networks)?;
         self.state.table.put(edit);

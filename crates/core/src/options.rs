@@ -1,13 +1,16 @@
 //! What the operator decides.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
+
 use ipnet::IpNet;
 
+use crate::names::ServiceName;
 use crate::state::{Family, Flags, VirtualServerKey};
 
 /// Schedulers a kernel may have.
@@ -46,6 +49,10 @@ pub struct Options {
     pub pod_networks: Vec<IpNet>,
     /// Networks from which `externalIPs` are honoured; empty ignores all of them.
     pub allow_external_ips: Vec<IpNet>,
+    /// Services whose ClusterIPs are not tracked.
+    pub untracked_services: BTreeSet<ServiceName>,
+    /// Whether a Service may ask for that by annotation.
+    pub untracked_by_annotation: bool,
     /// Masquerade everything sent to a cluster address.
     pub masquerade_all: bool,
     /// Whether local pods can be told from others; without it traffic to
@@ -120,6 +127,8 @@ impl Default for Options {
             close_service_cidrs: true,
             pod_networks: Vec::new(),
             allow_external_ips: Vec::new(),
+            untracked_services: BTreeSet::new(),
+            untracked_by_annotation: false,
             masquerade_all: false,
             detect_local: false,
             families: vec![Family::V4, Family::V6],

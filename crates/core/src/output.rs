@@ -34,6 +34,8 @@ pub struct Output {
     pub fronts: Vec<FrontOutput>,
     /// Endpoints on this node, which may reach themselves by a Service.
     pub hairpin: BTreeSet<IpAddr>,
+    /// Fronts and endpoints whose packets are not tracked, and addresses that are.
+    pub untracked: Vec<String>,
     /// Networks of ClusterIPs: what is in them and no Service's leads nowhere.
     pub service_networks: BTreeSet<IpNet>,
     /// What makes no sense in the objects.
@@ -164,6 +166,12 @@ impl Output {
                 .map(|(at, row)| front(cluster, &checks, at, row))
                 .collect(),
             hairpin: desired.table.hairpin.clone(),
+            untracked: desired
+                .table
+                .untracked
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             service_networks: desired.table.networks.clone(),
             health_check_node_ports: checks
                 .into_iter()
@@ -286,6 +294,9 @@ impl fmt::Display for Output {
         }
         for address in &self.hairpin {
             writeln!(f, "hairpin  {address}")?;
+        }
+        for one in &self.untracked {
+            writeln!(f, "untracked  {one}")?;
         }
         for net in &self.service_networks {
             writeln!(f, "service network  {net}")?;

@@ -126,6 +126,7 @@ fn tally_table(edit: &Edit, mut add: impl FnMut(&'static str, &'static str, usiz
     let moved = [
         ("guard", counts_of(&edit.guarded)),
         ("hairpin", counts_of(&edit.hairpin)),
+        ("untracked", counts_of(&edit.untracked)),
         ("network", counts_of(&edit.networks)),
     ];
     for (object, (added, removed)) in moved {
@@ -156,6 +157,7 @@ fn table_lines(edit: &Edit) -> Vec<Line> {
         guarded,
         hairpin,
         networks,
+        untracked,
         ..
     } = edit;
     let rows = edit.rows.iter().filter_map(|(front, turn)| {
@@ -167,9 +169,11 @@ fn table_lines(edit: &Edit) -> Vec<Line> {
     });
     let gone = lines("guard", "remove", &guarded.remove)
         .chain(lines("hairpin", "remove", &hairpin.remove))
+        .chain(lines("untracked", "remove", &untracked.remove))
         .chain(lines("network", "remove", &networks.remove));
     let come = lines("guard", "add", &guarded.add)
         .chain(lines("hairpin", "add", &hairpin.add))
+        .chain(lines("untracked", "add", &untracked.add))
         .chain(lines("network", "add", &networks.add));
     gone.chain(come).chain(rows).collect()
 }
@@ -186,7 +190,7 @@ fn lines<T: fmt::Display>(
 /// One thing done, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// `front`, `guard`, `hairpin`, `network`, `virtual server`, `real server`, `vip`.
+    /// `front`, `guard`, `hairpin`, `untracked`, `network`, `virtual server`, `real server`, `vip`.
     pub object: &'static str,
     /// `add`, `edit`, `remove`, `bind`, `unbind`.
     pub action: &'static str,
@@ -266,6 +270,7 @@ mod tests {
     use super::*;
     use crate::row::{Row, Verdict};
     use crate::state::Front;
+    use crate::table::Untracked;
 
     /// One of everything.
     fn of_everything() -> Plan {
@@ -292,6 +297,10 @@ mod tests {
             networks: Moved {
                 add: BTreeSet::from(["10.96.0.0/16".parse().unwrap()]),
                 remove: BTreeSet::from(["10.97.0.0/16".parse().unwrap()]),
+            },
+            untracked: Moved {
+                add: BTreeSet::from([Untracked::Front(front("10.96.0.1:1/TCP"))]),
+                remove: BTreeSet::new(),
             },
         };
         let key = VirtualServerKey::Front(front("10.96.0.1:1/TCP"));
@@ -332,7 +341,7 @@ mod tests {
 
         assert_eq!(plan.counts(), lines);
         assert_eq!(lines[&("guard", "add")], 2);
-        assert_eq!(lines.len(), 17);
+        assert_eq!(lines.len(), 18);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use crate::diff::Touched;
 use crate::plan::{Op, Plan};
 use crate::state::{Front, KernelState, RealServerKey, VirtualServerKey};
+use crate::table::Untracked;
 
 mod goal;
 mod parts;
@@ -49,6 +50,8 @@ pub enum Change {
     Guard(IpAddr),
     /// What an endpoint sends to itself.
     Hairpin(IpAddr),
+    /// What is not tracked.
+    Untracked(Untracked),
     /// A network of ClusterIPs.
     Network(IpNet),
 }
@@ -68,6 +71,7 @@ impl Change {
             | Self::Unbind(_)
             | Self::Guard(_)
             | Self::Hairpin(_)
+            | Self::Untracked(_)
             | Self::Network(_) => None,
         }
     }
@@ -90,7 +94,11 @@ impl Change {
                 "real_server"
             }
             Self::Bind(_) | Self::Unbind(_) => "vip",
-            Self::Front(_) | Self::Guard(_) | Self::Hairpin(_) | Self::Network(_) => "table",
+            Self::Front(_)
+            | Self::Guard(_)
+            | Self::Hairpin(_)
+            | Self::Untracked(_)
+            | Self::Network(_) => "table",
         }
     }
 
@@ -122,6 +130,7 @@ impl fmt::Display for Change {
             Self::Front(front) => write!(f, "front {front}"),
             Self::Guard(address) => write!(f, "guard of {address}"),
             Self::Hairpin(address) => write!(f, "hairpin of {address}"),
+            Self::Untracked(one) => write!(f, "untracked {one}"),
             Self::Network(net) => write!(f, "network {net}"),
         }
     }
@@ -221,6 +230,7 @@ impl Refused {
                 touched.guarded.insert(*vip);
             }
             Change::Hairpin(address) => _ = touched.hairpin.insert(*address),
+            Change::Untracked(one) => _ = touched.untracked.insert(*one),
             Change::Network(net) => _ = touched.networks.insert(*net),
             _ => {}
         }

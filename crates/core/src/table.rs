@@ -2,6 +2,7 @@
 //! an address's or a network's. How the kernel is told is not decided here.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::fmt;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
@@ -21,6 +22,42 @@ pub struct Table {
     /// Networks of ClusterIPs, of which none overlaps another: what is in them
     /// and no Service's leads nowhere.
     pub networks: BTreeSet<IpNet>,
+    /// Whose packets pass without an entry in conntrack.
+    pub untracked: BTreeSet<Untracked>,
+}
+
+/// What packets are not tracked, of a Service that asks for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Untracked {
+    /// What pods send to this front, but for those of [`Self::Own`].
+    Front(Front),
+    /// What is sent to this endpoint, and what it answers, but for what is
+    /// this host's or of those of [`Self::Own`].
+    Endpoint(Front),
+    /// The address of an endpoint on this node: it may meet itself, and is tracked,
+    /// since that needs masquerading.
+    Own(IpAddr),
+}
+
+impl Untracked {
+    /// The address.
+    pub fn address(&self) -> IpAddr {
+        match self {
+            Self::Front(at) | Self::Endpoint(at) => at.address,
+            Self::Own(address) => *address,
+        }
+    }
+}
+
+impl fmt::Display for Untracked {
+    /// `front 10.96.0.10:53/UDP`, `endpoint 10.244.1.7:5353/UDP`, `but 10.244.1.7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Front(front) => write!(f, "front {front}"),
+            Self::Endpoint(endpoint) => write!(f, "endpoint {endpoint}"),
+            Self::Own(address) => write!(f, "but {address}"),
+        }
+    }
 }
 
 impl Table {
@@ -31,7 +68,8 @@ impl Table {
 
     /// How much it says: rows, addresses, networks.
     pub fn len(&self) -> usize {
-        self.rows.len() + self.guarded.len() + self.hairpin.len() + self.networks.len()
+        let addresses = self.guarded.len() + self.hairpin.len();
+        self.rows.len() + addresses + self.networks.len() + self.untracked.len()
     }
 }
 
@@ -54,6 +92,7 @@ impl Table {
         };
         self.networks.retain(|net| !overlaps(net));
         edit.networks.put(&mut self.networks);
+        edit.untracked.put(&mut self.untracked);
     }
 }
 
@@ -112,6 +151,8 @@ pub struct Edit {
     pub hairpin: Moved<IpAddr>,
     /// Of [`Table::networks`].
     pub networks: Moved<IpNet>,
+    /// Of [`Table::untracked`].
+    pub untracked: Moved<Untracked>,
 }
 
 impl Edit {
@@ -121,6 +162,7 @@ impl Edit {
             && self.guarded.is_empty()
             && self.hairpin.is_empty()
             && self.networks.is_empty()
+            && self.untracked.is_empty()
     }
 
     /// Takes in a change of something else.
@@ -131,6 +173,7 @@ impl Edit {
         self.guarded.extend(&other.guarded);
         self.hairpin.extend(&other.hairpin);
         self.networks.extend(&other.networks);
+        self.untracked.extend(&other.untracked);
     }
 
     /// Changes a row, if it does.

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::event::{Kind, ObjectRef};
 use crate::names::ServiceName;
 use crate::state::{Front, KernelState, VirtualServer, VirtualServerKey};
+use crate::table::Untracked;
 
 /// Services that nobody knows whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +157,8 @@ impl Kept {
         self.addresses.extend(&observed.vips);
         self.addresses.extend(&observed.table.guarded);
         self.addresses.extend(&observed.table.hairpin);
+        let untracked = observed.table.untracked.iter();
+        self.addresses.extend(untracked.map(Untracked::address));
         self.networks(observed);
     }
 
@@ -182,6 +185,9 @@ impl Kept {
         let table = &mut self.state.table;
         table.guarded.extend(there(&observed.table.guarded));
         table.hairpin.extend(there(&observed.table.hairpin));
+        let untracked = observed.table.untracked.iter();
+        let stays = |one: &&Untracked| self.addresses.contains(&one.address());
+        table.untracked.extend(untracked.filter(stays));
         for front in &self.fronts {
             match observed.row(front) {
                 Some(row) => table.rows.insert(*front, row.clone()),

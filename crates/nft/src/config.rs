@@ -110,6 +110,10 @@ pub struct Config {
     /// would be taken for a call of a NodePort: it takes its source ports from
     /// the larger part above or below this range.
     pub node_ports: RangeInclusive<u16>,
+    /// Whether some packets pass untracked: those of [`Set::UntrackedFronts`] and
+    /// [`Set::UntrackedEndpoints`](crate::Set::UntrackedEndpoints). That takes hooks
+    /// of its own, which all packets pass.
+    pub untracked: bool,
 }
 
 impl Config {
@@ -123,6 +127,7 @@ impl Config {
             local_pods: LocalPods::None,
             unallocated: Unallocated::Drop,
             node_ports: 30000..=32767,
+            untracked: false,
         }
     }
 

@@ -106,7 +106,9 @@ impl Observed {
     }
 
     fn take_sets(&mut self, family: Family, sets: &[ReadSet]) {
+        // Those of what is untracked are there if the rules that ask them are.
         let mut missing: BTreeSet<Set> = Set::ALL.into();
+        missing.retain(|set| !Set::UNTRACKED.contains(set));
         let (mut marks, mut values) = (BTreeSet::new(), None);
         let mut earlier = Earlier::default();
         for (listed, items) in sets {

@@ -42,6 +42,7 @@ pub(crate) enum State {
     New = 8,
     EstablishedOrRelated = 2 | 4,
     InvalidOrKnown = 1 | 2 | 4,
+    Untracked = 64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub(crate) fn goto(chain: &str) -> Phrase {
     vec![Expression::Decide(Verdict::Goto(chain.to_owned()))]
 }
 
-/// `ct state new`, `ct state established,related`
+/// `ct state new`, `ct state established,related`, `ct state untracked`
 pub(crate) fn state(state: State) -> Phrase {
     vec![
         Expression::CtLoad {
@@ -110,6 +111,12 @@ pub(crate) fn no_syn() -> Phrase {
         is(Compare::Equal, &[0]),
     ]);
     phrase
+}
+
+/// `notrack`: conntrack takes no notice of the packet. Of one that it knows
+/// already nothing changes.
+pub(crate) fn no_track() -> Phrase {
+    vec![Expression::NoTrack]
 }
 
 /// `ct direction reply`
@@ -234,6 +241,13 @@ impl Phrases {
         phrase
     }
 
+    /// `ip saddr . meta l4proto . th sport @SET`
+    pub(crate) fn sender_in(self, set: Set) -> Phrase {
+        let mut phrase = self.end(Side::Source);
+        phrase.push(lookup(set.name(), None, false));
+        phrase
+    }
+
     /// `ip daddr . meta l4proto . th dport vmap @MAP`
     pub(crate) fn verdict_of_front(self, map: Set) -> Phrase {
         let mut phrase = self.front();
@@ -261,6 +275,12 @@ impl Phrases {
     pub(crate) fn address_in(self, side: Side, set: Set) -> Phrase {
         let found = lookup(set.name(), None, false);
         vec![self.address(side, Register::FIRST), found]
+    }
+
+    /// `ip daddr != @SET`
+    pub(crate) fn address_not_in(self, side: Side, set: Set) -> Phrase {
+        let absent = lookup(set.name(), None, true);
+        vec![self.address(side, Register::FIRST), absent]
     }
 
     /// `dnat to ip daddr`: stays where it goes, whatever the nat chains after
@@ -400,15 +420,24 @@ impl Phrases {
     /// Address, protocol and port that a packet is sent to, from the first
     /// register on.
     fn front(self) -> Phrase {
-        const DESTINATION_PORT: u32 = 2;
+        self.end(Side::Destination)
+    }
+
+    /// The same, or those that a packet comes from. Ports are the first words of
+    /// the header of each of our protocols.
+    fn end(self, side: Side) -> Phrase {
+        let port = match side {
+            Side::Source => 0,
+            Side::Destination => 2,
+        };
         let words = self.words();
         vec![
-            self.address(Side::Destination, Register::FIRST),
+            self.address(side, Register::FIRST),
             Expression::MetaLoad {
                 key: Meta::L4PROTO,
                 into: Register::at(words),
             },
-            transport(DESTINATION_PORT, 2, Register::at(words + 1)),
+            transport(port, 2, Register::at(words + 1)),
         ]
     }
 

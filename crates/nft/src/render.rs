@@ -73,7 +73,7 @@ pub fn render_table(config: &Config, elements: &Elements) -> Result<Commands, In
         commands.push(chain);
     }
     let few = are_few(parsed.values().map(Vec::len).sum());
-    for set in Set::ALL {
+    for set in sets(config, elements) {
         commands.push_set(&place, set.name(), set.spec(family));
         let list = parsed.get(&set).map_or(&[][..], Vec::as_slice);
         let items = items(set, list);
@@ -86,6 +86,15 @@ pub fn render_table(config: &Config, elements: &Elements) -> Result<Commands, In
         commands.push(rule);
     }
     Ok(commands)
+}
+
+/// The sets of a table. Elements of a configuration that it had before come in
+/// and are then taken out.
+fn sets(config: &Config, elements: &Elements) -> impl Iterator<Item = Set> {
+    let has = |set: &Set| elements.get(set).is_some_and(|texts| !texts.is_empty());
+    let untracked = config.untracked || Set::UNTRACKED.iter().any(has);
+    let all = Set::ALL.into_iter();
+    all.filter(move |set| untracked || !Set::UNTRACKED.contains(set))
 }
 
 fn items(set: Set, elements: &[Element]) -> Vec<Item> {

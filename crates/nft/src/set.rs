@@ -30,6 +30,16 @@ pub enum Set {
     /// Networks that lead nowhere, but for the addresses of this host in them:
     /// `10.96.0.0/16`.
     ServiceCidrs,
+    /// Fronts to which packets pass untracked, but for what comes from
+    /// [`Self::UntrackedOwn`]: `10.96.0.10 . udp . 53`. Like the next two it is
+    /// there only where [`Config::untracked`](crate::Config::untracked) says so.
+    UntrackedFronts,
+    /// Endpoints behind them, `10.244.1.7 . udp . 53`: to them and from them
+    /// packets pass untracked, but for what is this host's or of the next set.
+    UntrackedEndpoints,
+    /// Addresses of those endpoints that are on this node, which may meet
+    /// themselves: `10.244.1.7`.
+    UntrackedOwn,
 }
 
 /// What stands in a set.
@@ -46,7 +56,7 @@ pub(crate) enum Shape {
 
 impl Set {
     /// All of them, in the order they are written.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Vips,
         Self::Served,
         Self::ServedOffCluster,
@@ -56,6 +66,16 @@ impl Set {
         Self::Hairpin,
         Self::AllowedSources,
         Self::ServiceCidrs,
+        Self::UntrackedFronts,
+        Self::UntrackedEndpoints,
+        Self::UntrackedOwn,
+    ];
+
+    /// Those that say what is not tracked.
+    pub(crate) const UNTRACKED: [Self; 3] = [
+        Self::UntrackedFronts,
+        Self::UntrackedEndpoints,
+        Self::UntrackedOwn,
     ];
 
     /// The maps from front to mark.
@@ -73,6 +93,9 @@ impl Set {
             Self::Hairpin => "hairpin",
             Self::AllowedSources => "allowed-sources",
             Self::ServiceCidrs => "service-cidrs",
+            Self::UntrackedFronts => "untracked-fronts",
+            Self::UntrackedEndpoints => "untracked-endpoints",
+            Self::UntrackedOwn => "untracked-own",
         }
     }
 
@@ -83,13 +106,16 @@ impl Set {
 
     pub(crate) fn shape(self) -> Shape {
         match self {
-            Self::Vips => Shape::Address,
+            Self::Vips | Self::UntrackedOwn => Shape::Address,
             Self::Hairpin => Shape::Pair,
             Self::Fronts => Shape::Class,
             Self::InsideMarks | Self::NodePortMarks => Shape::Mark,
             Self::AllowedSources => Shape::Source,
             Self::ServiceCidrs => Shape::Network,
-            Self::Served | Self::ServedOffCluster => Shape::Front,
+            Self::Served
+            | Self::ServedOffCluster
+            | Self::UntrackedFronts
+            | Self::UntrackedEndpoints => Shape::Front,
         }
     }
 

@@ -6,6 +6,8 @@ use kube_ipvs_nft::{
 };
 
 mod example;
+#[path = "example/untracked.rs"]
+mod untracked;
 
 use example::{cluster_v4, cluster_v6, config_v4, config_v6, elements};
 
@@ -37,6 +39,21 @@ fn empty_table_with_pods_unknown() {
         ..Config::new(Family::Ip)
     };
     insta::assert_snapshot!(shown(&config, &Elements::new()));
+}
+
+/// Beyond the table of whom everything is tracked.
+#[test]
+fn what_is_untracked_is_sets_and_chains_of_its_own() {
+    let config = untracked::config();
+    let tracked = Config {
+        untracked: false,
+        ..config.clone()
+    };
+    let usual = shown(&tracked, &Elements::new());
+    let usual: Vec<&str> = usual.split("add ").collect();
+    let all = shown(&config, &untracked::untracked());
+    let more = all.split("add ").filter(|command| !usual.contains(command));
+    insta::assert_snapshot!(more.collect::<Vec<_>>().concat());
 }
 
 #[test]

@@ -29,7 +29,8 @@ fn any_text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn an_element_is_written_as_one_element_or_refused(set in any_set(), text in any_text(), v6: bool) {
-        let config = Config::new(if v6 { Family::Ip6 } else { Family::Ip });
+        // With all sets there, whatever is in them.
+        let config = Config { untracked: true, ..Config::new(if v6 { Family::Ip6 } else { Family::Ip }) };
         let elements = one(set, &text);
 
         let Ok(table) = render_table(&config, &elements) else {
@@ -235,6 +236,10 @@ fn fingerprint_follows_the_configuration_only() {
         },
         Config {
             local_pods: LocalPods::InterfacePrefix("cbr0".into()),
+            ..config.clone()
+        },
+        Config {
+            untracked: true,
             ..config.clone()
         },
         Config {

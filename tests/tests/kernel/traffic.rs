@@ -22,6 +22,7 @@ mod quick;
 mod ranges;
 mod refusals;
 mod replaced;
+mod untracked;
 mod wiped;
 
 use kube_ipvs_tests::{Client, Protocol, Verdict, run, run_with_input};

@@ -25,6 +25,7 @@ use crate::services::FrontKind;
 use crate::state::{
     Family, Front, KernelState, Protocol, RealServerKey, VirtualServer, VirtualServerKey,
 };
+use crate::table::Untracked;
 use crate::warnings::Warnings;
 
 /// What a Service asked for and was given, so that it can be taken back.
@@ -32,6 +33,7 @@ use crate::warnings::Warnings;
 pub(super) struct Footprint {
     pub(super) stake: Stake,
     hairpin: Box<[IpAddr]>,
+    untracked: Box<[Untracked]>,
     /// Fronts at which this host answers health checks.
     passing: Box<[Front]>,
     vips: Box<[IpAddr]>,
@@ -83,6 +85,8 @@ pub(super) struct Placement {
     served: BTreeMap<VirtualServerKey, Served>,
     /// How many Services want each of the addresses in the table.
     hairpin: Addresses,
+    /// How many Services want each untracked.
+    untracked: BTreeMap<Untracked, u32>,
     /// How many Services want each of the desired VIPs. Each endpoint of a change
     /// is looked for among them.
     bound: Addresses,
@@ -182,6 +186,13 @@ impl Placement {
             set(&mut desired.table.hairpin, *address, is_wanted);
         }
         touched.hairpin.extend(moved);
+        let (before, after) = (footprint.untracked.iter(), grant.untracked.iter());
+        let moved = swap(&mut self.untracked, before.copied(), after.copied());
+        for one in &moved {
+            let is_wanted = self.untracked.contains_key(one);
+            set(&mut desired.table.untracked, *one, is_wanted);
+        }
+        touched.untracked.extend(moved);
         let (before, after) = (footprint.vips.iter(), grant.vips.iter());
         let moved = swap(&mut self.bound, before.copied(), after.copied());
         for vip in &moved {
@@ -195,6 +206,7 @@ impl Placement {
         footprint.without_local = without_local.into_iter().collect();
         footprint.held = held;
         footprint.hairpin = grant.hairpin.into_iter().collect();
+        footprint.untracked = grant.untracked.into_iter().collect();
         footprint.passing = grant.passing.into_iter().collect();
         footprint.vips = grant.vips.into_iter().collect();
         footprint.health = grant.health.map(Box::new);
@@ -335,6 +347,7 @@ struct Grant {
     /// By key, each once.
     held: Vec<(VirtualServerKey, Held)>,
     hairpin: BTreeSet<IpAddr>,
+    untracked: BTreeSet<Untracked>,
     passing: BTreeSet<Front>,
     vips: BTreeSet<IpAddr>,
     health: Option<Health>,
@@ -348,6 +361,7 @@ impl Grant {
     fn of(name: &ServiceName, compiled: Compiled, claims: &Claims) -> Self {
         let mut grant = Self {
             hairpin: compiled.hairpin,
+            untracked: compiled.untracked,
             passing: compiled.passing,
             health: compiled.health,
             warnings: compiled.warnings,
@@ -361,6 +375,13 @@ impl Grant {
             }
         }
         grant.held = by_key(core::mem::take(&mut grant.held));
+        // What goes to another's front is his to decide.
+        let mut untracked = core::mem::take(&mut grant.untracked);
+        untracked.retain(|one| match one {
+            Untracked::Front(front) => grant.place_of(&VirtualServerKey::Front(*front)).is_ok(),
+            _ => true,
+        });
+        grant.untracked = untracked;
         grant.restrict(&compiled.ranges, claims);
         grant
     }

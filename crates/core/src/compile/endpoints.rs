@@ -164,6 +164,20 @@ impl Servers {
         self.chosen.len() + self.draining.len()
     }
 
+    /// All that answer, as they are sent to by this protocol.
+    pub(super) fn all_at(&self, protocol: Protocol) -> impl Iterator<Item = Front> {
+        let all = self
+            .chosen
+            .iter()
+            .map(|(real, _)| real)
+            .chain(&self.draining);
+        all.map(move |real| Front {
+            address: real.address,
+            port: real.port,
+            protocol,
+        })
+    }
+
     /// The greatest weight.
     pub(super) fn greatest(&self) -> u16 {
         let weights = self.chosen.iter().map(|(_, chosen)| chosen.weight);

@@ -32,6 +32,7 @@ use crate::row::Row;
 use crate::services::{FrontKind, Service, ServiceType, Tuning};
 use crate::slices::Slice;
 use crate::state::{Family, Front, Protocol, VirtualServer, VirtualServerKey};
+use crate::table::Untracked;
 use crate::warnings::{MOST, Warnings};
 
 pub(crate) use self::endpoints::liveliness;
@@ -122,6 +123,8 @@ pub(crate) struct Compiled {
     pub(crate) marks: BTreeSet<VirtualServerKey>,
     /// Endpoints on this node, which other Services may have too.
     pub(crate) hairpin: BTreeSet<IpAddr>,
+    /// What is not tracked, likewise.
+    pub(crate) untracked: BTreeSet<Untracked>,
     /// Fronts at which this host answers health checks, likewise.
     pub(crate) passing: BTreeSet<Front>,
     /// Health-check node port: number, ready local endpoints, addresses.

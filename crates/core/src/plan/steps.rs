@@ -1,5 +1,6 @@
 //! A plan for programs, every value with its type, and for readers of diffs.
 
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,7 +12,7 @@ use serde::{Serialize, Serializer};
 use super::{Op, Plan, ServerSettings};
 use crate::row::{Masquerade, Row, Verdict};
 use crate::state::{Family, Front, Protocol, RealServer, RealServerKey, VirtualServerKey};
-use crate::table::{Edit, Moved, Turn};
+use crate::table::{Edit, Moved, Turn, Untracked};
 
 /// One thing done.
 #[derive(Debug, Serialize)]
@@ -37,6 +38,8 @@ enum Object<'a> {
     Guard { address: IpAddr },
     /// An endpoint on this node, which may reach itself by a Service.
     Hairpin { address: IpAddr },
+    /// A front or endpoint whose packets are not tracked, or an address that is.
+    Untracked { what: String },
     /// A network of ClusterIPs.
     Network { network: IpNet },
     /// A virtual server, without its real servers; null when it is removed.
@@ -151,11 +154,17 @@ fn of_table(edit: &Edit) -> Vec<Step<'_>> {
     let guard = |address| Object::Guard { address };
     let hairpin = |address| Object::Hairpin { address };
     let network = |network| Object::Network { network };
+    let untracked = |one: Untracked| Object::Untracked {
+        what: one.to_string(),
+    };
     let Moved { add, remove } = &edit.guarded;
     let (come, gone) = (each("add", add, guard), each("remove", remove, guard));
     let Moved { add, remove } = &edit.hairpin;
     let come = come.chain(each("add", add, hairpin));
     let gone = gone.chain(each("remove", remove, hairpin));
+    let Moved { add, remove } = &edit.untracked;
+    let come = come.chain(each("add", add, untracked));
+    let gone = gone.chain(each("remove", remove, untracked));
     let Moved { add, remove } = &edit.networks;
     let come = come.chain(each("add", add, network));
     let gone = gone.chain(each("remove", remove, network));

@@ -11,6 +11,7 @@ use super::{Change, Refused, touch_marked};
 use crate::diff::Touched;
 use crate::row::{Row, Verdict};
 use crate::state::{Front, KernelState, VirtualServer, VirtualServerKey};
+use crate::table::Untracked;
 
 /// What the kernel should hold as long as it refuses what it refused.
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +138,11 @@ impl<'a> Goal<'a> {
     /// Whether what is said of an endpoint stays as it is.
     pub(crate) fn leaves_hairpin(&self, address: &IpAddr) -> bool {
         self.refused.contains(&Change::Hairpin(*address))
+    }
+
+    /// Whether it stays tracked or untracked, as it is.
+    pub(crate) fn leaves_untracked(&self, one: &Untracked) -> bool {
+        self.refused.contains(&Change::Untracked(*one))
     }
 
     /// Whether what is said of a network stays as it is.

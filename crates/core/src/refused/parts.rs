@@ -18,6 +18,9 @@ pub fn parts(edit: &Edit) -> Vec<(Change, Edit)> {
     split(&edit.hairpin, &mut parts, Change::Hairpin, |part| {
         &mut part.hairpin
     });
+    split(&edit.untracked, &mut parts, Change::Untracked, |part| {
+        &mut part.untracked
+    });
     parts.extend(networks(&edit.networks));
     parts.extend(edit.rows.iter().map(|(front, turn)| {
         let mut part = Edit::default();

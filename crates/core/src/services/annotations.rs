@@ -4,6 +4,7 @@ use alloc::format;
 
 use super::kube_router;
 use super::slow_start::SLOW_START;
+use super::untracked::UNTRACKED;
 use crate::event::Kind;
 use crate::k8s::{Service, WEIGHT_ANNOTATION};
 use crate::options::{NOT_HONOURED, Options};
@@ -27,7 +28,7 @@ const IP_MODE: &str = "ipvs.kube-ipvs.dev/ip-mode";
 pub(super) const WEIGHTS: &str = "ipvs.kube-ipvs.dev/weights";
 
 /// Those of a Service, by their own names.
-const OF_SERVICES: [&str; 9] = [
+const OF_SERVICES: [&str; 10] = [
     SCHEDULER[0],
     SCHEDULER_FLAGS[0],
     ONE_PACKET,
@@ -37,6 +38,7 @@ const OF_SERVICES: [&str; 9] = [
     SLOW_START,
     MASQUERADE,
     IP_MODE,
+    UNTRACKED,
 ];
 
 /// What they begin with.

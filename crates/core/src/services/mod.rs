@@ -12,6 +12,7 @@ mod ports;
 mod ranges;
 mod slow_start;
 mod tuning;
+mod untracked;
 mod weights;
 
 use alloc::boxed::Box;
@@ -134,6 +135,8 @@ pub(crate) struct Service {
     pub(crate) external_local: bool,
     /// What endpoints are to see; none where the node decides.
     pub(crate) masquerade: Option<Masquerade>,
+    /// Packets of its ClusterIPs are not tracked.
+    pub(crate) untracked: bool,
     /// Where nodes say whether they have endpoints, for a load balancer.
     pub(crate) health_port: Option<u16>,
     /// Who may use its load balancer's addresses, where that is not everybody.
@@ -194,6 +197,7 @@ impl Reader {
             spec.external_traffic_policy.as_deref(),
             &mut warnings,
         );
+        let masquerade = annotations::masquerade(service, external_local, &mut warnings);
         let kind = ServiceType::read(spec.type_.as_deref());
         let addresses = addresses::read(service, &kind, &mut warnings);
         let is_balanced = kind == ServiceType::LoadBalancer && !addresses.is_empty();
@@ -203,7 +207,8 @@ impl Reader {
             proxy: label.map(|name| names.intern(name)),
             is_headless: addresses::is_headless(spec),
             addresses,
-            masquerade: annotations::masquerade(service, external_local, &mut warnings),
+            masquerade,
+            untracked: untracked::is_asked(service, masquerade, options, &mut warnings),
             affinity: policy::affinity(spec, &mut warnings),
             internal_local: policy::is_local(
                 "internalTrafficPolicy",

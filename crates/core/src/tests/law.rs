@@ -19,7 +19,7 @@ use crate::options::{NodePortServers, Options};
 use crate::plan::{Op, Plan};
 use crate::row::{Row, Sources, Verdict};
 use crate::state::{Front, KernelState, RealServerKey, VirtualServerKey};
-use crate::table::Edit;
+use crate::table::{Edit, Untracked};
 
 pub(super) const HEALTH: &str = "203.0.113.5:32000/TCP";
 
@@ -57,6 +57,7 @@ fn services() -> Vec<Option<Service>> {
                 .node_port(30080)
                 .annotation("ipvs.kube-ipvs.dev/masquerade", "never"),
         ),
+        Some(web().annotation("ipvs.kube-ipvs.dev/untracked", "true")),
         Some(local().with(|s| s.spec.health_check_node_port = Some(32000))),
         Some(ranges(&[])),
         Some(ranges(&["192.0.2.0/24"])),
@@ -96,6 +97,7 @@ pub(super) fn states() -> Vec<KernelState> {
         for endpoints in endpoints() {
             let mut cluster = cluster_with(Options {
                 node_port_servers,
+                untracked_by_annotation: true,
                 ..options()
             });
             if let Some(service) = &service {
@@ -194,9 +196,40 @@ fn walk(before: &KernelState, after: &KernelState, plan: &Plan) -> KernelState {
         for front in model.state().table.rows.keys().chain(fronts) {
             let after = || format!("{front} after {:?} of\n{plan}", op.lines());
             check_sources(front, &model, [&old, &new], after);
+            check_untracked(front, &model, [&old, &new], after);
         }
     }
     model.state().clone()
+}
+
+/// Who is asked without an entry in conntrack answers without one: a real server
+/// that its front has, and goes on to have or had untracked before.
+fn check_untracked(front: &Front, now: &Model, sides: [&Model; 2], after: impl Fn() -> String) {
+    let is_untracked = |side: &Model| {
+        let front = Untracked::Front(*front);
+        side.state().table.untracked.contains(&front)
+    };
+    if !is_untracked(now) {
+        return;
+    }
+    let key = VirtualServerKey::Front(*front);
+    let has = |side: &Model, real: &RealServerKey| {
+        let server = side.state().virtual_servers.get(&key);
+        server.is_some_and(|server| server.real_servers.contains_key(real))
+    };
+    let there = now.state().virtual_servers.get(&key);
+    for real in there.iter().flat_map(|server| server.real_servers.keys()) {
+        let endpoint = Untracked::Endpoint(Front {
+            address: real.address,
+            port: real.port,
+            protocol: front.protocol,
+        });
+        let mut its = sides.iter().filter(|side| is_untracked(side));
+        if its.any(|side| has(side, real)) {
+            let all = &now.state().table.untracked;
+            assert!(all.contains(&endpoint), "{real} is tracked: {}", after());
+        }
+    }
 }
 
 /// A front is open to those of before, to those of after, or to whom both let in;

@@ -20,6 +20,7 @@ mod reading;
 mod refusals;
 mod slow_start;
 mod unknown;
+mod untracked;
 mod weights;
 mod whose;
 mod withheld;

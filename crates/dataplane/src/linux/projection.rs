@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
 use kube_ipvs_core::state::{Family, Front, Protocol};
-use kube_ipvs_core::table::{Edit, Moved, Table};
+use kube_ipvs_core::table::{Edit, Moved, Table, Untracked};
 use kube_ipvs_nft as nft;
 use nft::{Class, Config, Elements, Fate, Masquerading, Set, TableChange};
 
@@ -81,6 +81,9 @@ impl Projection {
         };
         moved(Set::Vips, &edit.guarded);
         moved(Set::Hairpin, &edit.hairpin);
+        let Moved { add, remove } = &edit.untracked;
+        insert_all(&mut removed, untracked(remove, family).iter());
+        insert_all(&mut added, untracked(add, family).iter());
         insert_all(&mut removed, networks(&edit.networks.remove, family).iter());
         insert_all(&mut added, networks(&edit.networks.add, family).iter());
         let more: isize = marks_moved(edit, family).values().sum();
@@ -241,6 +244,7 @@ pub(super) fn elements(table: &Table, family: Family) -> Elements {
         &mut all,
         addresses(Set::Hairpin, &table.hairpin, family).iter(),
     );
+    insert_all(&mut all, untracked(&table.untracked, family).iter());
     insert_all(&mut all, networks(&table.networks, family).iter());
     all
 }
@@ -336,6 +340,17 @@ fn source_elements(place: &Place, runs: &[Run], others: &[Run]) -> BTreeSet<(Set
 fn addresses(set: Set, all: &BTreeSet<IpAddr>, family: Family) -> BTreeSet<(Set, String)> {
     let all = all.iter().filter(|at| Family::of(**at) == family);
     all.map(|at| (set, at.to_string())).collect()
+}
+
+fn untracked(all: &BTreeSet<Untracked>, family: Family) -> BTreeSet<(Set, String)> {
+    let all = all.iter().filter(|one| Family::of(one.address()) == family);
+    let at = |front: &Front| front_text(place(front), front.port, front.port);
+    all.map(|one| match one {
+        Untracked::Front(front) => (Set::UntrackedFronts, at(front)),
+        Untracked::Endpoint(endpoint) => (Set::UntrackedEndpoints, at(endpoint)),
+        Untracked::Own(address) => (Set::UntrackedOwn, address.to_string()),
+    })
+    .collect()
 }
 
 fn networks(all: &BTreeSet<IpNet>, family: Family) -> BTreeSet<(Set, String)> {

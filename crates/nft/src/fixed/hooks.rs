@@ -4,7 +4,7 @@ use super::{Chain, MARK_VALUES, Words, all};
 use crate::phrase::{
     Direction, Phrase, SCTP, Side, State, TCP, accept, add_mark, any_service_protocol, direction,
     drop, first_packet, from_here, goto, keep_mark, mark, mark_has, mark_in, masquerade, no_syn,
-    protocol, reset, set_mark, state, to_lo,
+    no_track, protocol, reset, set_mark, state, to_lo,
 };
 use crate::wire::Compare::{Equal, NotEqual};
 use crate::{Class, Config, Family, Set, Unallocated};
@@ -15,6 +15,9 @@ const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
+
+/// `NF_IP_PRI_RAW` of linux/netfilter_ipv4.h; conntrack is at -200.
+const BEFORE_TRACKING: i32 = -300;
 
 /// All but those of classes, and the one for marks.
 pub(super) fn chains(config: &Config, words: &Words) -> Vec<Chain> {
@@ -31,6 +34,9 @@ pub(super) fn chains(config: &Config, words: &Words) -> Vec<Chain> {
     chains.extend(forward(config, words));
     chains.extend(output_last(config, words));
     chains.extend(clear_marks(config));
+    if config.untracked {
+        chains.extend(untracked(words));
+    }
     chains
 }
 
@@ -126,9 +132,15 @@ fn forward(config: &Config, words: &Words) -> Option<Chain> {
     let accept = config
         .accept_mask()
         .map(|accept| all([state(State::EstablishedOrRelated), add_mark(accept)]));
+    let untracked = config.accept_mask().filter(|_| config.untracked);
+    let untracked = untracked.map(|accept| {
+        let answer = words.ip.sender_in(Set::UntrackedEndpoints);
+        all([state(State::Untracked), answer, add_mark(accept)])
+    });
     let rules: Vec<Phrase> = refused_unallocated(config, words)
         .into_iter()
         .chain(accept)
+        .chain(untracked)
         .collect();
     (!rules.is_empty()).then(|| Chain::base("forward", FORWARD, -1, rules))
 }
@@ -236,6 +248,42 @@ pub(super) fn destinations_kept(words: &Words) -> [Chain; 2] {
     let rule = all([to_vip, local, ip.keep_destination()]);
     [("prerouting", PREROUTING), ("output-nat", OUTPUT)]
         .map(|(name, hook)| Chain::nat(name, hook, -101, vec![rule.clone()]))
+}
+
+/// Before conntrack sees a packet: what Services that ask for it are sent, and what
+/// their endpoints answer. IPVS translates both by what it knows itself. What may
+/// be masqueraded is left to conntrack both ways: what clients outside send to a
+/// front, what an endpoint sends that may meet itself, and what this host sends,
+/// since an answer to that looks like one to somebody who was masqueraded.
+fn untracked(words: &Words) -> [Chain; 2] {
+    let ip = words.ip;
+    let pods = words.pods.clone().unwrap_or_default();
+    let from_others = ip.address_not_in(Side::Source, Set::UntrackedOwn);
+    let to_others = ip.address_not_in(Side::Destination, Set::UntrackedOwn);
+    let to_front = ip.front_in(Set::UntrackedFronts);
+    let to_endpoint = ip.front_in(Set::UntrackedEndpoints);
+    let away = ip.local(Side::Destination, NotEqual);
+    let answer = ip.sender_in(Set::UntrackedEndpoints);
+    let answer = || {
+        let to_others = to_others.clone();
+        all([
+            answer.clone(),
+            to_others,
+            away.clone(),
+            no_track(),
+            accept(),
+        ])
+    };
+    let questions = [
+        all([to_front, pods, from_others.clone(), no_track(), accept()]),
+        all([to_endpoint, from_others, no_track(), accept()]),
+    ];
+    let come = questions.into_iter().chain([answer()]).collect();
+    // An endpoint in this host's own network answers here.
+    [
+        Chain::base("untracked", PREROUTING, BEFORE_TRACKING, come),
+        Chain::base("untracked-here", OUTPUT, BEFORE_TRACKING, vec![answer()]),
+    ]
 }
 
 fn masquerade_now(config: &Config) -> Chain {

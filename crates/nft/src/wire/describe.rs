@@ -188,6 +188,7 @@ impl fmt::Display for Expression {
             Self::DestinationNat { family, address } => {
                 write!(f, "nat dnat family {family} addr {address}")
             }
+            Self::NoTrack => f.write_str("notrack"),
             Self::Other { name, extension } => {
                 write!(f, "{name}")?;
                 extension.iter().try_for_each(|name| write!(f, " {name}"))

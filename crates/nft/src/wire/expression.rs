@@ -155,6 +155,8 @@ pub(crate) enum Expression {
         family: u32,
         address: Register,
     },
+    /// `NFT_CT` has no word for it: an instruction of its own without attributes.
+    NoTrack,
     /// One of others. Those of x_tables (`match`, `target`) have a name of
     /// their own.
     Other {
@@ -193,6 +195,7 @@ impl Expression {
             Self::Reject { .. } => "reject",
             Self::Masquerade { .. } => "masq",
             Self::DestinationNat { .. } => "nat",
+            Self::NoTrack => "notrack",
             Self::Other { name, .. } => name,
         }
     }
@@ -280,7 +283,7 @@ impl Expression {
             Self::DestinationNat { family, address } => {
                 numbers(out, [(1, DNAT), (2, *family), (3, address.0)]);
             }
-            Self::Other { .. } => {}
+            Self::NoTrack | Self::Other { .. } => {}
         }
     }
 
@@ -333,6 +336,7 @@ impl Expression {
                 family: parts.number(2)?,
                 address: parts.register(3)?,
             },
+            "notrack" => Self::NoTrack,
             "match" | "target" => Self::Other {
                 extension: parts.bytes(1)?.map(attributes::name),
                 name,

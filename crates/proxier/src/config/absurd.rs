@@ -95,6 +95,10 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("ipvs-tcp-timeout", &["-1s", "500ms", "745h", "x"]),
     ("ipvs-tcpfin-timeout", &["-1s", "500ms", "745h"]),
     ("ipvs-udp-timeout", &["-1s", "500ms", "745h"]),
+    (
+        "ipvs-untracked-services",
+        &["kube-dns", "a/b/c", "/b", "A/b", "a/b,Annotated", "a/ b"],
+    ),
     ("log-format", &["xml", "Human"]),
     ("logging-format", &["xml", ""]),
     ("manifests", &[""]),

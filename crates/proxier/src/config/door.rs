@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use http::uri::Authority;
+use kube_ipvs_core::names::ServiceName;
 
 use super::duration::GoDuration;
 
@@ -25,6 +26,13 @@ pub(super) fn is_node_name(name: &str) -> bool {
             && !label.ends_with('-')
     };
     name.len() <= 253 && name.split('.').all(label)
+}
+
+/// A Service by namespace and name: `kube-system/kube-dns`.
+pub(super) fn service_name(text: &str) -> Option<ServiceName> {
+    let (namespace, name) = text.split_once('/')?;
+    let is_label = |text: &str| is_node_name(text) && !text.contains('.') && text.len() <= 63;
+    (is_label(namespace) && is_label(name)).then(|| ServiceName::new(namespace, name))
 }
 
 /// Whether a label may have this value. It stands in a selector that the API

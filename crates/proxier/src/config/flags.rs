@@ -38,6 +38,9 @@ pub struct RunArgs {
     /// Ports, and ranges of them, that no Service gets on this host's own addresses, as node port or otherwise: 22,6443,10250-10260
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     pub nodeport_reserved_ports: Vec<String>,
+    /// Services whose ClusterIPs pass without entries in conntrack: NAMESPACE/NAME, and the word annotated for those that ask by annotation [default: none]
+    #[arg(long, value_name = "SERVICES", value_delimiter = ',')]
+    pub ipvs_untracked_services: Vec<String>,
     /// What becomes of a new connection to an address of a ServiceCIDR that no Service has: dropped as by kube-proxy's nftables mode, refused at once, or sent where the routes lead [default: drop]
     #[arg(long, value_name = "WHAT")]
     pub unallocated_cluster_ips: Option<UnallocatedClusterIps>,

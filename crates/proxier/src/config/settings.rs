@@ -1,5 +1,6 @@
 //! What the program works with: flags and file, merged, checked and typed.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use ipnet::IpNet;
+use kube_ipvs_core::names::ServiceName;
 use kube_ipvs_core::options::{NodePortAddresses, NodePortServers};
 use kube_ipvs_core::read;
 use kube_ipvs_core::state::{Family, Flags};
@@ -113,6 +115,10 @@ pub struct Settings {
     pub node_port_servers: NodePortServers,
     /// Networks from which externalIPs are honoured; empty ignores all.
     pub allow_external_ips: Vec<IpNet>,
+    /// Services whose ClusterIPs are not tracked.
+    pub untracked_services: BTreeSet<ServiceName>,
+    /// Whether others may ask for that by annotation.
+    pub untracked_by_annotation: bool,
     /// What becomes of traffic to cluster addresses that no Service has.
     pub unallocated: kube_ipvs_nft::Unallocated,
     /// Value of the label `service.kubernetes.io/service-proxy-name` to serve.
@@ -231,6 +237,8 @@ impl Settings {
             close_service_cidrs: self.unallocated != kube_ipvs_nft::Unallocated::Forward,
             pod_networks: self.pod_networks(),
             allow_external_ips: self.allow_external_ips.clone(),
+            untracked_services: self.untracked_services.clone(),
+            untracked_by_annotation: self.untracked_by_annotation,
             masquerade_all: self.masquerade_all,
             detect_local: self.detect_local != DetectLocal::Unknown,
             families,
@@ -264,6 +272,7 @@ impl Settings {
                 .then_some(kube_ipvs_nft::DEFAULT_ACCEPT_BIT),
             local_pods: self.local_pods(pod_cidrs),
             unallocated: self.unallocated,
+            untracked: self.untracked_by_annotation || !self.untracked_services.is_empty(),
             ..kube_ipvs_nft::Config::new(match family {
                 Family::V4 => kube_ipvs_nft::Family::Ip,
                 Family::V6 => kube_ipvs_nft::Family::Ip6,

@@ -169,6 +169,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ours("events", Bool, "true", "write Kubernetes Events"),
     ours("ipvs-run-estimation", Bool, "as the host has it", "whether the kernel computes rates of virtual servers and endpoints (`net.ipv4.vs.run_estimation`, Linux 5.15 and later), for which it looks at each of them every two seconds; with false the rates of `inspect --rate` and of ipvsadm stay 0, and counters are whole; without it what the host has stays"),
     ours("ipvs-scheduler-flags", Texts, "", "sh-port, sh-fallback, mh-port, no-mh-port, mh-fallback, of Services that name no scheduler; sh and mh have their fallback flag in any case, mh has mh-port without no-mh-port"),
+    ours("ipvs-untracked-services", Texts, "none", "Services, as `NAMESPACE/NAME`, whose ClusterIPs pass without entries in conntrack for pods, and the word `annotated` for all that ask by the annotation `untracked`; [limitations.md](limitations.md#untracked-services) says with what it does not go together"),
     ours("log-format", Text, "human", "human or json; wins over logging-format"),
     ours("manifests", Text, "", "read objects from YAML instead of an API server: a directory, a file, or `-`"),
     ours("node-addresses", Texts, "", "addresses of this node, instead of those of its Node object"),

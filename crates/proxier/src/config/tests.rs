@@ -163,6 +163,7 @@ fn flag_examples() -> BTreeMap<&'static str, &'static str> {
         ("ipvs-tcp-timeout", "33s"),
         ("ipvs-tcpfin-timeout", "34s"),
         ("ipvs-udp-timeout", "35s"),
+        ("ipvs-untracked-services", "kube-system/kube-dns,annotated"),
         ("kube-api-burst", "36"),
         ("kube-api-content-type", "application/json"),
         ("kube-api-qps", "37"),

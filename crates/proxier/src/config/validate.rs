@@ -1,6 +1,7 @@
 //! From a merged configuration to [`Settings`]: kube-proxy's rules and ours.
 //! Every problem is collected.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use ipnet::IpNet;
 use kube_ipvs_core::annotation_words;
+use kube_ipvs_core::names::ServiceName;
 use kube_ipvs_core::options::{NodePortAddresses, SCHEDULERS};
 use kube_ipvs_core::state::{Family, Flags};
 
@@ -50,6 +52,7 @@ pub(super) fn settings(
     check.mode();
     let (min_sync_period, sync_period) = check.periods();
     let allow_external_ips = check.external_ips(args);
+    let (untracked_services, untracked_by_annotation) = check.untracked_services(args);
     let source = check.source(args);
     let scheduler = check.scheduler();
     let (node_port_addresses, localhost_node_ports) = check.node_ports();
@@ -100,6 +103,8 @@ pub(super) fn settings(
         reserved_ports: check.reserved_ports(args),
         node_port_servers: args.nodeport_virtual_servers.unwrap_or_default().into(),
         allow_external_ips,
+        untracked_services,
+        untracked_by_annotation,
         unallocated: args.unallocated_cluster_ips.unwrap_or_default().into(),
         service_proxy_name: args.service_proxy_name.clone(),
         accept_in_foreign_chains: args.accept_in_foreign_chains.unwrap_or(false),
@@ -620,6 +625,25 @@ impl Check<'_> {
             }
         }
         ranges
+    }
+
+    /// Names of Services, and whether others may ask by annotation.
+    fn untracked_services(&mut self, args: &RunArgs) -> (BTreeSet<ServiceName>, bool) {
+        let mut named = BTreeSet::new();
+        let mut by_annotation = false;
+        let words = args.ipvs_untracked_services.iter();
+        for word in words.filter(|word| !word.is_empty()) {
+            match (word.as_str(), door::service_name(word)) {
+                ("annotated", _) => by_annotation = true,
+                (_, Some(name)) => _ = named.insert(name),
+                (_, None) => self.collector.flag(
+                    "ipvs-untracked-services",
+                    format!("{word:?}"),
+                    "allowed: Services as NAMESPACE/NAME, and the word annotated",
+                ),
+            }
+        }
+        (named, by_annotation)
     }
 
     fn detect_local(&mut self) -> DetectLocal {

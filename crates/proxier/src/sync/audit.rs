@@ -338,5 +338,6 @@ fn rows(table: &Table, touched: &Touched) -> Table {
         guarded: &table.guarded & &touched.guarded,
         hairpin: &table.hairpin & &touched.hairpin,
         networks: &table.networks & &touched.networks,
+        untracked: &table.untracked & &touched.untracked,
     }
 }

@@ -116,6 +116,7 @@ impl Refusals {
         let concerned = |change: &Change| match change {
             Change::Front(front) if touched.fronts.contains(front) => true,
             Change::Hairpin(address) if touched.hairpin.contains(address) => true,
+            Change::Untracked(one) if touched.untracked.contains(one) => true,
             _ => {
                 let server = change.virtual_server();
                 let vip = change.address();

@@ -10,6 +10,8 @@ use kube_ipvs_tests::run;
 
 #[path = "../../../../crates/nft/tests/example/mod.rs"]
 mod example;
+#[path = "../../../../crates/nft/tests/example/untracked.rs"]
+mod untracked;
 
 use example::{cluster_v4, cluster_v6, config_v4, config_v6};
 
@@ -79,6 +81,39 @@ fn nft_shows_the_table_as_if_it_had_written_it() {
             assert_eq!(in_order(&listing), in_order(&words(expected)), "{program}");
         }
     }
+}
+
+/// What nft says of the bytes that no capture of its own has.
+#[test]
+fn nft_shows_what_is_untracked_in_its_own_words() {
+    let netns = Netns::new();
+    let config = untracked::config();
+    let table = render_table(&config, &untracked::untracked()).expect("valid");
+    netns.run(|| nft().apply(&table)).expect("applied");
+    let listing = |chain| netns.nft(&format!("list chain ip kube-ipvs {chain}"));
+
+    let answer = "ip saddr . meta l4proto . th sport @untracked-endpoints";
+    let away = "ip daddr != @untracked-own fib daddr type != local notrack accept";
+    let both = listing("untracked");
+    for words in [
+        "type filter hook prerouting priority raw;",
+        "ip daddr . meta l4proto . th dport @untracked-fronts ip saddr 10.244.1.0/24 \
+         ip saddr != @untracked-own notrack accept",
+        "ip daddr . meta l4proto . th dport @untracked-endpoints \
+         ip saddr != @untracked-own notrack accept",
+        &format!("{answer} {away}"),
+    ] {
+        assert!(both.contains(words), "{words}: {both}");
+    }
+    let here = listing("untracked-here");
+    assert!(here.contains("hook output priority raw;"), "{here}");
+    assert!(here.contains(&format!("{answer} {away}")), "{here}");
+    let forward = listing("forward");
+    let accepted = format!("ct state untracked {answer} meta mark set meta mark | 0x00001000");
+    assert!(forward.contains(&accepted), "{forward}");
+    let read = read(&netns, Family::Ip);
+    assert_eq!(read.elements, untracked::untracked());
+    assert_eq!(read.is_intact(&config), Ok(true));
 }
 
 /// What an earlier version wrote, and nft read. Without the rules for source

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kube_ipvs_core::row::{Masquerade, Row, Sources, Verdict};
 use kube_ipvs_core::state::Front;
-use kube_ipvs_core::table::Table;
+use kube_ipvs_core::table::{Table, Untracked};
 use kube_ipvs_nft::{Class, Config, Elements, Fate, Masquerading, Set, aggregate};
 
 use super::{Place, family_of, place};
@@ -32,6 +32,7 @@ pub(in crate::linux) fn read(elements: &Elements, config: &Config, into: &mut Ta
     into.rows.append(&mut table.rows);
     into.guarded.append(&mut table.guarded);
     into.hairpin.append(&mut table.hairpin);
+    into.untracked.append(&mut table.untracked);
     into.networks.append(&mut table.networks);
     understood
 }
@@ -64,6 +65,9 @@ impl<'a> Reading<'a> {
             Set::Vips => _ = self.table.guarded.insert(text.parse().ok()?),
             Set::Hairpin => _ = self.table.hairpin.insert(text.parse().ok()?),
             Set::ServiceCidrs => _ = self.table.networks.insert(text.parse().ok()?),
+            Set::UntrackedFronts => self.untracked(Untracked::Front(front(text)?)),
+            Set::UntrackedEndpoints => self.untracked(Untracked::Endpoint(front(text)?)),
+            Set::UntrackedOwn => self.untracked(Untracked::Own(text.parse().ok()?)),
             Set::AllowedSources => {
                 let (at, net) = text.rsplit_once(" . ")?;
                 let (place, first, last) = ports(at)?;
@@ -96,6 +100,10 @@ impl<'a> Reading<'a> {
             }
         }
         Some(())
+    }
+
+    fn untracked(&mut self, one: Untracked) {
+        self.table.untracked.insert(one);
     }
 
     fn row(&mut self, text: &str) -> Option<&mut Row> {

@@ -60,6 +60,7 @@ fn edit(from: &Table, to: &Table) -> Edit {
     edit.guarded = moved(&from.guarded, &to.guarded);
     edit.hairpin = moved(&from.hairpin, &to.hairpin);
     edit.networks = moved(&from.networks, &to.networks);
+    edit.untracked = moved(&from.untracked, &to.untracked);
     edit
 }
 
@@ -117,6 +118,12 @@ fn each_part_of_a_row_is_its_elements() {
     all.hairpin = ["10.244.1.7", "fd00:244::7"]
         .map(|at| at.parse().unwrap())
         .into();
+    all.untracked = [
+        Untracked::Front("10.96.0.1:80/TCP".parse().unwrap()),
+        Untracked::Endpoint("10.244.1.7:8080/TCP".parse().unwrap()),
+        Untracked::Own("10.244.1.7".parse().unwrap()),
+    ]
+    .into();
     all.networks = ["10.96.0.0/16", "fd00:96::/112"]
         .map(|net| net.parse().unwrap())
         .into();
@@ -134,6 +141,9 @@ node-port-marks  192.0.2.1 . sctp . 30080 : 0x00004456
 hairpin  10.244.1.7
 allowed-sources  203.0.113.5 . tcp . 80 . 192.0.2.0/24
 service-cidrs  10.96.0.0/16
+untracked-fronts  10.96.0.1 . tcp . 80
+untracked-endpoints  10.244.1.7 . tcp . 8080
+untracked-own  10.244.1.7
 "
     );
     assert_eq!(
@@ -367,7 +377,7 @@ fn anything() -> impl Strategy<Value = Elements> {
         for (set, (at, port), more, net, mark, class) in all {
             let set = Set::ALL[set];
             let text = match set {
-                Set::Vips | Set::Hairpin => net.network().to_string(),
+                Set::Vips | Set::Hairpin | Set::UntrackedOwn => net.network().to_string(),
                 Set::ServiceCidrs => net.to_string(),
                 Set::AllowedSources if more == 0 => format!("{at} . {port} . {net}"),
                 Set::AllowedSources => format!("{at} . {port}-{} . {net}", port + more),
@@ -380,7 +390,10 @@ fn anything() -> impl Strategy<Value = Elements> {
                         _ => format!("{at} . {port} : {mark:#010x}"),
                     }
                 }
-                Set::Served | Set::ServedOffCluster => format!("{at} . {port}"),
+                Set::Served
+                | Set::ServedOffCluster
+                | Set::UntrackedFronts
+                | Set::UntrackedEndpoints => format!("{at} . {port}"),
             };
             elements.entry(set).or_default().insert(text);
         }
@@ -429,6 +442,11 @@ fn rows() -> impl Strategy<Value = Table> {
             if row.mark.is_some() {
                 table.guarded.insert(front.address);
                 table.hairpin.insert(front.address);
+                table.untracked.extend([
+                    Untracked::Front(front),
+                    Untracked::Endpoint(front),
+                    Untracked::Own(front.address),
+                ]);
             }
             table.rows.extend(row.said().map(|row| (front, row)));
         }

@@ -95,7 +95,9 @@ fn any_elements(v6: bool) -> impl Strategy<Value = Elements> {
         });
         let mut all = Elements::from([
             (Set::Vips, texts.clone()),
-            (Set::Hairpin, texts),
+            (Set::Hairpin, texts.clone()),
+            (Set::UntrackedOwn, texts),
+            (Set::UntrackedFronts, fronts.clone()),
             (Set::Served, fronts),
             (Set::Fronts, classes.collect()),
             (Set::InsideMarks, marks.collect()),

@@ -1,0 +1,119 @@
+//! Services that pass without entries in conntrack.
+
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use crate::fixtures::*;
+use crate::k8s::Service;
+use crate::names::ServiceName;
+use crate::options::Options;
+
+const UNTRACKED: &str = "ipvs.kube-ipvs.dev/untracked";
+
+/// What is untracked, as text, and what is warned of.
+fn of(options: Options, services: &[Service]) -> (Vec<String>, Vec<String>) {
+    let mut cluster = cluster_with(options);
+    for service in services {
+        cluster
+            .add(service.clone())
+            .endpoints(service, [ep("10.244.1.7").here(), ep("10.244.2.9")]);
+    }
+    let untracked = cluster.state().table.untracked;
+    let warnings = cluster.warnings().into_iter().map(|w| w.message);
+    let untracked = untracked.iter().map(ToString::to_string);
+    (untracked.collect(), warnings.collect())
+}
+
+fn by_annotation() -> Options {
+    Options {
+        untracked_by_annotation: true,
+        ..options()
+    }
+}
+
+const ALL: [&str; 4] = [
+    "front 10.96.0.1:80/TCP",
+    "endpoint 10.244.1.7:8080/TCP",
+    "endpoint 10.244.2.9:8080/TCP",
+    "but 10.244.1.7",
+];
+
+#[test]
+fn a_service_that_asks_or_is_named_is_untracked_with_its_endpoints() {
+    let asking = web().annotation(UNTRACKED, "true");
+    let named = Options {
+        untracked_services: [ServiceName::new("default", "web")].into(),
+        ..options()
+    };
+    let other = service("other", "10.96.0.2");
+    for (options, service) in [(by_annotation(), asking), (named, web())] {
+        let (untracked, warnings) = of(options, &[service, other.clone()]);
+        assert_eq!(untracked, ALL);
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+    for value in ["false", ""] {
+        let service = web().annotation(UNTRACKED, value);
+        let (untracked, warnings) = of(by_annotation(), &[service]);
+        assert!(untracked.is_empty());
+        assert_eq!(warnings.len(), usize::from(value.is_empty()));
+    }
+}
+
+#[test]
+fn an_annotation_without_the_operators_word_is_warned_of() {
+    let (untracked, warnings) = of(options(), &[web().annotation(UNTRACKED, "true")]);
+    assert!(untracked.is_empty());
+    let [warning] = &warnings[..] else {
+        panic!("one warning: {warnings:?}")
+    };
+    assert!(warning.contains("--ipvs-untracked-services"), "{warning}");
+}
+
+#[test]
+fn a_service_whose_clients_are_masqueraded_stays_tracked_with_a_warning() {
+    let masquerading = Options {
+        masquerade_all: true,
+        ..by_annotation()
+    };
+    let asking = || web().annotation(UNTRACKED, "true");
+    let always = asking().annotation("ipvs.kube-ipvs.dev/masquerade", "always");
+    let never = asking().annotation("ipvs.kube-ipvs.dev/masquerade", "never");
+    for (options, service) in [
+        (by_annotation(), asking().node_port(30_080)),
+        (by_annotation(), asking().load_balancer("203.0.113.5")),
+        (by_annotation(), asking().external_ip("203.0.113.5")),
+        (by_annotation(), always),
+        (masquerading.clone(), asking()),
+    ] {
+        let (untracked, warnings) = of(options, &[service]);
+        assert!(untracked.is_empty(), "{untracked:?}");
+        let mut told = warnings.iter().filter(|w| w.contains("stays tracked"));
+        assert!(told.next().is_some(), "{warnings:?}");
+    }
+    assert_eq!(of(masquerading, &[never]).0, ALL);
+}
+
+#[test]
+fn an_endpoint_that_two_services_have_is_untracked_until_both_let_it_go() {
+    let asking = |name: &str, at: &str| service(name, at).annotation(UNTRACKED, "true");
+    let (one, two) = (asking("one", "10.96.0.1"), asking("two", "10.96.0.2"));
+    let mut cluster = cluster_with(by_annotation());
+    for service in [&one, &two] {
+        cluster
+            .add(service.clone())
+            .endpoints(service, [ep("10.244.2.9")]);
+    }
+    let mut left = |gone: &Service| {
+        cluster.remove(gone.clone());
+        cluster.state().table.untracked.len()
+    };
+    assert_eq!([left(&one), left(&two)], [2, 0]);
+}
+
+#[test]
+fn without_an_endpoint_nothing_is_untracked() {
+    let asking = web().annotation(UNTRACKED, "true");
+    let mut cluster = cluster_with(by_annotation());
+    cluster.add(asking);
+    assert!(cluster.state().table.untracked.is_empty());
+}

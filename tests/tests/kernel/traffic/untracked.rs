@@ -1,0 +1,103 @@
+//! Services whose packets pass without entries in conntrack.
+
+use kube_ipvs_tests::{Client, Protocol, wait_until};
+
+use super::site::{PATIENCE, Site};
+use super::web::Web;
+
+const DNS: [&str; 2] = ["10.96.0.10:53", "[fd00:96::10]:53"];
+const BOTH: [Protocol; 2] = [Protocol::Udp, Protocol::Tcp];
+
+/// Over the second pod, by UDP and TCP.
+fn dns(site: &Site, untracked: &str) -> Web {
+    let pod = &site.small.pods[1];
+    let dns = Web::new("dns", &["10.96.0.10", "fd00:96::10"]);
+    let dns = dns
+        .port(Protocol::Udp, 53, 8080)
+        .port(Protocol::Tcp, 53, 8080);
+    let dns = dns.endpoint(pod.v4).endpoint(pod.v6);
+    dns.option("untracked", untracked)
+}
+
+fn site() -> (Site, Vec<kube_ipvs_tests::Server>) {
+    let mut site = Site::new();
+    let pod = &site.small.pods[1];
+    let servers = BOTH.map(|protocol| [pod.serve(protocol, 8080), pod.serve_v6(protocol, 8080)]);
+    let servers = servers.into_iter().flatten().collect();
+    site.write(&dns(&site, "true"));
+    site.start(&[
+        "--ipvs-min-sync-period=100ms",
+        "--cluster-cidr=10.244.0.0/16,fd00:244::/32",
+        "--ipvs-untracked-services=annotated",
+    ]);
+    site.wait_for_vip("10.96.0.10");
+    site.wait_for_vip("fd00:96::10");
+    (site, servers)
+}
+
+/// What conntrack of the node holds of the Service and its endpoint.
+fn entries(site: &Site) -> String {
+    let of = |family| format!("conntrack -L -f {family} 2>/dev/null; ");
+    let all = site.node().sh(&format!("{}{}", of("ipv4"), of("ipv6")));
+    let its = |line: &&str| line.contains("port=53 ") || line.contains("port=8080 ");
+    all.lines().filter(its).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn questions_of_pods_leave_no_entry_and_those_of_others_are_masqueraded_as_ever() {
+    let (site, _servers) = site();
+    let p1 = &site.small.pods[0];
+    for to in DNS {
+        for _ in 0..50 {
+            let mut resolver = site.pod().connect(Protocol::Udp, to).expect("UDP connects");
+            for _ in 0..100 {
+                assert_eq!(resolver.ask().who(), "p2", "{to}");
+            }
+        }
+        let seen = site.pod().call(Protocol::Tcp, to).saw();
+        assert!([p1.v4.into(), p1.v6.into()].contains(&seen), "{to}: {seen}");
+    }
+    let direct = format!("{}:8080", site.small.pods[1].v4);
+    assert_eq!(site.pod().call(Protocol::Udp, &direct).name(), "p2");
+    assert_eq!(entries(&site), "");
+
+    let itself = Client::within(&site.small.pods[1].namespace);
+    let clients = [
+        ("outside", site.outside()),
+        ("the host", site.host()),
+        ("the endpoint itself", itself),
+    ];
+    for (who, client) in clients {
+        for protocol in BOTH {
+            for to in DNS {
+                let answer = client.call(protocol, to);
+                assert_eq!(answer.name(), "p2", "{who} by {protocol} to {to}");
+            }
+        }
+    }
+    assert_ne!(entries(&site), "", "they are tracked");
+}
+
+#[test]
+fn connections_outlive_the_change_from_untracked_to_tracked_and_back() {
+    let (site, _servers) = site();
+    let to = DNS[0];
+    let mut open = site.pod().connect(Protocol::Tcp, to).expect("it answers");
+    assert_eq!(open.ask().who(), "p2");
+    assert_eq!(entries(&site), "");
+
+    site.write(&dns(&site, "false"));
+    wait_until("questions are tracked", PATIENCE, || {
+        assert_eq!(site.pod().call(Protocol::Udp, to).name(), "p2");
+        !entries(&site).is_empty()
+    });
+    assert_eq!(open.ask().who(), "p2");
+
+    site.write(&dns(&site, "true"));
+    let sets = "nft list set ip kube-ipvs untracked-fronts";
+    wait_until("it is untracked again", PATIENCE, || {
+        site.node().sh(sets).contains("10.96.0.10")
+    });
+    assert_eq!(open.ask().who(), "p2");
+    assert_eq!(site.pod().call(Protocol::Tcp, to).name(), "p2");
+}
