@@ -40,7 +40,8 @@ pub struct TopArgs {
     /// Print a table once instead of taking the terminal
     #[arg(long)]
     pub once: bool,
-    /// Seconds between two looks
+    /// Seconds between two looks; on a terminal more, where less would take over a twentieth of a
+    /// processor
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub interval: Duration,
     /// Form of what --once prints

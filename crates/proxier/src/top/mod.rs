@@ -22,6 +22,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::time::{ClockId, clock_gettime};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -85,9 +86,10 @@ pub fn show(choice: Choice, interval: Duration, source: &mut impl Source) -> any
     // Caught before the terminal is taken over, so that it is always given back.
     let happened = terminal::listen()?;
     let mut screen = Screen::enter()?;
-    let every = format!("every {}s", interval.as_secs_f64());
+    let mut every = caption(interval, interval);
     let colours = terminal::colours();
     let mut next = Instant::now() + interval;
+    let mut used = processor_time();
     loop {
         let drawn = screen
             .terminal
@@ -100,10 +102,38 @@ pub fn show(choice: Choice, interval: Duration, source: &mut impl Source) -> any
             if !app.frozen {
                 app.take(source.look(&app.table, app.shown()));
             }
+            let now = processor_time();
+            let period = period(interval, now.saturating_sub(used));
+            used = now;
+            every = caption(interval, period);
             // However long a look takes, there is time for keys before the next.
-            next = Instant::now() + interval;
+            next = Instant::now() + period;
         }
     }
+}
+
+/// Looks and screens take no more than this part of a processor.
+const SHARE: u32 = 20;
+
+/// What this thread has used of a processor, the kernel's work for it included.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map(Duration::from).unwrap_or_default()
+}
+
+/// Until the next look: longer than asked for where the last one, and the screens since the
+/// one before, took much.
+fn period(asked: Duration, spent: Duration) -> Duration {
+    asked.max(spent * SHARE)
+}
+
+/// How often there is a look.
+fn caption(asked: Duration, period: Duration) -> String {
+    let asked_for = asked.as_secs_f64();
+    if period == asked {
+        return format!("every {asked_for}s");
+    }
+    format!("every {:.1}s instead of {asked_for}s", period.as_secs_f64())
 }
 
 /// What a terminal would show, look after look, for tests and benchmarks.
@@ -166,4 +196,29 @@ fn wait(app: &mut App, happened: &Receiver<Happened>, next: Instant) -> bool {
         one = happened.try_recv().ok();
     }
     !app.ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_are_dear_are_rare() {
+        let asked = Duration::from_secs(2);
+        assert_eq!(period(asked, Duration::from_millis(100)), asked);
+        let dear = period(asked, Duration::from_millis(356));
+        assert_eq!(dear, Duration::from_millis(7120), "a twentieth");
+        assert_eq!(caption(asked, asked), "every 2s");
+        assert_eq!(caption(asked, dear), "every 7.1s instead of 2s");
+    }
+
+    #[test]
+    fn processor_time_goes_on_with_work_alone() {
+        let begun = processor_time();
+        let mut worked = 0_u64;
+        while processor_time() == begun {
+            worked = std::hint::black_box(worked + 1);
+        }
+        assert!(processor_time() > begun);
+    }
 }
