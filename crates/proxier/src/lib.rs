@@ -37,6 +37,7 @@ mod localhost;
 pub mod metrics;
 pub mod panics;
 pub mod plugin;
+pub mod pods;
 pub mod run;
 mod status;
 mod streams;

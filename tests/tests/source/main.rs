@@ -7,6 +7,7 @@ mod faults;
 mod listing;
 mod load;
 mod outage;
+mod pods;
 mod protected;
 mod rbac;
 mod relay;

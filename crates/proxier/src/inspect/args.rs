@@ -8,6 +8,7 @@ use ipvs_netlink::{Family, Protocol, ServiceId};
 use super::form::{Form, ListOptions};
 use super::names::Names;
 use super::rules;
+use crate::pods::PodArgs;
 use crate::usage::Usage;
 
 const COMMANDS: &str = "Commands";
@@ -16,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   kube-ipvs inspect -Ln                        as ipvsadm -Ln
   kube-ipvs inspect -o wide                    with the names of Services
+  kube-ipvs inspect -o json --pods             and of pods, which the API server is asked for
   kube-ipvs inspect -Ln -t 10.96.0.10:53 --stats
   kube-ipvs inspect -Lnc -o json               connections, for programs
   kube-ipvs inspect -Sn > table                and back: kube-ipvs inspect -R < table
@@ -106,6 +108,9 @@ pub struct InspectArgs {
     /// For programs, or with the names of Services
     #[arg(short, long, value_enum)]
     pub output: Option<Output>,
+    /// Names of pods in these forms
+    #[command(flatten)]
+    pub pods: PodArgs,
     /// Where the ownership record, with the names of Services, is kept
     #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs")]
     pub state_dir: PathBuf,

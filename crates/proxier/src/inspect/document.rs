@@ -47,6 +47,9 @@ struct Server {
 struct Real {
     address: IpAddr,
     port: u16,
+    /// Its name, in the namespace of the Service; only with --pods, and where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
     forward: String,
     /// `ipip`, `gue:6080:+c`, `gre:-c`; null without a tunnel.
     tunnel: Option<String>,
@@ -108,12 +111,21 @@ pub(super) fn wide(snapshot: &Snapshot, names: &ServiceNames) -> String {
         for real in &server.real_servers {
             let at = std::net::SocketAddr::new(real.address, real.port).to_string();
             text += &format!(
-                "{:column$}  -> {at:<41} weight {} active {} inactive {}\n",
-                "", real.weight, real.active_connections, real.inactive_connections
+                "{:column$}  -> {at:<41} weight {} active {} inactive {}{}\n",
+                "",
+                real.weight,
+                real.active_connections,
+                real.inactive_connections,
+                pod_of(real)
             );
         }
     }
     text
+}
+
+fn pod_of(real: &Real) -> String {
+    let pod = real.pod.as_deref().map(Escaped);
+    pod.map(|pod| format!(" pod {pod}")).unwrap_or_default()
 }
 
 /// Names come from a file, so they may be anything.
@@ -164,7 +176,10 @@ fn server(service: &Service, to: &[Destination], names: &ServiceNames) -> Server
             family = Some(if *of == Family::V4 { "IPv4" } else { "IPv6" });
         }
     }
-    let mut real_servers: Vec<Real> = to.iter().map(real).collect();
+    let mut real_servers: Vec<Real> = to
+        .iter()
+        .map(|to| real(to, names.pod(&service.id, to.id.address)))
+        .collect();
     real_servers.sort_by_key(|real| (real.address, real.port));
     Server {
         key: service.id.to_string(),
@@ -184,10 +199,11 @@ fn server(service: &Service, to: &[Destination], names: &ServiceNames) -> Server
     }
 }
 
-fn real(to: &Destination) -> Real {
+fn real(to: &Destination, pod: Option<&str>) -> Real {
     Real {
         address: to.id.address,
         port: to.id.port,
+        pod: pod.map(str::to_owned),
         forward: to.forwarding.to_string(),
         tunnel: (to.forwarding == ForwardingMethod::Tunnel).then(|| lines::tunnel(to)),
         weight: to.weight,

@@ -21,7 +21,7 @@ mod snapshot;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ipvs_netlink::Client;
+use ipvs_netlink::{Client, ServiceId};
 use kube_ipvs_dataplane::linux::with_hint;
 
 pub use absent::why_absent;
@@ -91,7 +91,7 @@ pub fn list(args: &InspectArgs, client: &mut Client, names: &Names) -> anyhow::R
         let table = std::fs::read_to_string("/proc/net/ip_vs_conn")
             .context("read /proc/net/ip_vs_conn: is the module ip_vs loaded?")?;
         return match args.output {
-            Some(output) => others::connections(&table, &services(args)?, output),
+            Some(output) => others::connections(&table, &services(args, None)?, output),
             None => Ok(connections::render(&table, args.persistent_conn, names)),
         };
     }
@@ -103,15 +103,19 @@ pub fn list(args: &InspectArgs, client: &mut Client, names: &Names) -> anyhow::R
         let daemons = client.daemons().context("read IPVS sync daemons")?;
         return others::daemons(&daemons, args.output);
     }
-    let snapshot = Snapshot::of(client, args.service(names)?.as_ref())?;
-    match args.output {
-        None => Ok(render(&snapshot, &args.options(), names)),
-        Some(Output::Json) => document::json(&snapshot, &services(args)?),
-        Some(Output::Yaml) => document::yaml(&snapshot, &services(args)?),
-        Some(Output::Wide) => Ok(document::wide(&snapshot, &services(args)?)),
+    let one = args.service(names)?;
+    let snapshot = Snapshot::of(client, one.as_ref())?;
+    let Some(output) = args.output else {
+        return Ok(render(&snapshot, &args.options(), names));
+    };
+    let services = services(args, one.as_ref())?;
+    match output {
+        Output::Json => document::json(&snapshot, &services),
+        Output::Yaml => document::yaml(&snapshot, &services),
+        Output::Wide => Ok(document::wide(&snapshot, &services)),
     }
 }
 
-fn services(args: &InspectArgs) -> anyhow::Result<ServiceNames> {
-    ServiceNames::read(&args.state_dir)
+fn services(args: &InspectArgs, one: Option<&ServiceId>) -> anyhow::Result<ServiceNames> {
+    ServiceNames::read(&args.state_dir)?.with_pods(&args.pods, one)
 }

@@ -12,6 +12,8 @@ use kube_ipvs_core::state::VirtualServerKey;
 use kube_ipvs_dataplane::linux::key_of;
 use kube_ipvs_dataplane::record::RecordFile;
 
+use crate::pods::{PodArgs, PodNames, object};
+
 /// What ipvsadm's buffer for an address and a port holds, in bytes.
 const LONGEST: usize = 59;
 
@@ -144,9 +146,13 @@ fn ports(text: &str) -> BTreeMap<(u16, &'static str), String> {
     names
 }
 
-/// Services by virtual server, as the daemon recorded them.
+/// Services by virtual server, as the daemon recorded them, and their pods, where they
+/// are asked for.
 #[derive(Debug, Default)]
-pub(super) struct ServiceNames(BTreeMap<VirtualServerKey, String>);
+pub(super) struct ServiceNames {
+    services: BTreeMap<VirtualServerKey, String>,
+    pods: PodNames,
+}
 
 impl ServiceNames {
     /// Those in the ownership record of a state directory.
@@ -154,23 +160,59 @@ impl ServiceNames {
     /// # Errors
     /// When there is one and it cannot be read.
     pub(super) fn read(state_dir: &Path) -> anyhow::Result<Self> {
-        Ok(Self(
-            RecordFile::open(state_dir)?
+        Ok(Self {
+            services: RecordFile::open(state_dir)?
                 .record()
                 .virtual_servers
                 .clone(),
-        ))
+            pods: PodNames::default(),
+        })
+    }
+
+    /// The same with the pods of one virtual server, or of all.
+    ///
+    /// # Errors
+    /// The API server does not tell.
+    pub(super) fn with_pods(
+        mut self,
+        args: &PodArgs,
+        one: Option<&ServiceId>,
+    ) -> anyhow::Result<Self> {
+        let services = match one {
+            Some(id) => self.of(id).into_iter().map(object).collect(),
+            None => self.services.values().map(|name| object(name)).collect(),
+        };
+        self.pods = PodNames::asked(args, &services)?;
+        Ok(self)
     }
 
     /// `namespace/name:port`; none for what is not ours.
     pub(super) fn of(&self, id: &ServiceId) -> Option<&str> {
-        self.0.get(&key_of(id)?).map(String::as_str)
+        self.services.get(&key_of(id)?).map(String::as_str)
+    }
+
+    /// The pod at the address of a real server; none where no names were asked for,
+    /// or it is no pod.
+    pub(super) fn pod(&self, id: &ServiceId, address: IpAddr) -> Option<&str> {
+        self.pods.of(self.of(id)?, address)
     }
 
     #[cfg(test)]
     pub(super) fn one(key: &str, service: &str) -> Self {
         let key = key.parse().expect("a key");
-        Self(BTreeMap::from([(key, service.to_owned())]))
+        Self {
+            services: BTreeMap::from([(key, service.to_owned())]),
+            pods: PodNames::default(),
+        }
+    }
+
+    /// With a pod at this address, of the only Service.
+    #[cfg(test)]
+    pub(super) fn and_pod(mut self, address: &str, pod: &str) -> Self {
+        let service = self.services.values().next().expect("one");
+        let address = address.parse().expect("an address");
+        self.pods = PodNames::one(object(service), address, pod);
+        self
     }
 }
 

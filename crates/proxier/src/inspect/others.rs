@@ -20,6 +20,9 @@ struct Connection<'a> {
     real_server: SocketAddr,
     /// `namespace/name:port`; null when it is not ours.
     service: Option<&'a str>,
+    /// That of the real server; only with --pods, and where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<&'a str>,
     state: &'a str,
     expires_seconds: u64,
     persistence_engine: Option<&'a str>,
@@ -63,7 +66,7 @@ pub(super) fn connections(
     );
     for one in &list {
         text += &format!(
-            "{:<4} {:<7} {:<11} {:<24} {:<24} {:<24} {}\n",
+            "{:<4} {:<7} {:<11} {:<24} {:<24} {:<24} {}{}\n",
             one.protocol,
             format!(
                 "{:02}:{:02}",
@@ -75,6 +78,9 @@ pub(super) fn connections(
             one.virtual_server.to_string(),
             one.real_server.to_string(),
             Escaped(one.service.unwrap_or("(not ours)")),
+            one.pod
+                .map(|pod| format!(" pod {}", Escaped(pod)))
+                .unwrap_or_default(),
         );
     }
     Ok(text)
@@ -90,6 +96,7 @@ fn connection<'a>(entry: Entry<'a>, names: &'a ServiceNames) -> Connection<'a> {
         virtual_server: entry.front,
         real_server: entry.back,
         service: front.and_then(|front| names.of(&front)),
+        pod: front.and_then(|front| names.pod(&front, entry.back.ip())),
         state: entry.state,
         expires_seconds: entry.expires,
         persistence_engine: entry.engine.map(|(name, _)| name),
@@ -156,6 +163,16 @@ TCP 0A010002 0FA2 0A600001 0050 0A020002 1F90 ESTABLISHED     894
         let wide = connections(TABLE, &names, Output::Wide).unwrap();
         assert!(wide.ends_with(" default/web:http\n"), "{wide}");
         assert!(wide.contains(" 14:54 "), "{wide}");
+    }
+
+    #[test]
+    fn a_connection_names_the_pod_that_serves_it() {
+        let names = ServiceNames::one("10.96.0.1:80/TCP", "default/web:http");
+        let names = names.and_pod("10.2.0.2", "web-0");
+        let wide = connections(TABLE, &names, Output::Wide).unwrap();
+        assert!(wide.ends_with(" default/web:http pod web-0\n"), "{wide}");
+        let json = connections(TABLE, &names, Output::Json).unwrap();
+        assert!(json.contains("\"pod\": \"web-0\""), "{json}");
     }
 
     #[test]
