@@ -21,15 +21,14 @@ use crate::row::Row;
 use crate::services::{FrontKind, Port};
 use crate::slices::Slice;
 use crate::state::{Family, Front, Persistence, Protocol, VirtualServer, VirtualServerKey};
-use crate::table::Untracked;
 
 /// Compiles one Service, claim by claim.
 pub(super) struct Compiler<'a> {
     name: &'a ServiceName,
-    shape: Shape<'a>,
+    pub(super) shape: Shape<'a>,
     climb: Option<&'a Climb>,
     around: &'a Surroundings<'a>,
-    out: Compiled,
+    pub(super) out: Compiled,
     /// Fronts claimed so far, with the name of the port.
     seen: BTreeMap<Front, Arc<str>>,
     urn: Urn<'a>,
@@ -216,10 +215,8 @@ impl<'a> Compiler<'a> {
         };
         given.extend(row.inside.map(|mark| (mark, FrontKind::InsideMark)));
         given.extend(row.mark.map(|mark| (mark, FrontKind::NodePort)));
-        if address.kind == FrontKind::ClusterIp && self.shape.service.untracked {
-            self.untrack(front, treatment.servers(choice), choice);
-        }
         let servers = treatment.servers(choice).filter(|_| row.mark.is_none());
+        self.untrack(address.kind, front, servers, choice);
         let restricted = self.shape.ranges.restrict(front.address);
         self.out.claims.push(Claim {
             key: VirtualServerKey::Front(front),
@@ -232,17 +229,6 @@ impl<'a> Compiler<'a> {
             is_restricted: address.kind == FrontKind::LoadBalancer && restricted,
             localhost: None,
         });
-    }
-
-    /// Says of a front and of those who answer that they are not tracked.
-    fn untrack(&mut self, front: Front, servers: Option<&endpoints::Servers>, choice: &Choice) {
-        let Some(servers) = servers else {
-            return;
-        };
-        let own = choice.local_addresses().map(Untracked::Own);
-        let endpoints = servers.all_at(front.protocol).map(Untracked::Endpoint);
-        let all = [Untracked::Front(front)].into_iter();
-        self.out.untracked.extend(all.chain(own).chain(endpoints));
     }
 
     /// Whether a front at this host's own address may be served.
