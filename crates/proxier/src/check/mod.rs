@@ -17,6 +17,7 @@ mod legacy;
 mod local_ports;
 mod neighbours;
 mod nft;
+mod policies;
 mod ports;
 mod proxies;
 mod scratch;
@@ -153,6 +154,7 @@ fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
     findings.extend(proxies::check(&host, args));
     findings.extend(neighbours::check(&host));
     findings.extend(foreign::check());
+    findings.extend(policies::check());
     findings.extend(legacy::check(&host, args.by_hand));
     findings.push(ports::check(&host));
     findings.extend(sizes::check(&host, tried.ipvs.conn_tab_size));
