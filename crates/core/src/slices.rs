@@ -136,6 +136,12 @@ pub(crate) enum NodeHint {
     Ours,
 }
 
+/// Strings that are shared.
+const MOST_NAMES: usize = 4096;
+/// Bytes of a string that is shared: a label's value has 63 at the most. What is in a
+/// manifest was checked by nobody, and may be as long as the file.
+const LONGEST_NAME: usize = 255;
+
 /// Strings that many objects share.
 #[derive(Debug, Default)]
 pub(crate) struct Interner(BTreeSet<Arc<str>>);
@@ -143,12 +149,15 @@ pub(crate) struct Interner(BTreeSet<Arc<str>>);
 impl Interner {
     /// The one copy of a string.
     pub(crate) fn intern(&mut self, text: &str) -> Arc<str> {
+        if text.len() > LONGEST_NAME {
+            return text.into();
+        }
         if let Some(known) = self.0.get(text) {
             return known.clone();
         }
-        // Names of zones and ports are few; this bounds what a hostile stream of
-        // objects can make us keep.
-        if self.0.len() >= 4096 {
+        // Names of zones and ports are few and short; both bound what a hostile
+        // stream of objects can make us keep.
+        if self.0.len() >= MOST_NAMES {
             self.0.clear();
         }
         let text: Arc<str> = text.into();
@@ -361,5 +370,28 @@ pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
         IpAddr::V6(a) if a.is_unicast_link_local() => Some("a link-local address"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long the texts and however many, little is kept of what is gone.
+    #[test]
+    fn only_short_names_are_kept_for_others_and_not_too_many() {
+        let mut names = Interner::default();
+        let longest = "z".repeat(LONGEST_NAME);
+        let longer = "z".repeat(LONGEST_NAME + 1);
+
+        assert!(Arc::ptr_eq(
+            &names.intern(&longest),
+            &names.intern(&longest)
+        ));
+        assert_eq!(*names.intern(&longer), *longer);
+        assert_eq!(names.0.len(), 1);
+
+        (0..=MOST_NAMES).for_each(|n| _ = names.intern(&alloc::format!("zone-{n}")));
+        assert!(names.0.len() <= MOST_NAMES);
     }
 }
