@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use netlink_exchange::{Request, Writer};
 
 use crate::commands::Commands;
-use crate::phrase::{Phrase, Phrases, from_link};
+use crate::phrase::{Phrase, Phrases, Side, from_link};
 use crate::wire::Compare::{Equal, NotEqual};
 use crate::wire::{Base, Command, Compare, Hooked, Place, rule};
 use crate::{Config, Family, Invalid, LocalPods};
@@ -170,6 +170,8 @@ struct Words {
     pods: Option<Phrase>,
     /// Matches packets that are not of local pods.
     not_pods: Option<Phrase>,
+    /// Match packets from addresses of pods and to them, where pods are known by those.
+    pods_by_address: Option<[Phrase; 2]>,
 }
 
 impl Words {
@@ -178,6 +180,10 @@ impl Words {
             ip: Phrases(config.family),
             pods: pods(config, Equal),
             not_pods: pods(config, NotEqual),
+            pods_by_address: pod_networks(config).map(|networks| {
+                let ends = [Side::Source, Side::Destination];
+                ends.map(|side| Phrases(config.family).within(side, Equal, &networks))
+            }),
         }
     }
 }
@@ -188,14 +194,21 @@ fn pods(config: &Config, how: Compare) -> Option<Phrase> {
         LocalPods::None => None,
         LocalPods::Bridge(name) => Some(from_link(how, name, true)),
         LocalPods::InterfacePrefix(prefix) => Some(from_link(how, prefix, false)),
-        LocalPods::Cidrs(cidrs) => {
-            let of_family =
-                |net: &IpNet| matches!(net.addr(), IpAddr::V4(_)) == (config.family == Family::Ip);
-            let own = crate::aggregate(cidrs.iter().copied().filter(of_family));
-            let own: Vec<IpNet> = own.into_iter().collect();
-            (!own.is_empty()).then(|| Phrases(config.family).source(how, &own))
-        }
+        LocalPods::Cidrs(_) => pod_networks(config)
+            .map(|networks| Phrases(config.family).within(Side::Source, how, &networks)),
     }
+}
+
+/// The networks of pods in this family, where those tell them.
+fn pod_networks(config: &Config) -> Option<Vec<IpNet>> {
+    let LocalPods::Cidrs(cidrs) = &config.local_pods else {
+        return None;
+    };
+    let of_family =
+        |net: &IpNet| matches!(net.addr(), IpAddr::V4(_)) == (config.family == Family::Ip);
+    let own = crate::aggregate(cidrs.iter().copied().filter(of_family));
+    let own: Vec<IpNet> = own.into_iter().collect();
+    (!own.is_empty()).then_some(own)
 }
 
 /// A rule of several phrases.

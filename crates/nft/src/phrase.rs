@@ -334,9 +334,9 @@ impl Phrases {
     }
 
     /// `ip saddr 10.244.1.0/24`, `ip saddr != { 10.244.1.0/24, 10.244.7.0/24 }`
-    pub(crate) fn source(self, how: Compare, networks: &[IpNet]) -> Phrase {
+    pub(crate) fn within(self, side: Side, how: Compare, networks: &[IpNet]) -> Phrase {
         match networks {
-            [network] => self.source_in(how, *network),
+            [network] => self.within_one(side, how, *network),
             networks => {
                 let kind = match self.0 {
                     Family::Ip => ADDRESS_V4,
@@ -360,18 +360,18 @@ impl Phrases {
                     from,
                     inverted,
                 };
-                vec![self.address(Side::Source, from), among]
+                vec![self.address(side, from), among]
             }
         }
     }
 
     /// nft looks at whole bytes where a network is some, and masks otherwise.
-    fn source_in(self, how: Compare, network: IpNet) -> Phrase {
+    fn within_one(self, side: Side, how: Compare, network: IpNet) -> Phrase {
         let prefix = u32::from(network.prefix_len());
         let bytes = address_bytes(network.addr());
         if prefix > 0 && prefix.is_multiple_of(8) {
             let length = prefix / 8;
-            let part = self.part(Side::Source, length, Register::FIRST);
+            let part = self.part(side, length, Register::FIRST);
             return vec![part, is(how, &bytes[..length as usize])];
         }
         let mask = Expression::Bitwise {
@@ -380,7 +380,7 @@ impl Phrases {
             mask: address_bytes(network.netmask()),
             xor: vec![0; bytes.len()],
         };
-        let address = self.address(Side::Source, Register::FIRST);
+        let address = self.address(side, Register::FIRST);
         vec![address, mask, is(how, &bytes)]
     }
 
@@ -390,7 +390,7 @@ impl Phrases {
             Family::Ip => IpNet::new_assert([127, 0, 0, 0].into(), 8),
             Family::Ip6 => IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
         };
-        self.source_in(Compare::NotEqual, loopback)
+        self.within_one(Side::Source, Compare::NotEqual, loopback)
     }
 
     /// `icmp type { ... }`, `icmpv6 type { ... }`

@@ -252,12 +252,14 @@ pub(super) fn destinations_kept(words: &Words) -> [Chain; 2] {
 
 /// Before conntrack sees a packet: what Services that ask for it are sent, and what
 /// their endpoints answer. IPVS translates both by what it knows itself. What may
-/// be masqueraded is left to conntrack both ways: what clients outside send to a
-/// front, what an endpoint sends that may meet itself, and what this host sends,
-/// since an answer to that looks like one to somebody who was masqueraded.
+/// be translated by others is left to conntrack both ways: what clients outside
+/// send to a front, or by a `hostPort` to an endpoint, where pods are known by
+/// their addresses; what an endpoint sends that may meet itself; and what this
+/// host sends, since an answer to that looks like one to somebody masqueraded.
 fn untracked(words: &Words) -> [Chain; 2] {
     let ip = words.ip;
     let pods = words.pods.clone().unwrap_or_default();
+    let [from_pods, to_pods] = words.pods_by_address.clone().unwrap_or_default();
     let from_others = ip.address_not_in(Side::Source, Set::UntrackedOwn);
     let to_others = ip.address_not_in(Side::Destination, Set::UntrackedOwn);
     let to_front = ip.front_in(Set::UntrackedFronts);
@@ -268,6 +270,7 @@ fn untracked(words: &Words) -> [Chain; 2] {
         let to_others = to_others.clone();
         all([
             answer.clone(),
+            to_pods.clone(),
             to_others,
             away.clone(),
             no_track(),
@@ -276,7 +279,7 @@ fn untracked(words: &Words) -> [Chain; 2] {
     };
     let questions = [
         all([to_front, pods, from_others.clone(), no_track(), accept()]),
-        all([to_endpoint, from_others, no_track(), accept()]),
+        all([to_endpoint, from_pods, from_others, no_track(), accept()]),
     ];
     let come = questions.into_iter().chain([answer()]).collect();
     // An endpoint in this host's own network answers here.

@@ -93,13 +93,14 @@ fn nft_shows_what_is_untracked_in_its_own_words() {
     let listing = |chain| netns.nft(&format!("list chain ip kube-ipvs {chain}"));
 
     let answer = "ip saddr . meta l4proto . th sport @untracked-endpoints";
-    let away = "ip daddr != @untracked-own fib daddr type != local notrack accept";
+    let away = "ip daddr 10.244.1.0/24 ip daddr != @untracked-own fib daddr type != local \
+                notrack accept";
     let both = listing("untracked");
     for words in [
         "type filter hook prerouting priority raw;",
         "ip daddr . meta l4proto . th dport @untracked-fronts ip saddr 10.244.1.0/24 \
          ip saddr != @untracked-own notrack accept",
-        "ip daddr . meta l4proto . th dport @untracked-endpoints \
+        "ip daddr . meta l4proto . th dport @untracked-endpoints ip saddr 10.244.1.0/24 \
          ip saddr != @untracked-own notrack accept",
         &format!("{answer} {away}"),
     ] {
