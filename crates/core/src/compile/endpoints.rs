@@ -112,6 +112,11 @@ impl Choice {
             .chain(&self.local.chosen)
             .map(|(key, _)| key.address)
     }
+
+    /// Those that only keep what they have: also connections to themselves.
+    pub(super) fn draining_here(&self) -> impl Iterator<Item = IpAddr> {
+        self.local.draining.iter().map(|key| key.address)
+    }
 }
 
 impl Servers {

@@ -19,7 +19,8 @@ impl Compiler<'_> {
         let Some(servers) = servers.filter(|_| asked) else {
             return;
         };
-        let own = choice.local_addresses().map(Untracked::Own);
+        let own = choice.local_addresses().chain(choice.draining_here());
+        let own = own.map(Untracked::Own);
         let endpoints = servers.all_at(front.protocol).map(Untracked::Endpoint);
         let all = [Untracked::Front(front)].into_iter();
         self.out.untracked.extend(all.chain(own).chain(endpoints));

@@ -110,6 +110,22 @@ fn an_endpoint_that_two_services_have_is_untracked_until_both_let_it_go() {
     assert_eq!([left(&one), left(&two)], [2, 0]);
 }
 
+/// It may have a connection to itself, which is masqueraded.
+#[test]
+fn an_endpoint_that_drains_beside_another_of_this_node_still_meets_itself_tracked() {
+    let asking = web().annotation(UNTRACKED, "true");
+    let (stays, goes) = (ep("10.244.1.7").here(), ep("10.244.1.8").here());
+    let mut cluster = cluster_with(by_annotation());
+    cluster
+        .add(asking.clone())
+        .endpoints(&asking, [stays, goes.terminating()]);
+    let untracked = cluster.state().table.untracked;
+    let untracked: Vec<String> = untracked.iter().map(ToString::to_string).collect();
+    for one in ["endpoint 10.244.1.8:8080/TCP", "but 10.244.1.8"] {
+        assert!(untracked.iter().any(|other| other == one), "{untracked:?}");
+    }
+}
+
 #[test]
 fn without_an_endpoint_nothing_is_untracked() {
     let asking = web().annotation(UNTRACKED, "true");
