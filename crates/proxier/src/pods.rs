@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default, Args)]
 pub struct PodArgs {
     /// Name the pods of real servers, as the API server knows them
-    #[arg(long, requires = "output")]
+    #[arg(long, requires = "output", conflicts_with_all = ["timeout", "daemon"])]
     pub pods: bool,
     /// Where the API server is and who we are; without it the pod's service account
     #[arg(long, value_name = "FILE", requires = "pods")]

@@ -9,8 +9,10 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-ipvs");
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
-    let output = command.args(arguments).env_remove("KUBE_IPVS_LOG").output();
-    output.expect("kube-ipvs runs")
+    command.args(arguments).env_remove("KUBE_IPVS_LOG");
+    // Help is as wide as this says, and as long.
+    command.env_remove("COLUMNS");
+    command.output().expect("kube-ipvs runs")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -26,6 +28,11 @@ fn a_wrong_command_line_is_usage_for_every_command() {
         (&["compile", "-o", "jsn"], "'json'"),
         (&["inspect", "--stat"], "'--stats'"),
         (&["inspect", "-A"], "--add-service (-A)"),
+        (&["inspect", "--daemon", "-o", "json", "--pods"], "'--pods'"),
+        (
+            &["inspect", "--timeout", "-o", "json", "--pods"],
+            "'--pods'",
+        ),
         (&["check", "--outptu"], "'--output'"),
         (&["cleanup", "--dryrun"], "'--dry-run'"),
         (&["completion", "bsh"], "'bash'"),
