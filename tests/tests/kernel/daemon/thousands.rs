@@ -7,8 +7,8 @@ use std::time::Duration;
 use kube_ipvs::sync::{Round, Trigger};
 use kube_ipvs_tests::apiserver::{endpoint_slice, service};
 use kube_ipvs_tests::{
-    Client, Daemon, Namespace, Protocol, Topology, Verdict, kube_ipvs, output_of, run,
-    run_with_input, wait_until,
+    Client, Daemon, Namespace, Protocol, Topology, Verdict, kube_ipvs, run, run_with_input,
+    wait_for, wait_until,
 };
 use kube_ipvs_vip::Binding;
 use serde_json::{Value, json};
@@ -77,12 +77,17 @@ fn wait_until_ready(node: &Namespace, daemon: &mut Daemon) {
     });
 }
 
-/// What the last round changed, by what the running program says.
+/// What the last round changed, by what the running program says, as soon as its
+/// loop has time: in the middle of a long look it has none.
 fn last_changes(node: &Namespace) -> String {
-    let page = output_of(&mut kube_ipvs(node, ["status", "-o", "json"]));
-    let page: Value = serde_json::from_str(&page).expect("JSON");
-    let changes = page["daemon"]["loop"]["last"]["changes"].as_str();
-    changes.expect("it tells").to_owned()
+    let told = wait_for(PATIENCE, || {
+        let output = kube_ipvs(node, ["status", "-o", "json"]).output();
+        let text = output.expect("start it").stdout;
+        let page: Value = serde_json::from_slice(&text).expect("JSON");
+        let changes = page["daemon"]["loop"]["last"]["changes"].as_str();
+        changes.map(str::to_owned).ok_or(page)
+    });
+    told.unwrap_or_else(|page| panic!("it does not tell: {page:#}"))
 }
 
 #[test]
