@@ -18,6 +18,7 @@ mod node_dns;
 mod node_ports;
 mod overlay;
 mod ports;
+mod probes;
 mod quick;
 mod ranges;
 mod refusals;
