@@ -44,6 +44,7 @@ fn configs() -> Vec<Config> {
         })
     };
     let mut configs: Vec<Config> = Family::ALL.into_iter().flat_map(each).collect();
+    configs.extend(Family::ALL.map(untracking));
     configs.push(Config {
         masquerade_bit: 31,
         accept_bit: Some(0),
@@ -53,8 +54,17 @@ fn configs() -> Vec<Config> {
     configs
 }
 
-/// Something in every set, for each family.
-fn full(family: Family) -> Elements {
+/// With the sets and hooks of what is not tracked.
+fn untracking(family: Family) -> Config {
+    Config {
+        untracked: true,
+        ..Config::new(family)
+    }
+}
+
+/// Something in every set that the table has.
+fn full(config: &Config) -> Elements {
+    let family = config.family;
     let (vip, net, pod) = match family {
         Family::Ip => ("10.96.0.10", "192.0.2.0/24", "10.244.1.2"),
         Family::Ip6 => ("fd00:96::a", "2001:db8::/33", "::ffff:10.244.1.2"),
@@ -95,7 +105,24 @@ fn full(family: Family) -> Elements {
     for set in [Set::Served, Set::ServedOffCluster] {
         all.insert(set, ["tcp", "udp", "sctp"].map(front).into());
     }
-    assert!(Set::ALL.iter().all(|set| all.contains_key(set)));
+    if config.untracked {
+        let endpoint = |protocol: &str| format!("{pod} . {protocol} . 8053");
+        all.insert(Set::UntrackedFronts, ["tcp", "udp"].map(front).into());
+        all.insert(Set::UntrackedEndpoints, ["tcp", "udp"].map(endpoint).into());
+        all.insert(Set::UntrackedOwn, [pod.to_owned()].into());
+    }
+    let is_untracked = |set: &Set| {
+        let untracked = [
+            Set::UntrackedFronts,
+            Set::UntrackedEndpoints,
+            Set::UntrackedOwn,
+        ];
+        untracked.contains(set)
+    };
+    let mut wanted = Set::ALL
+        .iter()
+        .filter(|set| config.untracked || !is_untracked(set));
+    assert!(wanted.all(|set| all.contains_key(set)));
     all
 }
 
@@ -107,7 +134,7 @@ fn host_prefix(family: Family) -> u8 {
 fn a_table_is_read_back_as_it_was_written() {
     for config in configs() {
         let netns = Netns::new();
-        let written = full(config.family);
+        let written = full(&config);
         let written = match config.accept_bit {
             // The marks above contain bit 0.
             Some(_) => written
@@ -134,7 +161,7 @@ fn a_deleted_table_is_gone_and_may_be_deleted_again() {
     let config = Config::new(Family::Ip);
     apply(
         &netns,
-        &render_table(&config, &full(Family::Ip)).expect("valid"),
+        &render_table(&config, &full(&config)).expect("valid"),
     )
     .expect("applied");
 
@@ -148,7 +175,7 @@ fn a_deleted_table_is_gone_and_may_be_deleted_again() {
 }
 
 /// States in which every set gains, loses and keeps; marks change, are shared and let go.
-fn states() -> Vec<Elements> {
+fn states(config: &Config) -> Vec<Elements> {
     let front = |n: u8| format!("10.96.0.{n} . tcp . 80");
     let marks = |pairs: &[(u8, u32)]| {
         let texts = pairs
@@ -162,7 +189,7 @@ fn states() -> Vec<Elements> {
     };
     vec![
         Elements::new(),
-        full(Family::Ip),
+        full(config),
         marks(&[(1, 7), (2, 7), (3, 8)]),
         marks(&[(1, 9), (2, 7)]),
         marks(&[(1, 7), (2, 9)]),
@@ -171,7 +198,7 @@ fn states() -> Vec<Elements> {
         sources(&["10.0.0.0/8", "192.0.2.6/31"]),
         sources(&["10.128.0.0/9", "10.1.2.3/32"]),
         sources(&["0.0.0.0/0"]),
-        full(Family::Ip),
+        full(config),
         Elements::new(),
     ]
 }
@@ -182,7 +209,8 @@ fn changes_lead_where_the_whole_table_would() {
     let several = configs().into_iter().find(|config| {
         config.family == Family::Ip && matches!(config.local_pods, LocalPods::Cidrs(_))
     });
-    for config in [Config::new(Family::Ip), several.expect("pods by networks")] {
+    let several = several.expect("pods by networks");
+    for config in [Config::new(Family::Ip), several, untracking(Family::Ip)] {
         lead_where_the_whole_table_would(&config);
     }
 }
@@ -192,7 +220,7 @@ fn lead_where_the_whole_table_would(config: &Config) {
     let mut before = Elements::new();
     apply(&netns, &render_table(config, &before).expect("valid")).expect("applied");
 
-    for after in states() {
+    for after in states(config) {
         let in_use = |mark: u32| {
             let maps = [Set::InsideMarks, Set::NodePortMarks].into_iter();
             let texts = maps.filter_map(|map| after.get(&map)).flatten();
@@ -223,7 +251,7 @@ fn lead_where_the_whole_table_would(config: &Config) {
 fn a_refused_change_names_the_element_and_changes_nothing() {
     let netns = Netns::new();
     let config = Config::new(Family::Ip);
-    let written = full(Family::Ip);
+    let written = full(&config);
     apply(&netns, &render_table(&config, &written).expect("valid")).expect("applied");
     let change = |removed, added| {
         let change = TableChange {
@@ -304,7 +332,7 @@ fn a_foreign_hand_in_the_table_is_seen() {
         let netns = Netns::new();
         apply(
             &netns,
-            &render_table(&config, &full(Family::Ip)).expect("valid"),
+            &render_table(&config, &full(&config)).expect("valid"),
         )
         .expect("applied");
         netns.nft(edit);
@@ -315,7 +343,7 @@ fn a_foreign_hand_in_the_table_is_seen() {
     let netns = Netns::new();
     apply(
         &netns,
-        &render_table(&config, &full(Family::Ip)).expect("valid"),
+        &render_table(&config, &full(&config)).expect("valid"),
     )
     .expect("applied");
     netns.nft("add element ip kube-ipvs vips { 10.9.9.9 }");
