@@ -9,8 +9,11 @@ fn at_a_terminal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let (mut pty, pts) = open().expect("a pseudo-terminal");
     let mut command = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"))
         .args(arguments)
-        .env("TERM", "xterm-256color")
-        .env_remove("NO_COLOR");
+        .env("TERM", "xterm-256color");
+    // What decides beside a terminal, as this test is run in CI or by a user of colours.
+    for name in ["NO_COLOR", "CI", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command = command.env_remove(name);
+    }
     for (name, value) in environment {
         command = command.env(name, value);
     }
