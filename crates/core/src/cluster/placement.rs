@@ -381,7 +381,12 @@ impl Grant {
             Untracked::Front(front) => grant.place_of(&VirtualServerKey::Front(*front)).is_ok(),
             _ => true,
         });
-        grant.untracked = untracked;
+        if untracked
+            .iter()
+            .any(|one| matches!(one, Untracked::Front(_)))
+        {
+            grant.untracked = untracked;
+        }
         grant.restrict(&compiled.ranges, claims);
         grant
     }

@@ -11,6 +11,7 @@ use crate::fixtures::*;
 use crate::k8s::{Service, ServiceCidr};
 use crate::model::Model;
 use crate::names::ServiceName;
+use crate::options::Options;
 use crate::row::Verdict;
 use crate::state::{KernelState, VirtualServerKey};
 use crate::unknown::Unknown;
@@ -120,6 +121,22 @@ fn a_service_without_its_unreadable_slices_keeps_its_real_servers() {
         });
         assert_eq!(plan_of(&mut one, &observed).to_string(), "");
     }
+}
+
+#[test]
+fn what_is_untracked_stays_while_nobody_knows_whose_it_is() {
+    let options = Options {
+        untracked_by_annotation: true,
+        ..options()
+    };
+    let dns = web().annotation("ipvs.kube-ipvs.dev/untracked", "true");
+    let mut whole = cluster_with(options);
+    whole.add(dns.clone()).endpoints(&dns, [ep("10.244.2.7")]);
+    let observed = before(&mut whole);
+    assert_eq!(observed.0.table.untracked.len(), 2);
+
+    let mut none = incomplete(|_| {});
+    assert_eq!(plan_of(&mut none, &observed).to_string(), "");
 }
 
 #[test]

@@ -133,3 +133,12 @@ fn without_an_endpoint_nothing_is_untracked() {
     cluster.add(asking);
     assert!(cluster.state().table.untracked.is_empty());
 }
+
+/// What goes to another's front is his to decide.
+#[test]
+fn who_loses_the_only_front_has_nothing_untracked() {
+    let owner = service("one", "10.96.0.1");
+    let loser = service("two", "10.96.0.1").annotation(UNTRACKED, "true");
+    let (untracked, _) = of(by_annotation(), &[owner, loser]);
+    assert!(untracked.is_empty(), "{untracked:?}");
+}
