@@ -1,6 +1,9 @@
 //! Services whose packets pass without entries in conntrack.
 
-use kube_ipvs_tests::{Client, Protocol, wait_until};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use kube_ipvs_tests::{Client, Protocol, Verdict, wait_until};
 
 use super::site::{PATIENCE, Site};
 use super::web::Web;
@@ -100,4 +103,88 @@ fn connections_outlive_the_change_from_untracked_to_tracked_and_back() {
     });
     assert_eq!(open.ask().who(), "p2");
     assert_eq!(site.pod().call(Protocol::Tcp, to).name(), "p2");
+}
+
+/// Ends those who ask, also where a wait fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Asks without a pause, in turn from a port that stays and from a new one. What
+/// became of the questions that `p2` did not answer.
+fn keep_asking(client: &Client, to: &str, asked: &AtomicUsize, end: &AtomicBool) -> Vec<String> {
+    let mut stays = client.connect(Protocol::Udp, to).expect("UDP connects");
+    let mut lost = Vec::new();
+    while !end.load(Ordering::SeqCst) {
+        for verdict in [stays.ask(), client.call(Protocol::Udp, to)] {
+            let number = asked.fetch_add(1, Ordering::SeqCst);
+            if !matches!(&verdict, Verdict::Answered { who, .. } if who == "p2") {
+                lost.push(format!("question {number} to {to}: {verdict:?}"));
+            }
+        }
+    }
+    lost
+}
+
+/// Whether the Service is in the sets of both families.
+fn is_untracked(site: &Site) -> [bool; 2] {
+    let has = |family: &str, vip: &str| {
+        let set = format!("nft list set {family} kube-ipvs untracked-fronts");
+        site.node().sh(&set).contains(vip)
+    };
+    [has("ip", "10.96.0.10"), has("ip6", "fd00:96::10")]
+}
+
+#[test]
+fn no_question_is_lost_while_the_annotation_comes_and_goes() {
+    let (site, _servers) = site();
+    let (asked, end) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let clients = DNS.map(|to| (to, site.pod().timeout(PATIENCE / 2)));
+    let lost = thread::scope(|scope| {
+        let askers = clients.each_ref().map(|(to, client)| {
+            let (asked, end) = (&asked, &end);
+            scope.spawn(move || keep_asking(client, to, asked, end))
+        });
+        let ending = End(&end);
+        for untracked in ["false", "true", "false", "true"] {
+            site.write(&dns(&site, untracked));
+            wait_until("the sets follow", PATIENCE, || {
+                is_untracked(&site) == [untracked == "true"; 2]
+            });
+            let so_far = asked.load(Ordering::SeqCst);
+            wait_until("questions go on", PATIENCE, || {
+                asked.load(Ordering::SeqCst) >= so_far + 40
+            });
+        }
+        drop(ending);
+        askers.map(|asker| asker.join().expect("it asked"))
+    });
+    assert_eq!(lost.concat(), [""; 0], "of {asked:?}");
+}
+
+/// What portmap does for a pod with `hostPort` needs the entries of who is no pod.
+#[test]
+fn a_host_port_of_an_endpoint_answers_as_ever() {
+    let (site, _servers) = site();
+    let (node, pod) = (&site.small.node, &site.small.pods[1]);
+    let rule = |protocol| {
+        format!(
+            "fib daddr type local {protocol} dport 9053 dnat to {}:8080",
+            pod.v4
+        )
+    };
+    site.node().sh(&format!(
+        "nft 'table ip host-ports {{ chain prerouting {{ type nat hook prerouting priority dstnat;\n{}\n{}\n}}; }}'",
+        rule("udp"),
+        rule("tcp"),
+    ));
+    let to = format!("{}:9053", node.v4());
+    for protocol in BOTH {
+        let answer = site.outside().call(protocol, &to);
+        assert_eq!(answer.name(), "p2", "{protocol}");
+    }
 }
