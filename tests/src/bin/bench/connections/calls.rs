@@ -43,6 +43,8 @@ pub(super) const CALLS: [(&str, Call); 4] = [
     ("a question on an open connection", on_open),
     ("a TCP connection to a pod itself", to_pod),
 ];
+/// Place among [`CALLS`] of the question that may be untracked.
+pub(super) const BY_UDP: usize = 1;
 
 /// Makes all calls from this thread's namespace.
 pub(super) fn costs(fronts: &Fronts) -> Result<Costs> {
@@ -51,6 +53,12 @@ pub(super) fn costs(fronts: &Fronts) -> Result<Costs> {
         *cost = call(fronts).context(name)?;
     }
     Ok(costs)
+}
+
+/// Makes the UDP question alone from this thread's namespace.
+pub(super) fn cost_of_udp(fronts: &Fronts) -> Result<f64> {
+    let (name, call) = CALLS[BY_UDP];
+    call(fronts).context(name)
 }
 
 /// Answers in this thread's namespace from now on.

@@ -83,11 +83,7 @@ impl City {
         }
         thread::sleep(FORGOTTEN);
         let before = self.tracked()?;
-        let fronts = Fronts {
-            tcp: (vip(1), 80).into(),
-            udp: (vip(2), 80).into(),
-            server: self.server.v4,
-        };
+        let fronts = self.fronts();
         let costs = self.client.namespace.run(|| calls::costs(&fronts))?;
         let after = self.tracked()?;
         ensure!(
@@ -95,6 +91,28 @@ impl City {
             "{table:?}: {before} connections were tracked, then {after}"
         );
         Ok(costs)
+    }
+
+    /// Makes the UDP question alone, beside our table, which has its Service untracked.
+    pub(super) fn measure_untracked(&self) -> Result<f64> {
+        thread::sleep(FORGOTTEN);
+        let before = self.tracked()?;
+        let fronts = self.fronts();
+        let cost = self.client.namespace.run(|| calls::cost_of_udp(&fronts))?;
+        let after = self.tracked()?;
+        ensure!(
+            after <= before,
+            "{before} connections were tracked, then {after}, by a Service that is untracked"
+        );
+        Ok(cost)
+    }
+
+    fn fronts(&self) -> Fronts {
+        Fronts {
+            tcp: (vip(1), 80).into(),
+            udp: (vip(2), 80).into(),
+            server: self.server.v4,
+        }
     }
 
     /// Leaves VIPs and the kernel's table, and nothing that filters.
