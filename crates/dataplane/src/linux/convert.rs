@@ -149,9 +149,14 @@ pub(super) fn real_server(destination: &ipvs::Destination) -> (RealServerKey, Re
     (key, server)
 }
 
-/// What was asked for is not there: ESRCH for a service, ENOENT for a destination.
+/// What was asked for is not there: ESRCH for a service, ENOENT for a destination,
+/// EAFNOSUPPORT for anything of IPv6 in a kernel whose IPVS has none.
 pub fn is_not_found(error: &ipvs::Error) -> bool {
-    matches!(error.errno(), Some(Errno::ESRCH | Errno::ENOENT))
+    let errno = error.errno();
+    matches!(
+        errno,
+        Some(Errno::ESRCH | Errno::ENOENT | Errno::EAFNOSUPPORT)
+    )
 }
 
 /// The table's family for ours.
@@ -165,6 +170,25 @@ pub(super) fn table_family(family: Family) -> nft::Family {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// CONFIG_IP_VS_IPV6 may be off though the host has IPv6: such a kernel refuses
+    /// the question, and what is recorded and was never made is asked for.
+    #[test]
+    fn a_kernel_without_a_family_has_nothing_of_it() {
+        let is_not_found = |errno| {
+            is_not_found(&ipvs::Error::Refused {
+                operation: ipvs::Operation::ListServices,
+                errno,
+                message: None,
+            })
+        };
+        for errno in [Errno::ESRCH, Errno::ENOENT, Errno::EAFNOSUPPORT] {
+            assert!(is_not_found(errno), "{errno}");
+        }
+        for errno in [Errno::EPERM, Errno::EINVAL, Errno::ENOMEM] {
+            assert!(!is_not_found(errno), "{errno}");
+        }
+    }
 
     #[test]
     fn settings_survive_the_way_through_the_kernels_words() {

@@ -55,6 +55,9 @@ pub(super) fn virtual_server(
     linux: &mut Linux,
     key: &VirtualServerKey,
 ) -> anyhow::Result<Option<VirtualServer>> {
+    if !linux.serves(key.family()) {
+        return Ok(None);
+    }
     match linux.client.service(&convert::service_id(key)) {
         Ok(service) => Ok(Some(convert::virtual_server(&service))),
         Err(error) if convert::is_not_found(&error) => Ok(None),
