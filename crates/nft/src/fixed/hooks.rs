@@ -265,27 +265,24 @@ fn untracked(words: &Words) -> [Chain; 2] {
     let to_front = ip.front_in(Set::UntrackedFronts);
     let to_endpoint = ip.front_in(Set::UntrackedEndpoints);
     let away = ip.local(Side::Destination, NotEqual);
-    let answer = ip.sender_in(Set::UntrackedEndpoints);
-    let answer = || {
-        let to_others = to_others.clone();
-        all([
-            answer.clone(),
-            to_pods.clone(),
-            to_others,
-            away.clone(),
-            no_track(),
-            accept(),
-        ])
-    };
-    let questions = [
+    let from_endpoint = ip.sender_in(Set::UntrackedEndpoints);
+    let answer = all([
+        from_endpoint,
+        to_pods,
+        to_others,
+        away,
+        no_track(),
+        accept(),
+    ]);
+    let come = vec![
         all([to_front, pods, from_others.clone(), no_track(), accept()]),
         all([to_endpoint, from_pods, from_others, no_track(), accept()]),
+        answer.clone(),
     ];
-    let come = questions.into_iter().chain([answer()]).collect();
     // An endpoint in this host's own network answers here.
     [
         Chain::base("untracked", PREROUTING, BEFORE_TRACKING, come),
-        Chain::base("untracked-here", OUTPUT, BEFORE_TRACKING, vec![answer()]),
+        Chain::base("untracked-here", OUTPUT, BEFORE_TRACKING, vec![answer]),
     ]
 }
 
