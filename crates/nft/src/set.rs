@@ -30,12 +30,14 @@ pub enum Set {
     /// Networks that lead nowhere, but for the addresses of this host in them:
     /// `10.96.0.0/16`.
     ServiceCidrs,
-    /// Fronts to which packets pass untracked, but for what comes from
-    /// [`Self::UntrackedOwn`]: `10.96.0.10 . udp . 53`. Like the next two it is
-    /// there only where [`Config::untracked`](crate::Config::untracked) says so.
+    /// Fronts to which packets of pods, where those are known, pass untracked, but
+    /// for what comes from [`Self::UntrackedOwn`]: `10.96.0.10 . udp . 53`. Like the
+    /// next two it is there only where
+    /// [`Config::untracked`](crate::Config::untracked) says so.
     UntrackedFronts,
     /// Endpoints behind them, `10.244.1.7 . udp . 53`: to them and from them
-    /// packets pass untracked, but for what is this host's or of the next set.
+    /// packets pass untracked, but for what is this host's or of the next set;
+    /// between pods alone, where those are known by networks.
     UntrackedEndpoints,
     /// Addresses of those endpoints that are on this node, which may meet
     /// themselves: `10.244.1.7`.
