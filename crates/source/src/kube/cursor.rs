@@ -43,12 +43,12 @@ impl Cursor {
     /// # Errors
     /// [`Failure::Stale`] for a list that is older than what is known.
     pub(super) fn check_age(&self, version: &str) -> Result<(), Failure> {
-        match &self.known {
-            Some(known) if number(version) < number(known) => Err(Failure::Stale {
+        match self.newer_than(version) {
+            Some(known) => Err(Failure::Stale {
                 listed: version.to_owned(),
-                known: known.clone(),
+                known: known.to_owned(),
             }),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -65,12 +65,17 @@ impl Cursor {
     /// # Errors
     /// [`Failure::Broken`] for a bookmark of the past.
     pub(super) fn check_bookmark(&self, version: &str) -> Result<(), Failure> {
-        match &self.known {
-            Some(known) if number(version) < number(known) => Err(Failure::Broken(format!(
+        match self.newer_than(version) {
+            Some(known) => Err(Failure::Broken(format!(
                 "a bookmark at {version}, though {known} was seen before"
             ))),
-            _ => Ok(()),
+            None => Ok(()),
         }
+    }
+
+    /// The newest version known, when this one is of before.
+    fn newer_than(&self, version: &str) -> Option<&str> {
+        self.known().filter(|known| number(version) < number(known))
     }
 
     /// Moves the place forward, never back.
