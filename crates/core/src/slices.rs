@@ -232,12 +232,7 @@ fn place(zone: &str, zones: &mut Vec<Arc<str>>, names: &mut Interner) -> Option<
     if zone.is_empty() {
         return Some(0);
     }
-    let known = zones.iter().position(|known| **known == *zone);
-    let place = u8::try_from(known.unwrap_or(zones.len()) + 1).ok()?;
-    if known.is_none() {
-        zones.push(names.intern(zone));
-    }
-    Some(place)
+    number_among(zones, |known| **known == *zone, || names.intern(zone))
 }
 
 /// The number of a list of zones among those met so far, likewise.
@@ -252,12 +247,23 @@ fn hint(said: &k8s::EndpointHints, met: &mut Vec<Zones>, names: &mut Interner) -
             .map(|zone| &**zone)
             .eq(said.iter().map(|h| &*h.name))
     };
+    let make = || said.iter().map(|hint| names.intern(&hint.name)).collect();
+    number_among(met, same, make)
+}
+
+/// The number, from 1, of the one that is the same among those met so far, which a
+/// new one joins. `None` when there are too many.
+fn number_among<T>(
+    met: &mut Vec<T>,
+    same: impl Fn(&T) -> bool,
+    make: impl FnOnce() -> T,
+) -> Option<u8> {
     let known = met.iter().position(same);
-    let place = u8::try_from(known.unwrap_or(met.len()) + 1).ok()?;
+    let number = u8::try_from(known.unwrap_or(met.len()) + 1).ok()?;
     if known.is_none() {
-        met.push(said.iter().map(|hint| names.intern(&hint.name)).collect());
+        met.push(make());
     }
-    Some(place)
+    Some(number)
 }
 
 /// When it changed; what is no time is as good as none.
