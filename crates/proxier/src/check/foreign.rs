@@ -3,15 +3,15 @@
 //! IPVS takes packets at the input hook, so a host firewall that lets nothing
 //! in stops Services too, and no rule in a table of ours can overrule it.
 
-use kube_ipvs_nft::{ForeignChain, Hook, Nft};
+use kube_ipvs_nft::{ForeignChain, Hook, NftError};
 
 use super::finding::Finding;
 
 const NAME: &str = "firewall";
 
-pub(super) fn check() -> Vec<Finding> {
-    match Nft::open().and_then(|mut nft| nft.foreign_drops()) {
-        Ok(drops) => judge(&drops),
+pub(super) fn check(drops: &Result<Vec<ForeignChain>, NftError>) -> Vec<Finding> {
+    match drops {
+        Ok(drops) => judge(drops),
         Err(error) => vec![Finding::warn(
             NAME,
             error.to_string(),

@@ -37,6 +37,7 @@ use finding::{Answer, table};
 pub(crate) use finding::{Finding, Verdict};
 use host::Host;
 use kube_ipvs_dataplane::lock::StateLock;
+use kube_ipvs_nft::Nft;
 pub(crate) use watch::Watch;
 
 const EXAMPLES: &str = "\
@@ -151,10 +152,15 @@ fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
     findings.extend(tried.ipvs.findings(&args.ipvs_scheduler));
     findings.extend(sysctl::check(&host, runs));
     findings.push(tried.nft.clone());
-    findings.extend(proxies::check(&host, args));
+    // Read once, for all who judge by them; iptables-nft may have many.
+    let chains = Nft::open().and_then(|mut nft| nft.chains());
+    let chains = chains.unwrap_or_default();
+    let drops = Nft::open().and_then(|mut nft| nft.foreign_drops());
+    findings.extend(proxies::check(&host, args, &chains));
     findings.extend(neighbours::check(&host));
-    findings.extend(foreign::check());
-    findings.extend(policies::check());
+    findings.extend(foreign::check(&drops));
+    // What cannot be read is told by the finding on firewalls.
+    findings.extend(drops.ok().and_then(|drops| policies::check(&chains, &drops)));
     findings.extend(legacy::check(&host, args.by_hand));
     findings.push(ports::check(&host));
     findings.extend(sizes::check(&host, tried.ipvs.conn_tab_size));

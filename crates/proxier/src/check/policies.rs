@@ -1,6 +1,6 @@
 //! Policy engines and firewalls that look at connections, where Services pass untracked.
 
-use kube_ipvs_nft::{ForeignChain, NamedChain, Nft, NftError, TABLE};
+use kube_ipvs_nft::{ForeignChain, NamedChain, TABLE};
 
 use super::finding::Finding;
 
@@ -10,19 +10,10 @@ const ENGINES: [(&str, &str); 2] = [("cali-", "Calico"), ("KUBE-NWPLCY-", "kube-
 /// In our table while some Services may pass untracked.
 const OURS: &str = "untracked";
 
-/// What cannot be read is told by the finding on firewalls.
-pub(super) fn check() -> Option<Finding> {
-    seen().ok().flatten()
-}
-
-/// Reads the rules of others only where something may pass untracked.
-fn seen() -> Result<Option<Finding>, NftError> {
-    let mut nft = Nft::open()?;
-    let chains = nft.chains()?;
-    if !passes_untracked(&chains) {
-        return Ok(None);
-    }
-    Ok(Some(judge(&chains, &nft.foreign_drops()?)))
+/// Of all chains, and of those of others that drop what they do not know; only where
+/// something may pass untracked.
+pub(super) fn check(chains: &[NamedChain], drops: &[ForeignChain]) -> Option<Finding> {
+    passes_untracked(chains).then(|| judge(chains, drops))
 }
 
 fn is_ours(chain: &NamedChain) -> bool {

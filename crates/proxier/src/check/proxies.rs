@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube_ipvs_dataplane::kube_proxy::names::tables_of;
 use kube_ipvs_dataplane::record::FILE_NAME;
-use kube_ipvs_nft::{NamedChain, Nft};
+use kube_ipvs_nft::NamedChain;
 
 use super::CheckArgs;
 use super::finding::Finding;
@@ -36,13 +36,13 @@ struct Seen {
     adopted: bool,
 }
 
-pub(super) fn check(host: &Host, args: &CheckArgs) -> Vec<Finding> {
+pub(super) fn check(host: &Host, args: &CheckArgs, chains: &[NamedChain]) -> Vec<Finding> {
     let seen = Seen {
         running: host.processes().iter().any(|name| name == PROXY),
         mode: other_mode(),
         addresses: addresses_on_link(),
         record: args.state_dir.join(FILE_NAME).exists(),
-        tables: tables_of_kube_proxy(),
+        tables: kube_proxys(chains),
         adopted: args.adopt_kube_proxy,
     };
     vec![alive(&seen), remains(&seen)]
@@ -115,11 +115,6 @@ fn addresses_on_link() -> usize {
 }
 
 /// What iptables-legacy holds is none of nf_tables, and not seen.
-fn tables_of_kube_proxy() -> Vec<String> {
-    let chains = Nft::open().and_then(|mut nft| nft.chains());
-    kube_proxys(&chains.unwrap_or_default())
-}
-
 fn kube_proxys(chains: &[NamedChain]) -> Vec<String> {
     let named = |(family, table)| format!("{family} {table}");
     tables_of(chains).into_iter().map(named).collect()
