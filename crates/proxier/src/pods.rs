@@ -14,6 +14,7 @@ use kube_ipvs_source::kube::{As, KubeConfig, Requests, Resource, SourceStatus, c
 use serde_json::Value;
 use tokio::runtime::Builder;
 
+use crate::answers::object;
 use crate::config::user_agent;
 
 /// The label of an EndpointSlice that names its Service.
@@ -118,11 +119,6 @@ impl PodNames {
         let names = self.0.get(object(service))?;
         names.get(&address).map(String::as_str)
     }
-}
-
-/// `namespace/name` of `namespace/name:port`.
-pub(crate) fn object(service: &str) -> &str {
-    service.split(':').next().unwrap_or(service)
 }
 
 /// One Service is asked for by its name; of several all slices are read, page by page.

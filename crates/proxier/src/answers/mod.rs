@@ -130,8 +130,12 @@ pub struct Question {
 
 /// Namespace and name of `namespace/name:port`.
 pub(crate) fn split(service: &str) -> (&str, &str) {
-    let object = service.split(':').next().unwrap_or_default();
-    object.split_once('/').unwrap_or_default()
+    object(service).split_once('/').unwrap_or_default()
+}
+
+/// `namespace/name` of `namespace/name:port`.
+pub(crate) fn object(service: &str) -> &str {
+    service.split(':').next().unwrap_or_default()
 }
 
 /// Those of some Services, as `namespace/name`, that have nearly this name: the

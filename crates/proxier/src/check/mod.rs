@@ -160,7 +160,11 @@ fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
     findings.extend(neighbours::check(&host));
     findings.extend(foreign::check(&drops));
     // What cannot be read is told by the finding on firewalls.
-    findings.extend(drops.ok().and_then(|drops| policies::check(&chains, &drops)));
+    findings.extend(
+        drops
+            .ok()
+            .and_then(|drops| policies::check(&chains, &drops)),
+    );
     findings.extend(legacy::check(&host, args.by_hand));
     findings.push(ports::check(&host));
     findings.extend(sizes::check(&host, tried.ipvs.conn_tab_size));

@@ -277,8 +277,8 @@ fn nothing(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> String {
                  Service, only {who}"
             );
             let services = seen.recorded.values();
-            let objects = services.filter_map(|service| service.split(':').next());
-            answers::near(&wanted.name, objects.map(str::to_owned))
+            let objects = services.map(|service| answers::object(service).to_owned());
+            answers::near(&wanted.name, objects)
         }
     };
     if near.is_empty() {

@@ -12,7 +12,8 @@ use kube_ipvs_core::state::VirtualServerKey;
 use kube_ipvs_dataplane::linux::key_of;
 use kube_ipvs_dataplane::record::RecordFile;
 
-use crate::pods::{PodArgs, PodNames, object};
+use crate::answers::object;
+use crate::pods::{PodArgs, PodNames};
 
 /// What ipvsadm's buffer for an address and a port holds, in bytes.
 const LONGEST: usize = 59;
