@@ -18,21 +18,22 @@ pub(super) const MOST_CONNTRACK_ENTRIES: u32 = 1 << 30;
 
 /// Whether a Node may have this name: a DNS subdomain.
 pub(super) fn is_node_name(name: &str) -> bool {
-    let label = |label: &str| {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        (1..=63).contains(&label.len())
-            && label.chars().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
+    name.len() <= 253 && name.split('.').all(is_dns_label)
+}
+
+fn is_dns_label(label: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&label.len())
+        && label.chars().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 /// A Service by namespace and name: `kube-system/kube-dns`.
 pub(super) fn service_name(text: &str) -> Option<ServiceName> {
     let (namespace, name) = text.split_once('/')?;
-    let is_label = |text: &str| is_node_name(text) && !text.contains('.') && text.len() <= 63;
-    (is_label(namespace) && is_label(name)).then(|| ServiceName::new(namespace, name))
+    let are_labels = is_dns_label(namespace) && is_dns_label(name);
+    are_labels.then(|| ServiceName::new(namespace, name))
 }
 
 /// Whether a label may have this value. It stands in a selector that the API
