@@ -176,10 +176,9 @@ fn server(service: &Service, to: &[Destination], names: &ServiceNames) -> Server
             family = Some(if *of == Family::V4 { "IPv4" } else { "IPv6" });
         }
     }
-    let mut real_servers: Vec<Real> = to
-        .iter()
-        .map(|to| real(to, names.pod(&service.id, to.id.address)))
-        .collect();
+    let name = names.of(&service.id);
+    let pod = |to: &Destination| names.pod(name?, to.id.address);
+    let mut real_servers: Vec<Real> = to.iter().map(|to| real(to, pod(to))).collect();
     real_servers.sort_by_key(|real| (real.address, real.port));
     Server {
         key: service.id.to_string(),
@@ -188,7 +187,7 @@ fn server(service: &Service, to: &[Destination], names: &ServiceNames) -> Server
         protocol,
         mark,
         family,
-        service: names.of(&service.id).map(str::to_owned),
+        service: name.map(str::to_owned),
         scheduler: service.scheduler.as_str().to_owned(),
         flags,
         persistence_timeout: persistent.then_some(service.timeout),

@@ -192,10 +192,10 @@ impl ServiceNames {
         self.services.get(&key_of(id)?).map(String::as_str)
     }
 
-    /// The pod at the address of a real server; none where no names were asked for,
-    /// or it is no pod.
-    pub(super) fn pod(&self, id: &ServiceId, address: IpAddr) -> Option<&str> {
-        self.pods.of(self.of(id)?, address)
+    /// The pod at the address of a real server of `namespace/name:port`; none where no
+    /// names were asked for, or it is no pod.
+    pub(super) fn pod(&self, service: &str, address: IpAddr) -> Option<&str> {
+        self.pods.of(service, address)
     }
 
     #[cfg(test)]

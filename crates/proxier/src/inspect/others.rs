@@ -90,13 +90,14 @@ fn connection<'a>(entry: Entry<'a>, names: &'a ServiceNames) -> Connection<'a> {
     let front = entry
         .protocol()
         .map(|protocol| ServiceId::address(entry.front.ip(), entry.front.port(), protocol));
+    let service = front.and_then(|front| names.of(&front));
     Connection {
         protocol: entry.protocol,
         client: entry.source,
         virtual_server: entry.front,
         real_server: entry.back,
-        service: front.and_then(|front| names.of(&front)),
-        pod: front.and_then(|front| names.pod(&front, entry.back.ip())),
+        service,
+        pod: service.and_then(|service| names.pod(service, entry.back.ip())),
         state: entry.state,
         expires_seconds: entry.expires,
         persistence_engine: entry.engine.map(|(name, _)| name),
