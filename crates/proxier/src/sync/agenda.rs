@@ -274,6 +274,8 @@ mod tests {
         agenda.step_begins(now, 20 * SECOND);
         agenda.hurry(now);
         assert_eq!(agenda.step(), now + SECOND);
+        agenda.hurry(now + SECOND);
+        assert_eq!(agenda.step(), now + SECOND, "it is not put off");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::fake::Fake;
 use super::objects::{dns, endpoints, service, web};
-use super::{DNS, FOREIGN, Host, WEB, key, lists, tell};
+use super::{DNS, FOREIGN, Host, WEB, key, lists, move_web, tell};
 use crate::sync::audit::{SHARE, SLICES};
 use crate::sync::{Round, Syncer, Trigger};
 
@@ -138,6 +138,25 @@ fn what_a_listing_skips_is_no_drift_and_is_not_made_again() {
         .edit(|state| _ = state.virtual_servers.remove(&key(WEB)));
     let drift: Vec<_> = pass(&mut syncer).into_iter().map(|r| r.drift).collect();
     assert!(drift[0].contains_key("add-virtual-server"), "{drift:?}");
+}
+
+/// Its connections are as unlisted as it is.
+#[test]
+fn what_a_listing_skips_goes_on_to_drain_while_it_is_in_use() {
+    let host = Host::new();
+    let mut syncer = host.started(web(&["10.1.0.1", "10.1.0.2"]));
+    let weight = || host.fake.weight(WEB, "10.1.0.1:8080");
+    host.fake.connect(WEB, "10.1.0.1:8080", 1, 0);
+    move_web(&mut syncer, &["-10.1.0.1", "10.1.0.2"]);
+    syncer.drain(1_000).unwrap();
+    host.fake.kernel().unlisted = [key(WEB)].into();
+
+    syncer.audit(1_500, Trigger::Audit).unwrap();
+    assert_eq!(weight(), Some(0), "it is in use");
+
+    host.fake.connect(WEB, "10.1.0.1:8080", 0, 0);
+    syncer.audit(2_000, Trigger::Audit).unwrap();
+    assert_eq!(weight(), None);
 }
 
 /// The most virtual servers whose real servers are read in one pass.

@@ -271,10 +271,9 @@ impl Dataplane for Fake {
         let mut state = kernel.model.state().clone();
         let unlisted = &kernel.unlisted;
         state.virtual_servers.retain(|at, _| !unlisted.contains(at));
-        Ok(Observed {
-            state,
-            connections: kernel.connections.clone(),
-        })
+        let mut connections = kernel.connections.clone();
+        connections.retain(|(at, _), _| !unlisted.contains(at));
+        Ok(Observed { state, connections })
     }
 
     fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
