@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::{Args, Command, FromArgMatches};
+use kube_ipvs_core::names::ServiceName;
+use kube_ipvs_core::state::Family;
 use serde_json::{Value, json};
 
 use super::file::KubeProxyConfiguration;
@@ -985,6 +987,41 @@ fn external_ips_are_ignored_unless_allowed() {
         "--allow-external-ips=10.0.0.0/8",
     ];
     assert!(flags(&both).is_err(), "a contradiction");
+}
+
+#[test]
+fn untracked_services_are_names_and_a_word_and_either_gives_the_table_its_sets() {
+    let dns = ServiceName::new("kube-system", "kube-dns");
+    let flag = "--ipvs-untracked-services";
+    for (arguments, named, annotated) in [
+        (vec![], vec![], false),
+        (
+            vec![format!("{flag}=kube-system/kube-dns")],
+            vec![dns.clone()],
+            false,
+        ),
+        (vec![format!("{flag}=annotated")], vec![], true),
+        (
+            vec![format!("{flag}=annotated,kube-system/kube-dns")],
+            vec![dns],
+            true,
+        ),
+    ] {
+        let settings = flags(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let settings = settings.expect("valid");
+        let options = options(&settings);
+        let found: Vec<_> = options.untracked_services.into_iter().collect();
+        assert_eq!(found, named, "{arguments:?}");
+        assert_eq!(options.untracked_by_annotation, annotated, "{arguments:?}");
+        for family in [Family::V4, Family::V6] {
+            let table = settings.table(family, &[]);
+            assert_eq!(
+                table.untracked,
+                annotated || !named.is_empty(),
+                "{arguments:?}"
+            );
+        }
+    }
 }
 
 #[test]
