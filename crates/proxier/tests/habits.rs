@@ -119,6 +119,27 @@ fn flags_without_meaning_are_in_the_long_help_only() {
     assert_eq!(count("--help"), 17);
 }
 
+#[test]
+fn what_an_answer_does_not_hang_on_is_in_the_long_help_of_those_that_look() {
+    let has = |command: &str, help: &str| {
+        let help = text(&run(&[command, help]).stdout);
+        [
+            "--ipvs-scheduler ",
+            "--drain-timeout ",
+            "--metrics-bind-address ",
+        ]
+        .map(|flag| help.contains(flag))
+    };
+    for (command, short) in [
+        ("run", [true; 3]),
+        ("plan", [true, false, false]),
+        ("compile", [true, false, false]),
+    ] {
+        assert_eq!(has(command, "-h"), short, "{command}");
+        assert_eq!(has(command, "--help"), [true; 3], "{command}");
+    }
+}
+
 /// What a line of help would have a shell run of this program, if it is an example.
 fn example(line: &str) -> Option<Vec<&str>> {
     let told = line.strip_prefix("  ")?.split("   ").next()?;
