@@ -229,3 +229,50 @@ fn counts(stats: &Stats) -> Counts {
         out_bytes_per_second: stats.out_byte_rate,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipvs_netlink::{DestinationId, Scheduler};
+
+    #[test]
+    fn real_servers_name_their_pods_where_they_are_known() {
+        let ids = [
+            ServiceId::tcp([10, 96, 0, 1], 80),
+            ServiceId::tcp([10, 96, 0, 2], 80),
+        ];
+        let to = [
+            DestinationId::new([10, 2, 0, 1], 8080),
+            DestinationId::new([10, 2, 0, 2], 8080),
+        ];
+        let server = |id| {
+            (
+                Service::new(id, Scheduler::RR),
+                to.map(Destination::new).into(),
+            )
+        };
+        let snapshot = Snapshot {
+            services: ids.map(server).into(),
+            ..Snapshot::default()
+        };
+        let unasked = ServiceNames::one("10.96.0.1:80/TCP", "default/web:http");
+        assert!(!wide(&snapshot, &unasked).contains(" pod "));
+        assert!(!json(&snapshot, &unasked).unwrap().contains("\"pod\""));
+
+        let names = ServiceNames::one("10.96.0.1:80/TCP", "default/web:http");
+        let names = names.and_pod("10.2.0.2", "web-0");
+        let wide = wide(&snapshot, &names);
+        let named: Vec<_> = wide.lines().filter(|line| line.contains(" pod ")).collect();
+        assert_eq!(named.len(), 1, "of the other nothing is known: {wide}");
+        assert!(named[0].contains("-> 10.2.0.2:8080 "), "{wide}");
+        assert!(named[0].ends_with(" inactive 0 pod web-0"), "{wide}");
+        let json = json(&snapshot, &names).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let pods = |server: usize| {
+            let real = &json["virtual_servers"][server]["real_servers"];
+            [0, 1].map(|at| real[at].get("pod").cloned())
+        };
+        assert_eq!(pods(0), [None, Some("web-0".into())]);
+        assert_eq!(pods(1), [None, None]);
+    }
+}
