@@ -9,6 +9,8 @@ use kube_ipvs_core::{Change, Cluster, ServiceName};
 use kube_ipvs_dataplane::record::RecordFile;
 use kube_ipvs_dataplane::{Nature, Prepared, Refusal};
 
+use crate::answers;
+
 /// The virtual servers that are ours, and what of the host's we changed.
 pub(super) struct Ownership {
     record: RecordFile,
@@ -37,8 +39,7 @@ impl Ownership {
     /// The Service for which a virtual server was made.
     pub(super) fn service_of(&self, key: &VirtualServerKey) -> Option<ServiceName> {
         let port = self.record.record().virtual_servers.get(key)?;
-        let service = port.split(':').next().unwrap_or_default();
-        let (namespace, name) = service.split_once('/').unwrap_or_default();
+        let (namespace, name) = answers::split(port);
         Some(ServiceName::new(namespace, name))
     }
 
