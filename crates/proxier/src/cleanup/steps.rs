@@ -1,6 +1,5 @@
 //! The single steps. A step that fails is reported, and the rest goes on.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
@@ -171,20 +170,26 @@ impl<'a> Cleaning<'a> {
             return Ok(());
         }
         let mut client = open_ipvs()?;
-        let there = present(&mut client)?;
         for key in ours {
-            if there.contains(key) && !self.args.dry_run {
-                match client.remove_service(&convert::service_id(key)) {
-                    Err(error) if !convert::is_not_found(&error) => {
-                        let text = format!("{key}: {:#}", with_hint(error));
-                        self.say(Action::Failed, "virtual server", text);
-                        continue;
-                    }
-                    _ => {}
+            let id = convert::service_id(key);
+            // Each by itself: a listing may lack one that is there
+            // (`Dataplane::virtual_server`).
+            let asked = if self.args.dry_run {
+                client.service(&id).map(drop)
+            } else {
+                client.remove_service(&id)
+            };
+            let was_there = match asked {
+                Ok(()) => true,
+                Err(error) if convert::is_not_found(&error) => false,
+                Err(error) => {
+                    let text = format!("{key}: {:#}", with_hint(error));
+                    self.say(Action::Failed, "virtual server", text);
+                    continue;
                 }
-            }
+            };
             let service = self.strike(key);
-            if there.contains(key) {
+            if was_there {
                 self.say(Action::Removed, "virtual server", format!("{key}{service}"));
             }
         }
@@ -421,14 +426,6 @@ impl HandedTimeouts {
 
 fn open_ipvs() -> anyhow::Result<ipvs::Client> {
     ipvs::Client::open().map_err(with_hint).context("open IPVS")
-}
-
-fn present(client: &mut ipvs::Client) -> anyhow::Result<BTreeSet<VirtualServerKey>> {
-    let services = client.services().context("read IPVS services")?;
-    let keys = services
-        .iter()
-        .filter_map(|service| convert::key(&service.id));
-    Ok(keys.collect())
 }
 
 fn connections(client: &mut ipvs::Client, key: &VirtualServerKey) -> anyhow::Result<u64> {
