@@ -53,6 +53,11 @@ impl Agenda {
         }
     }
 
+    /// Of one pass of the rolling audit.
+    pub(super) fn period(&self) -> Duration {
+        self.times.sync_period
+    }
+
     /// Whether a change waits for a round.
     pub(super) fn is_pending(&self) -> bool {
         self.pending

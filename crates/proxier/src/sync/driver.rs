@@ -44,8 +44,6 @@ pub struct Driver<D> {
     /// When a failure was last told.
     told: Option<Instant>,
     agenda: Agenda,
-    /// Of one pass of the rolling audit.
-    sync_period: Duration,
     started: bool,
     /// Waits for the first good round.
     settled: Option<Settled<D>>,
@@ -69,7 +67,6 @@ impl<D: Dataplane> Driver<D> {
             backoff: Backoff::default(),
             told: None,
             agenda: Agenda::new(now, times),
-            sync_period: times.sync_period,
             started: false,
             settled: None,
             last: None,
@@ -272,7 +269,7 @@ impl<D: Dataplane> Driver<D> {
     /// Between two steps of the rolling audit. One to spare, so that what
     /// somebody edits right behind a step is seen again within the period.
     fn pause(&self) -> Duration {
-        self.sync_period / (self.syncer.audit_steps() + 1)
+        self.agenda.period() / (self.syncer.audit_steps() + 1)
     }
 
     /// The steps that are due; several, where rounds held them up.
