@@ -331,6 +331,8 @@ fn values_that_make_sense_are_taken() {
         "metrics.bindAddress=[::]:10249,metrics.podMonitor.enabled=true",
         "podCIDRs=null,config.detectLocalMode=BridgeInterface,config.detectLocal.bridgeInterface=cni0",
         "config.healthzBindAddress=0.0.0.0:10300,config.conntrack.min=0,config.logging.verbosity=4",
+        // Empty as kubeadm writes them.
+        "config.detectLocalMode=,config.healthzBindAddress=,config.ipvs.scheduler=,config.portRange=",
         "config.ipvs.tcpTimeout=15m,config.ipvs.excludeCIDRs={192.0.2.0/24},config.iptables.masqueradeBit=0",
         "config.nodePortAddresses={primary,localhost,192.0.2.0/24},config.featureGates.KubeProxyIPVS=true",
         "flags.allow-external-ips=0.0.0.0/0\\,::/0,flags.events=false,flags.drain-timeout=1h30m",
