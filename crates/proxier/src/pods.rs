@@ -10,17 +10,15 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use kube_ipvs_core::event::Kind;
-use kube_ipvs_source::kube::{As, KubeConfig, Requests, Resource, SourceStatus, connect};
+use kube_ipvs_core::k8s::SERVICE_NAME_LABEL;
+use kube_ipvs_core::read;
+use kube_ipvs_source::kube::{KubeConfig, Requests, Resource, SourceStatus, connect};
 use serde_json::Value;
 use tokio::runtime::Builder;
 
 use crate::answers::object;
 use crate::config::user_agent;
 
-/// The label of an EndpointSlice that names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// EndpointSlices a page.
-const PAGE: u32 = 500;
 /// For all of them.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -73,17 +71,8 @@ impl PodNames {
         let resource = Resource::new(Kind::EndpointSlice, &selector(services), "");
         let requests = Requests::new(client, resource);
         let mut names = Self::default();
-        let mut page = requests.first_page(PAGE, &As::Cached).await?;
-        loop {
-            let next = page.next();
-            for slice in page.into_items() {
-                names.take(&slice?);
-            }
-            let Some(token) = next else {
-                return Ok(names);
-            };
-            page = requests.further_page(PAGE, &token).await?;
-        }
+        requests.each(|slice| names.take(slice)).await?;
+        Ok(names)
     }
 
     /// Of one pod.
@@ -98,7 +87,7 @@ impl PodNames {
         let metadata = &slice["metadata"];
         let (Some(namespace), Some(service)) = (
             metadata["namespace"].as_str(),
-            metadata["labels"][SERVICE_NAME].as_str(),
+            metadata["labels"][SERVICE_NAME_LABEL].as_str(),
         ) else {
             return;
         };
@@ -109,7 +98,7 @@ impl PodNames {
                 continue;
             };
             let addresses = endpoint["addresses"].as_array().into_iter().flatten();
-            let addresses = addresses.filter_map(|one| one.as_str()?.parse().ok());
+            let addresses = addresses.filter_map(|one| Some(read::address(one.as_str()?)?.value));
             names.extend(addresses.map(|address| (address, name.to_owned())));
         }
     }
@@ -125,8 +114,8 @@ impl PodNames {
 fn selector(services: &BTreeSet<&str>) -> String {
     let mut names = services.iter().filter_map(|one| one.split_once('/'));
     match (names.next(), names.next()) {
-        (Some((_, name)), None) => format!("{SERVICE_NAME}={name}"),
-        _ => SERVICE_NAME.to_owned(),
+        (Some((_, name)), None) => format!("{SERVICE_NAME_LABEL}={name}"),
+        _ => SERVICE_NAME_LABEL.to_owned(),
     }
 }
 
@@ -141,7 +130,7 @@ mod tests {
         let mut names = PodNames::default();
         let slice = |service: &str, endpoints: Value| {
             json!({
-                "metadata": {"namespace": "shop", "labels": {SERVICE_NAME: service}},
+                "metadata": {"namespace": "shop", "labels": {SERVICE_NAME_LABEL: service}},
                 "endpoints": endpoints,
             })
         };

@@ -23,11 +23,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::gate::Gate;
-use super::kube::{As, Failure, LONGEST, Requests, Resource};
+use super::kube::{Failure, LONGEST, Requests, Resource};
 use crate::tasks::{Task, Tasks};
 
-/// Objects a page.
-const PAGE: u32 = 500;
 /// Events that may wait before the gate.
 const QUEUE: usize = 64;
 /// Time for all pages: Services wait for it.
@@ -245,14 +243,14 @@ impl Lister {
 
     async fn addresses(&self) -> Result<BTreeSet<IpAddr>, Failure> {
         let mut addresses = BTreeSet::new();
-        for node in all(&self.nodes).await? {
+        let others = |node: &Value| {
             if node.pointer("/metadata/name").and_then(Value::as_str) != Some(&self.node_name) {
-                addresses.extend(node_addresses(&node));
+                addresses.extend(node_addresses(node));
             }
-        }
-        for slice in all(&self.api_servers).await? {
-            addresses.extend(endpoint_addresses(&slice));
-        }
+        };
+        self.nodes.each(others).await?;
+        let api_servers = |slice: &Value| addresses.extend(endpoint_addresses(slice));
+        self.api_servers.each(api_servers).await?;
         Ok(addresses)
     }
 }
@@ -275,22 +273,6 @@ fn endpoint_addresses(slice: &Value) -> impl Iterator<Item = IpAddr> {
 
 fn parse(address: &Value) -> Option<IpAddr> {
     Some(read::address(address.as_str()?)?.value)
-}
-
-/// All objects of a list out of the server's cache.
-async fn all(requests: &Requests) -> Result<Vec<Value>, Failure> {
-    let mut objects = Vec::new();
-    let mut page = requests.first_page(PAGE, &As::Cached).await?;
-    loop {
-        let next = page.next();
-        for object in page.into_items() {
-            objects.push(object?);
-        }
-        match next {
-            Some(token) => page = requests.further_page(PAGE, &token).await?,
-            None => return Ok(objects),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use super::failure::Failure;
 use super::lines::Lines;
 use super::resources::Resource;
 
+/// Objects a page, of a list that is read whole at once.
+const PAGE: u32 = 500;
 /// Time for an answer to begin, and for a page to be read.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -153,8 +155,27 @@ impl Requests {
             .await
     }
 
+    /// Every object of a list out of the server's cache, page by page, each as a
+    /// tree.
+    ///
+    /// # Errors
+    /// When a page cannot be had or read; what came before it was given.
+    pub async fn each(&self, mut take: impl FnMut(&Value)) -> Result<(), Failure> {
+        let mut page = self.first_page(PAGE, &As::Cached).await?;
+        loop {
+            let next = page.next();
+            for object in page.into_items() {
+                take(&object?);
+            }
+            match next {
+                Some(token) => page = self.further_page(PAGE, &token).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// A further page.
-    pub async fn further_page(&self, limit: u32, token: &str) -> Result<Page, Failure> {
+    pub(super) async fn further_page(&self, limit: u32, token: &str) -> Result<Page, Failure> {
         self.page(&[("limit", &limit.to_string()), ("continue", token)])
             .await
     }
