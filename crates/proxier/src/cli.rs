@@ -254,7 +254,7 @@ fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// The settings of the arguments, with logging started and warnings logged.
 fn settings(args: &RunArgs, level: fn(u32) -> tracing::Level) -> anyhow::Result<Settings> {
     let settings = config::load(args)?;
-    run::start_logging(settings.log_format, level(settings.verbosity));
+    run::start_logging(settings.log.format, level(settings.log.verbosity));
     // Who asks for the version is told the version.
     let asked = !matches!(settings.action, Action::Version { .. });
     for warning in settings.warnings.iter().filter(|_| asked) {

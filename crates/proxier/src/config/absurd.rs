@@ -232,9 +232,9 @@ fn large_values_that_pass_stay_what_they_are() {
     assert_eq!(settings.drain_timeout.as_secs(), seconds);
     assert_eq!(settings.sync_period.as_secs(), seconds);
     assert_eq!(settings.min_sync_period.as_secs(), seconds);
-    assert_eq!(settings.ipvs_timeouts.udp, Some(744 * 3600));
-    assert_eq!(settings.conntrack.udp_timeout, Some(5965 * 3600));
-    assert_eq!(settings.conntrack.max(usize::MAX), Some(1_048_576));
+    assert_eq!(settings.host.ipvs_timeouts.udp, Some(744 * 3600));
+    assert_eq!(settings.host.conntrack.udp_timeout, Some(5965 * 3600));
+    assert_eq!(settings.host.conntrack.max(usize::MAX), Some(1_048_576));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_long_value_is_cut() {
 #[test]
 fn zero_leaves_the_kernels_time_out_and_a_file_of_kubeadm_the_default() {
     let times = |settings: Result<Settings, Problems>| {
-        let times = settings.expect("good").ipvs_timeouts;
+        let times = settings.expect("good").host.ipvs_timeouts;
         (times.tcp, times.tcp_fin, times.udp)
     };
     assert_eq!(times(flags(&[])), (Some(7800), None, None));

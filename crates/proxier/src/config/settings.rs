@@ -30,10 +30,6 @@ pub struct Settings {
     /// Every flag by name, with the value given on the command line or its
     /// default, for `/flagz`.
     pub flags: Vec<(&'static str, String)>,
-    /// `/flagz` is served (feature gate `ComponentFlagz`).
-    pub flagz: bool,
-    /// `/statusz` is served (feature gate `ComponentStatusz`).
-    pub statusz: bool,
     /// What to do.
     pub action: Action,
 
@@ -48,20 +44,14 @@ pub struct Settings {
     /// The API server.
     pub client: Client,
 
-    /// Health server; none is disabled.
-    pub healthz_bind_address: Option<SocketAddr>,
-    /// Metrics server; none is disabled.
-    pub metrics_bind_address: Option<SocketAddr>,
-    /// An address that cannot be bound is fatal.
-    pub bind_address_hard_fail: bool,
-    /// Metrics of each Service and real server.
-    pub service_metrics: bool,
+    /// What is served over HTTP.
+    pub http: HttpServers,
+    /// What of the host is set at the start.
+    pub host: Host,
     /// Write Kubernetes Events.
     pub events: bool,
-    /// How log lines look.
-    pub log_format: LogFormat,
-    /// `--v`; see [`super::logging::level`].
-    pub verbosity: u32,
+    /// What is logged, and how.
+    pub log: Log,
     /// For `/proc/self/oom_score_adj`.
     pub oom_score_adj: i32,
 
@@ -86,16 +76,8 @@ pub struct Settings {
     pub scheduler_flags: Flags,
     /// Virtual servers that others made in these networks are never removed.
     pub exclude_cidrs: Vec<IpNet>,
-    /// arp_ignore and arp_announce are set.
-    pub strict_arp: bool,
-    /// Whether the kernel computes rates of virtual servers; none leaves it alone.
-    pub run_estimation: Option<bool>,
     /// Which annotations of Services and slices are honoured; none says all.
     pub annotations: Option<Vec<&'static str>>,
-    /// IPVS timeouts.
-    pub ipvs_timeouts: IpvsTimeouts,
-    /// Sizes and timeouts of conntrack.
-    pub conntrack: Conntrack,
     /// How VIPs are bound.
     pub vip_binding: VipBinding,
 
@@ -105,26 +87,79 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// How local pods are known.
     pub detect_local: DetectLocal,
-    /// Which addresses take NodePorts.
-    pub node_port_addresses: NodePortAddresses,
-    /// Families whose loopback address takes NodePorts.
-    pub localhost_node_ports: Vec<Family>,
-    /// Ports that no Service gets on the host's own addresses.
-    pub reserved_ports: Vec<RangeInclusive<u16>>,
-    /// What a NodePort is in IPVS.
-    pub node_port_servers: NodePortServers,
+    /// Where NodePorts are served.
+    pub node_ports: NodePortSettings,
     /// Networks from which externalIPs are honoured; empty ignores all.
     pub allow_external_ips: Vec<IpNet>,
     /// Services whose ClusterIPs are not tracked.
-    pub untracked_services: BTreeSet<ServiceName>,
-    /// Whether others may ask for that by annotation.
-    pub untracked_by_annotation: bool,
+    pub untracked: Untracked,
     /// What becomes of traffic to cluster addresses that no Service has.
     pub unallocated: kube_ipvs_nft::Unallocated,
     /// Value of the label `service.kubernetes.io/service-proxy-name` to serve.
     pub service_proxy_name: Option<String>,
     /// Insert accept rules into other programs' chains.
     pub accept_in_foreign_chains: bool,
+}
+
+/// What is served over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpServers {
+    /// Health server; none is disabled.
+    pub healthz: Option<SocketAddr>,
+    /// Metrics server; none is disabled.
+    pub metrics: Option<SocketAddr>,
+    /// An address that cannot be bound is fatal.
+    pub hard_fail: bool,
+    /// Metrics of each Service and real server.
+    pub service_metrics: bool,
+    /// `/flagz` is served (feature gate `ComponentFlagz`).
+    pub flagz: bool,
+    /// `/statusz` is served (feature gate `ComponentStatusz`).
+    pub statusz: bool,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// How log lines look.
+    pub format: LogFormat,
+    /// `--v`; see [`super::logging::level`].
+    pub verbosity: u32,
+}
+
+/// Where NodePorts are served.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodePortSettings {
+    /// Which addresses take them.
+    pub addresses: NodePortAddresses,
+    /// Families whose loopback address takes them.
+    pub localhost: Vec<Family>,
+    /// Ports that no Service gets on the host's own addresses.
+    pub reserved: Vec<RangeInclusive<u16>>,
+    /// What one is in IPVS.
+    pub servers: NodePortServers,
+}
+
+/// Services whose ClusterIPs are not tracked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untracked {
+    /// Those the operator names.
+    pub services: BTreeSet<ServiceName>,
+    /// Whether others may ask for it by annotation.
+    pub by_annotation: bool,
+}
+
+/// What of the host is set at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// arp_ignore and arp_announce are set.
+    pub strict_arp: bool,
+    /// Whether the kernel computes rates of virtual servers; none leaves it alone.
+    pub run_estimation: Option<bool>,
+    /// IPVS timeouts.
+    pub ipvs_timeouts: IpvsTimeouts,
+    /// Sizes and timeouts of conntrack.
+    pub conntrack: Conntrack,
 }
 
 /// What `run` does.
@@ -229,16 +264,16 @@ impl Settings {
             node_name,
             scheduler: self.scheduler.clone(),
             flags: self.scheduler_flags,
-            node_port_addresses: self.node_port_addresses.clone(),
-            localhost_node_ports: self.localhost_node_ports.clone(),
-            node_port_servers: self.node_port_servers,
-            reserved_ports: self.reserved_ports.clone(),
+            node_port_addresses: self.node_ports.addresses.clone(),
+            localhost_node_ports: self.node_ports.localhost.clone(),
+            node_port_servers: self.node_ports.servers,
+            reserved_ports: self.node_ports.reserved.clone(),
             node_addresses,
             close_service_cidrs: self.unallocated != kube_ipvs_nft::Unallocated::Forward,
             pod_networks: self.pod_networks(),
             allow_external_ips: self.allow_external_ips.clone(),
-            untracked_services: self.untracked_services.clone(),
-            untracked_by_annotation: self.untracked_by_annotation,
+            untracked_services: self.untracked.services.clone(),
+            untracked_by_annotation: self.untracked.by_annotation,
             masquerade_all: self.masquerade_all,
             detect_local: self.detect_local != DetectLocal::Unknown,
             families,
@@ -272,7 +307,7 @@ impl Settings {
                 .then_some(kube_ipvs_nft::DEFAULT_ACCEPT_BIT),
             local_pods: self.local_pods(pod_cidrs),
             unallocated: self.unallocated,
-            untracked: self.untracked_by_annotation || !self.untracked_services.is_empty(),
+            untracked: self.untracked.by_annotation || !self.untracked.services.is_empty(),
             ..kube_ipvs_nft::Config::new(match family {
                 Family::V4 => kube_ipvs_nft::Family::Ip,
                 Family::V6 => kube_ipvs_nft::Family::Ip6,

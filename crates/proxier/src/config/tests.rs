@@ -317,9 +317,9 @@ fn the_config_map_of_kubeadm_starts() {
     assert_eq!(settings.scheduler, "rr");
     assert_eq!(settings.min_sync_period.as_secs(), 0);
     assert_eq!(settings.sync_period.as_secs(), 30);
-    assert_eq!(settings.healthz_bind_address, "0.0.0.0:10256".parse().ok());
+    assert_eq!(settings.http.healthz, "0.0.0.0:10256".parse().ok());
     assert_eq!(
-        settings.metrics_bind_address,
+        settings.http.metrics,
         "127.0.0.1:10249".parse().ok()
     );
     assert_eq!(
@@ -330,7 +330,7 @@ fn the_config_map_of_kubeadm_starts() {
         settings.detect_local,
         DetectLocal::Cidrs(vec!["10.244.0.0/16".parse().expect("a network")])
     );
-    assert_eq!(settings.conntrack.sysctls(4), []);
+    assert_eq!(settings.host.conntrack.sysctls(4), []);
     assert_eq!(settings.client.qps, 5.0);
 }
 
@@ -387,8 +387,8 @@ fn no_flag_at_all_is_kube_proxys_defaults() {
     assert_eq!(settings.action, Action::Run);
     assert_eq!(settings.masquerade_bit, 14);
     assert_eq!(settings.oom_score_adj, -999);
-    assert_eq!(settings.conntrack.sysctls(4), []);
-    assert_eq!(settings.conntrack.hash_size(4), None);
+    assert_eq!(settings.host.conntrack.sysctls(4), []);
+    assert_eq!(settings.host.conntrack.hash_size(4), None);
     assert_eq!(settings.drain_timeout.as_secs(), 900);
     assert_eq!(settings.detect_local, DetectLocal::Unknown);
     assert!(settings.events);
@@ -408,10 +408,10 @@ fn sizes_of_conntrack_are_set_for_who_names_one_of_them() {
         (&["--conntrack-min=0"], None),
     ] {
         let settings = flags(arguments).expect("good flags");
-        assert_eq!(settings.conntrack.max(4), expected, "{arguments:?}");
+        assert_eq!(settings.host.conntrack.max(4), expected, "{arguments:?}");
     }
     let file = whole_file(&KUBEADM.replace("  min: null", "  min: 7")).expect("a good file");
-    assert_eq!(file.conntrack.max(8), Some(262_144));
+    assert_eq!(file.host.conntrack.max(8), Some(262_144));
 }
 
 #[test]
@@ -428,7 +428,7 @@ fn conntrack_keeps_udp_flows_as_long_as_ipvs_unless_told_otherwise() {
         ),
     ] {
         let settings = flags(arguments).expect("good flags");
-        let conntrack = settings.conntrack;
+        let conntrack = settings.host.conntrack;
         assert_eq!(conntrack.udp_stream_at_least, expected, "{arguments:?}");
     }
 }
@@ -444,7 +444,7 @@ fn booleans_are_written_as_in_go() {
         ("--ipvs_strict_arp=0", false),
     ] {
         assert_eq!(
-            flags(&[argument]).expect(argument).strict_arp,
+            flags(&[argument]).expect(argument).host.strict_arp,
             expected,
             "{argument}"
         );
@@ -470,7 +470,7 @@ fn the_last_of_a_repeated_flag_holds_and_lists_grow() {
     .expect("good");
     assert_eq!(settings.scheduler, "sed");
     assert_eq!(settings.exclude_cidrs.len(), 3);
-    assert_eq!(settings.verbosity, 6);
+    assert_eq!(settings.log.verbosity, 6);
 }
 
 #[test]
@@ -509,12 +509,12 @@ fn addresses_get_their_port_and_family() {
         let settings = flags(&arguments).expect("good");
         let address = |x: Option<&str>| x.map(|x| x.parse().expect("an address"));
         assert_eq!(
-            settings.healthz_bind_address,
+            settings.http.healthz,
             address(healthz),
             "{arguments:?}"
         );
         assert_eq!(
-            settings.metrics_bind_address,
+            settings.http.metrics,
             address(metrics),
             "{arguments:?}"
         );
@@ -549,14 +549,14 @@ fn node_port_addresses_are_networks_and_words_side_by_side() {
     ];
     for (text, addresses, localhost) in cases {
         let settings = flags(&[&format!("--nodeport-addresses={text}")]).expect(text);
-        assert_eq!(settings.node_port_addresses, addresses, "{text}");
-        assert_eq!(settings.localhost_node_ports, localhost, "{text}");
+        assert_eq!(settings.node_ports.addresses, addresses, "{text}");
+        assert_eq!(settings.node_ports.localhost, localhost, "{text}");
         let both = vec![V4, V6];
         let options = settings.options("node-1".to_owned(), both);
         assert_eq!(options.localhost_node_ports, localhost, "{text}");
     }
     let default = flags(&[]).expect("the default");
-    assert_eq!(default.localhost_node_ports, []);
+    assert_eq!(default.node_ports.localhost, []);
 }
 
 #[test]
@@ -574,8 +574,8 @@ fn with_a_file_flags_give_way_but_for_name_and_logging() {
     let settings = file_and(text, &arguments).expect("good");
     assert_eq!(settings.hostname.as_deref(), Some("flagged"));
     assert_eq!(settings.scheduler, "lc");
-    assert_eq!(settings.verbosity, 7);
-    assert_eq!(settings.log_format, LogFormat::Json);
+    assert_eq!(settings.log.verbosity, 7);
+    assert_eq!(settings.log.format, LogFormat::Json);
     assert_eq!(settings.client.master.as_deref(), Some("https://m"));
     let passed: Vec<_> = settings
         .warnings
@@ -1043,9 +1043,9 @@ fn annotations_are_honoured_by_their_words() {
 #[test]
 fn gates_of_pages_switch_them_off() {
     let all = flags(&["--feature-gates=ComponentFlagz=false"]).expect("good");
-    assert!(!all.flagz && all.statusz, "{:?}", all.warnings);
+    assert!(!all.http.flagz && all.http.statusz, "{:?}", all.warnings);
     let all = file("featureGates: {ComponentStatusz: false}").expect("good");
-    assert!(all.flagz && !all.statusz);
+    assert!(all.http.flagz && !all.http.statusz);
     assert_eq!(
         all.warnings
             .iter()

@@ -1,36 +1,25 @@
 //! From a merged configuration to [`Settings`]: kube-proxy's rules and ours.
 //! Every problem is collected.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::RangeInclusive;
+mod kernel;
+mod scalars;
+mod services;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::Authority;
-use ipnet::IpNet;
-use kube_ipvs_core::annotation_words;
-use kube_ipvs_core::names::ServiceName;
-use kube_ipvs_core::options::{NodePortAddresses, SCHEDULERS};
-use kube_ipvs_core::state::{Family, Flags};
+use kube_ipvs_core::state::Family;
 
-use super::conntrack::{Conntrack, seconds};
 use super::door;
 use super::duration::GoDuration;
 use super::file::KubeProxyConfiguration;
 use super::flags::{LogFormat, RunArgs};
 use super::merge::shown_flags;
 use super::problem::Collector;
-use super::settings::{Action, Client, DetectLocal, IpvsTimeouts, Settings, Source};
+use super::settings::{Action, Client, DetectLocal, Host, HttpServers, Log, Settings, Source};
 use super::table::{self, Class};
-
-/// The longest IPVS timeout the kernel takes: 31 days.
-const LONGEST_IPVS_TIMEOUT: u64 = 2_678_400;
-
-/// Entries of conntrack for each CPU, and at least: kube-proxy's defaults of the
-/// one where the other is asked for.
-const MAX_PER_CORE: i32 = 32 * 1024;
-const MIN_ENTRIES: i32 = 128 * 1024;
 
 /// All of the kernel is read in a sync period: in less than a second that would
 /// be all that is done.
@@ -52,30 +41,21 @@ pub(super) fn settings(
     check.mode();
     let (min_sync_period, sync_period) = check.periods();
     let allow_external_ips = check.external_ips(args);
-    let (untracked_services, untracked_by_annotation) = check.untracked_services(args);
     let source = check.source(args);
     let scheduler = check.scheduler();
-    let (node_port_addresses, localhost_node_ports) = check.node_ports();
     let mut settings = Settings {
         config_file: args.config.clone(),
         flags: shown_flags(args),
-        flagz: check.page("ComponentFlagz"),
-        statusz: check.page("ComponentStatusz"),
         action: action(args),
         hostname: check.hostname(),
         bind_address: check.bind_address(),
         node_addresses: args.node_addresses.clone(),
         source,
         client: check.client(args),
-        healthz_bind_address: check
-            .address("healthzBindAddress", &configuration.healthz_bind_address),
-        metrics_bind_address: check
-            .address("metricsBindAddress", &configuration.metrics_bind_address),
-        bind_address_hard_fail: configuration.bind_address_hard_fail,
-        service_metrics: args.service_metrics.unwrap_or(false),
+        http: check.http_servers(args),
+        host: check.host(args),
         events: args.events.unwrap_or(true),
-        log_format: check.log_format(args),
-        verbosity: configuration.logging.verbosity,
+        log: check.log(args),
         oom_score_adj: check.oom_score(),
         min_sync_period,
         sync_period,
@@ -89,22 +69,14 @@ pub(super) fn settings(
         scheduler_flags: check.scheduler_flags(args, &scheduler),
         scheduler,
         exclude_cidrs: check.networks("ipvs.excludeCIDRs", &configuration.ipvs.exclude_cidrs),
-        strict_arp: configuration.ipvs.strict_arp,
-        run_estimation: args.ipvs_run_estimation,
         annotations: check.annotations(args),
-        ipvs_timeouts: check.ipvs_timeouts(),
-        conntrack: check.conntrack(),
         vip_binding: args.vip_binding.unwrap_or_default(),
         masquerade_bit: check.masquerade_bit(),
         masquerade_all: configuration.iptables.masquerade_all,
         detect_local: check.detect_local(),
-        node_port_addresses,
-        localhost_node_ports,
-        reserved_ports: check.reserved_ports(args),
-        node_port_servers: args.nodeport_virtual_servers.unwrap_or_default().into(),
+        node_ports: check.node_ports(args),
         allow_external_ips,
-        untracked_services,
-        untracked_by_annotation,
+        untracked: check.untracked_services(args),
         unallocated: args.unallocated_cluster_ips.unwrap_or_default().into(),
         service_proxy_name: args.service_proxy_name.clone(),
         accept_in_foreign_chains: args.accept_in_foreign_chains.unwrap_or(false),
@@ -112,14 +84,7 @@ pub(super) fn settings(
         warnings: Vec::new(),
     };
     check.flags_of_ours(args);
-    check.table(&settings);
-    check.ports(&settings);
-    if matches!(settings.action, Action::WriteConfig(_)) && settings.ipvs_timeouts.tcp.is_none() {
-        warnings.push(
-            "--ipvs-tcp-timeout=0 cannot be written to a file, where 0s is the default; write 15m for the kernel's"
-                .to_owned(),
-        );
-    }
+    check.whole(&settings);
     settings.configuration = configuration;
     settings.warnings = warnings;
     settings
@@ -137,24 +102,6 @@ fn action(args: &RunArgs) -> Action {
         _ if is(args.once) => Action::Once,
         _ => Action::Run,
     }
-}
-
-/// The families whose loopback address somebody means by these networks. All
-/// addresses of a family are not meant so, as in kube-proxy.
-fn loopback_families(networks: &[IpNet]) -> Vec<Family> {
-    let families = [
-        (Family::V4, IpAddr::from(Ipv4Addr::LOCALHOST)),
-        (Family::V6, Ipv6Addr::LOCALHOST.into()),
-    ];
-    let is_meant = |network: &IpNet, loopback: &IpAddr| {
-        let is_of_family = network.addr().is_ipv4() == loopback.is_ipv4();
-        let within = network.addr().is_loopback() || network.contains(loopback);
-        network.prefix_len() > 0 && is_of_family && within
-    };
-    let meant = families
-        .into_iter()
-        .filter(|(_, loopback)| networks.iter().any(|net| is_meant(net, loopback)));
-    meant.map(|(family, _)| family).collect()
 }
 
 struct Check<'a> {
@@ -180,6 +127,40 @@ impl Check<'_> {
         );
     }
 
+    /// What only shows where settings meet.
+    fn whole(&mut self, settings: &Settings) {
+        self.table(settings);
+        self.ports(&settings.http);
+        let writes = matches!(settings.action, Action::WriteConfig(_));
+        if writes && settings.host.ipvs_timeouts.tcp.is_none() {
+            self.warnings.push(
+                "--ipvs-tcp-timeout=0 cannot be written to a file, where 0s is the default; write 15m for the kernel's"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn http_servers(&mut self, args: &RunArgs) -> HttpServers {
+        let configuration = self.configuration;
+        HttpServers {
+            healthz: self.address("healthzBindAddress", &configuration.healthz_bind_address),
+            metrics: self.address("metricsBindAddress", &configuration.metrics_bind_address),
+            hard_fail: configuration.bind_address_hard_fail,
+            service_metrics: args.service_metrics.unwrap_or(false),
+            flagz: self.page("ComponentFlagz"),
+            statusz: self.page("ComponentStatusz"),
+        }
+    }
+
+    fn host(&mut self, args: &RunArgs) -> Host {
+        Host {
+            strict_arp: self.configuration.ipvs.strict_arp,
+            run_estimation: args.ipvs_run_estimation,
+            ipvs_timeouts: self.ipvs_timeouts(),
+            conntrack: self.conntrack(),
+        }
+    }
+
     fn hostname(&mut self) -> Option<String> {
         let name = &self.configuration.hostname_override;
         if name.is_empty() {
@@ -203,21 +184,9 @@ impl Check<'_> {
         })
     }
 
-    fn address(&mut self, field: &str, text: &str) -> Option<SocketAddr> {
-        if text.is_empty() {
-            return None;
-        }
-        let address: Option<SocketAddr> = text.parse().ok().filter(|x: &SocketAddr| x.port() != 0);
-        if address.is_none() {
-            let allowed = "allowed: an IP address, or IP:PORT with a port from 1 to 65535";
-            self.collector.field(field, format!("{text:?}"), allowed);
-        }
-        address
-    }
-
     /// Two servers cannot have one socket.
-    fn ports(&mut self, settings: &Settings) {
-        let (health, metrics) = (settings.healthz_bind_address, settings.metrics_bind_address);
+    fn ports(&mut self, servers: &HttpServers) {
+        let (health, metrics) = (servers.healthz, servers.metrics);
         if let Some(address) = metrics.filter(|_| health == metrics) {
             self.collector.field(
                 "metricsBindAddress",
@@ -314,6 +283,13 @@ impl Check<'_> {
         servers
     }
 
+    fn log(&mut self, args: &RunArgs) -> Log {
+        Log {
+            format: self.log_format(args),
+            verbosity: self.configuration.logging.verbosity,
+        }
+    }
+
     fn log_format(&mut self, args: &RunArgs) -> LogFormat {
         let format = match self.configuration.logging.format.as_str() {
             "text" => LogFormat::Human,
@@ -344,14 +320,6 @@ impl Check<'_> {
         u8::try_from(self.within("iptables.masqueradeBit", bit, 0, 31)).unwrap_or(14)
     }
 
-    fn within(&mut self, field: &str, value: i32, least: i32, most: i32) -> i32 {
-        if !(least..=most).contains(&value) {
-            self.collector
-                .field(field, value, format!("allowed: {least} to {most}"));
-        }
-        value
-    }
-
     fn periods(&mut self) -> (Duration, Duration) {
         let configuration = self.configuration;
         self.positive("configSyncPeriod", configuration.config_sync_period);
@@ -370,25 +338,6 @@ impl Check<'_> {
             self.collector.field("ipvs.minSyncPeriod", least, reason);
         }
         (min, sync)
-    }
-
-    fn positive(&mut self, field: &str, value: GoDuration) -> Duration {
-        if value.is_zero() {
-            self.collector.field(field, value, "allowed: more than 0s");
-        }
-        self.at_least_zero(field, value, "more than 0s")
-    }
-
-    fn not_negative(&mut self, field: &str, value: GoDuration) -> Duration {
-        self.at_least_zero(field, value, "0s or more")
-    }
-
-    fn at_least_zero(&mut self, field: &str, value: GoDuration, allowed: &str) -> Duration {
-        value.duration().unwrap_or_else(|| {
-            self.collector
-                .field(field, value, format!("allowed: {allowed}"));
-            Duration::ZERO
-        })
     }
 
     fn drain_timeout(&mut self, args: &RunArgs) -> Duration {
@@ -413,355 +362,11 @@ impl Check<'_> {
         period
     }
 
-    fn scheduler(&mut self) -> String {
-        let name = &self.configuration.ipvs.scheduler;
-        if name.is_empty() {
-            return "rr".to_owned();
-        }
-        if !SCHEDULERS.contains(&name.as_str()) {
-            let allowed = format!("allowed: {}", SCHEDULERS.join(", "));
-            self.collector
-                .field("ipvs.scheduler", format!("{name:?}"), allowed);
-        }
-        name.clone()
-    }
-
-    fn scheduler_flags(&mut self, args: &RunArgs, scheduler: &str) -> Flags {
-        // kube-proxy knows Maglev with ports only.
-        let mut flags = Flags {
-            port: scheduler == "mh",
-            ..Flags::default()
-        };
-        for word in args.ipvs_scheduler_flags.iter().filter(|x| !x.is_empty()) {
-            match (scheduler, word.as_str()) {
-                ("sh", "sh-port") | ("mh", "mh-port") => flags.port = true,
-                ("sh", "no-sh-port") | ("mh", "no-mh-port") => flags.port = false,
-                ("sh", "sh-fallback") | ("mh", "mh-fallback") => flags.fallback = true,
-                _ => self.collector.flag(
-                    "ipvs-scheduler-flags",
-                    format!("{word:?}"),
-                    flags_allowed(scheduler),
-                ),
-            }
-        }
-        flags
-    }
-
-    fn ipvs_timeouts(&mut self) -> IpvsTimeouts {
-        let ipvs = &self.configuration.ipvs;
-        IpvsTimeouts {
-            tcp: self.ipvs_timeout("ipvs.tcpTimeout", ipvs.tcp_timeout),
-            tcp_fin: self.ipvs_timeout("ipvs.tcpFinTimeout", ipvs.tcp_fin_timeout),
-            udp: self.ipvs_timeout("ipvs.udpTimeout", ipvs.udp_timeout),
-        }
-    }
-
-    fn ipvs_timeout(&mut self, field: &str, value: GoDuration) -> Option<u32> {
-        let whole = self.whole_seconds(field, value, LONGEST_IPVS_TIMEOUT, "31 days")?;
-        u32::try_from(whole).ok()
-    }
-
-    /// A time-out of the kernel; none is zero.
-    fn whole_seconds(
-        &mut self,
-        field: &str,
-        value: GoDuration,
-        longest: u64,
-        in_words: &str,
-    ) -> Option<u64> {
-        self.not_negative(field, value);
-        if !door::is_whole_seconds(value) {
-            self.collector.field(field, value, "allowed: whole seconds");
-        }
-        let whole = seconds(value)?;
-        if whole > longest {
-            let allowed = format!("allowed: at most {longest}s ({in_words}), the kernel's limit");
-            self.collector.field(field, value, allowed);
-        }
-        Some(whole)
-    }
-
-    fn conntrack(&mut self) -> Conntrack {
-        let conntrack = &self.configuration.conntrack;
-        let established = conntrack.tcp_established_timeout.unwrap_or_default();
-        let close_wait = conntrack.tcp_close_wait_timeout.unwrap_or_default();
-        let max_per_core = self.entries_per_core();
-        let stream = self.timeout("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout);
-        let ipvs = seconds(self.configuration.ipvs.udp_timeout);
-        Conntrack {
-            max_per_core: Some(max_per_core).filter(|x| *x > 0),
-            min: self.entries(),
-            tcp_established_timeout: self.timeout("conntrack.tcpEstablishedTimeout", established),
-            tcp_close_wait_timeout: self.timeout("conntrack.tcpCloseWaitTimeout", close_wait),
-            tcp_be_liberal: conntrack.tcp_be_liberal,
-            udp_timeout: self.timeout("conntrack.udpTimeout", conntrack.udp_timeout),
-            udp_stream_timeout: stream,
-            udp_stream_at_least: ipvs.filter(|_| stream.is_none()),
-        }
-    }
-
-    /// What neither names stays the host's; who names one of the two gets
-    /// kube-proxy's default of the other.
-    fn entries_per_core(&mut self) -> u32 {
-        let conntrack = &self.configuration.conntrack;
-        let asked = conntrack.min.is_some_and(|least| least > 0);
-        let default = if asked { MAX_PER_CORE } else { 0 };
-        let value = conntrack.max_per_core.unwrap_or(default);
-        self.count("conntrack.maxPerCore", value)
-    }
-
-    fn entries(&mut self) -> u32 {
-        let field = "conntrack.min";
-        let value = self.configuration.conntrack.min.unwrap_or(MIN_ENTRIES);
-        let least = self.count(field, value);
-        let most = door::MOST_CONNTRACK_ENTRIES;
-        if least > most {
-            self.collector
-                .field(field, least, format!("allowed: at most {most}"));
-        }
-        least
-    }
-
-    fn count(&mut self, field: &str, value: i32) -> u32 {
-        u32::try_from(value).unwrap_or_else(|_| {
-            self.collector.field(field, value, "allowed: 0 or more");
-            0
-        })
-    }
-
-    fn timeout(&mut self, field: &str, value: GoDuration) -> Option<u64> {
-        self.whole_seconds(field, value, door::LONGEST_CONNTRACK_TIMEOUT, "248 days")
-    }
-
-    fn networks(&mut self, field: &str, texts: &[String]) -> Vec<IpNet> {
-        let mut networks = Vec::new();
-        for text in texts {
-            match text.parse() {
-                Ok(network) => networks.push(network),
-                Err(_) => self.collector.field(field, format!("{text:?}"), NETWORKS),
-            }
-        }
-        networks
-    }
-
-    /// Networks and words side by side, as kube-proxy takes them since 1.37; and
-    /// the families whose loopback address is among them.
-    fn node_ports(&mut self) -> (NodePortAddresses, Vec<Family>) {
-        let texts = &self.configuration.node_port_addresses;
-        let says = |word: &str| texts.iter().any(|text| text == word);
-        let networks: Vec<String> = texts
-            .iter()
-            .flat_map(|text| match text.as_str() {
-                "all" | "primary" => Vec::new(),
-                // Both: a family without a network would have all of its addresses.
-                "localhost" => vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
-                network => vec![network.to_owned()],
-            })
-            .collect();
-        let networks = self.node_port_networks(&networks);
-        let localhost = loopback_families(&networks);
-        let addresses = match (says("primary"), networks.is_empty()) {
-            _ if texts.is_empty() || says("all") => NodePortAddresses::All,
-            (true, true) => NodePortAddresses::Primary,
-            (true, false) => NodePortAddresses::PrimaryAnd(networks),
-            (false, _) => NodePortAddresses::Cidrs(networks),
-        };
-        (addresses, localhost)
-    }
-
-    fn node_port_networks(&mut self, texts: &[String]) -> Vec<IpNet> {
-        let mut networks = Vec::new();
-        for text in texts {
-            match text.parse() {
-                Ok(network) => networks.push(network),
-                Err(_) => self.collector.field(
-                    "nodePortAddresses",
-                    format!("{text:?}"),
-                    "allowed: networks, such as 10.0.0.0/8, and the words all, primary, localhost",
-                ),
-            }
-        }
-        networks
-    }
-
-    /// The words alone; `all` and `none` stand by themselves.
-    fn annotations(&mut self, args: &RunArgs) -> Option<Vec<&'static str>> {
-        let words: Vec<&str> = args
-            .service_annotations
-            .iter()
-            .map(String::as_str)
-            .collect();
-        match words[..] {
-            [] | ["all"] => return None,
-            ["none"] => return Some(Vec::new()),
-            _ => {}
-        }
-        let mut honoured = Vec::new();
-        for word in words {
-            match annotation_words().find(|known| *known == word) {
-                Some(known) => honoured.push(known),
-                None => {
-                    let known: Vec<_> = annotation_words().collect();
-                    let allowed = format!("allowed: all, none, or some of {}", known.join(", "));
-                    let flag = "service-annotations";
-                    self.collector.flag(flag, format!("{word:?}"), allowed);
-                }
-            }
-        }
-        Some(honoured)
-    }
-
-    fn reserved_ports(&mut self, args: &RunArgs) -> Vec<RangeInclusive<u16>> {
-        let mut ranges = Vec::new();
-        let words = args.nodeport_reserved_ports.iter();
-        for word in words.filter(|word| !word.is_empty()) {
-            match door::ports(word) {
-                Some(range) => ranges.push(range),
-                None => self.collector.flag(
-                    "nodeport-reserved-ports",
-                    format!("{word:?}"),
-                    "allowed: ports from 1 to 65535, and ranges such as 10250-10260",
-                ),
-            }
-        }
-        ranges
-    }
-
-    /// Names of Services, and whether others may ask by annotation.
-    fn untracked_services(&mut self, args: &RunArgs) -> (BTreeSet<ServiceName>, bool) {
-        let mut named = BTreeSet::new();
-        let mut by_annotation = false;
-        let words = args.ipvs_untracked_services.iter();
-        for word in words.filter(|word| !word.is_empty()) {
-            match (word.as_str(), door::service_name(word)) {
-                ("annotated", _) => by_annotation = true,
-                (_, Some(name)) => _ = named.insert(name),
-                (_, None) => self.collector.flag(
-                    "ipvs-untracked-services",
-                    format!("{word:?}"),
-                    "allowed: Services as NAMESPACE/NAME, and the word annotated",
-                ),
-            }
-        }
-        (named, by_annotation)
-    }
-
-    fn detect_local(&mut self) -> DetectLocal {
-        let configuration = self.configuration;
-        let details = &configuration.detect_local;
-        match configuration.detect_local_mode.as_str() {
-            "ClusterCIDR" => self.cluster_cidr(),
-            "NodeCIDR" => DetectLocal::NodeCidrs,
-            "BridgeInterface" => DetectLocal::Bridge(details.bridge_interface.clone()),
-            "InterfaceNamePrefix" => {
-                DetectLocal::InterfacePrefix(details.interface_name_prefix.clone())
-            }
-            other => {
-                let allowed =
-                    "allowed: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix";
-                self.collector
-                    .field("detectLocalMode", format!("{other:?}"), allowed);
-                DetectLocal::Unknown
-            }
-        }
-    }
-
-    fn cluster_cidr(&mut self) -> DetectLocal {
-        let text = &self.configuration.cluster_cidr;
-        if text.is_empty() {
-            self.warnings.push(
-                "clusterCIDR is not set: local pods are not known, so traffic from outside the cluster to a cluster address is not masqueraded".to_owned(),
-            );
-            return DetectLocal::Unknown;
-        }
-        let parts: Vec<_> = text.split(',').map(|x| x.trim().to_owned()).collect();
-        let networks = self.networks("clusterCIDR", &parts);
-        let families = |v4: bool| networks.iter().filter(|x| x.addr().is_ipv4() == v4).count();
-        if parts.len() > 2 || families(true) > 1 || families(false) > 1 {
-            let allowed = "allowed: one network, or one of each family";
-            self.collector
-                .field("clusterCIDR", format!("{text:?}"), allowed);
-        }
-        DetectLocal::Cidrs(networks)
-    }
-
-    /// By the gate `AllowServiceExternalIPs` and our list: without either none
-    /// are honoured, since anybody who may write a Service could claim any
-    /// address.
-    fn external_ips(&mut self, args: &RunArgs) -> Vec<IpNet> {
-        let gate = self.gates();
-        let mut networks = Vec::new();
-        for text in args.allow_external_ips.iter().filter(|x| !x.is_empty()) {
-            match text.parse() {
-                Ok(network) => networks.push(network),
-                Err(_) => self
-                    .collector
-                    .flag("allow-external-ips", format!("{text:?}"), NETWORKS),
-            }
-        }
-        match gate {
-            Some(false) if !networks.is_empty() => {
-                let reason = "contradicts featureGates.AllowServiceExternalIPs: false; allowed: one of the two";
-                self.collector.flag(
-                    "allow-external-ips",
-                    args.allow_external_ips.join(","),
-                    reason,
-                );
-            }
-            Some(true) if networks.is_empty() => {
-                let all = [IpAddr::from([0; 4]), IpAddr::from([0; 16])];
-                networks = all.map(|x| IpNet::new_assert(x, 0)).to_vec();
-            }
-            _ => {}
-        }
-        networks
-    }
-
     /// Whether a page that has a gate is served: unless it is switched off.
     fn page(&self, gate: &str) -> bool {
         let gates = &self.configuration.feature_gates;
         gates.get(gate).copied().unwrap_or(true)
     }
-
-    /// The gate for externalIPs; those without meaning here are named.
-    fn gates(&mut self) -> Option<bool> {
-        for (name, on) in &self.configuration.feature_gates {
-            if name == "PreferSameTrafficDistribution" && !on {
-                let field = "featureGates.PreferSameTrafficDistribution";
-                self.collector
-                    .field(field, on, "allowed: true; it cannot be switched off");
-            } else if !GATES.contains(&name.as_str()) {
-                self.warnings
-                    .push(format!("feature gate {name} has no meaning here"));
-            }
-        }
-        self.configuration
-            .feature_gates
-            .get("AllowServiceExternalIPs")
-            .copied()
-    }
 }
 
-/// Feature gates that mean something here.
-const GATES: [&str; 3] = [
-    "AllowServiceExternalIPs",
-    "ComponentFlagz",
-    "ComponentStatusz",
-];
 const NETWORKS: &str = "allowed: networks such as 10.0.0.0/8 or fd00::/8";
-
-fn is_hashing(scheduler: &str) -> bool {
-    matches!(scheduler, "sh" | "mh")
-}
-
-fn flags_allowed(scheduler: &str) -> String {
-    if is_hashing(scheduler) {
-        format!(
-            "allowed with scheduler {scheduler}: {scheduler}-port, no-{scheduler}-port, {scheduler}-fallback"
-        )
-    } else {
-        format!(
-            "scheduler {scheduler} has no flags; allowed: sh-port, no-sh-port, sh-fallback with sh, mh-port, no-mh-port, mh-fallback with mh"
-        )
-    }
-}

@@ -160,7 +160,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         program.times.sync_period,
         metrics.clone(),
     );
-    if settings.service_metrics {
+    if settings.http.service_metrics {
         metrics.show_traffic(traffic::traffic(program.state_dir.clone()));
     }
     let (tasks, endings) = Tasks::new(runtime.handle().clone());
@@ -216,7 +216,7 @@ fn checked(program: &Program, settings: &Settings) -> check::CheckArgs {
         ipvs_scheduler: settings.scheduler.clone(),
         state_dir: program.state_dir.clone(),
         adopt_kube_proxy: program.adopt.is_some(),
-        nodeport_virtual_servers: settings.node_port_servers.into(),
+        nodeport_virtual_servers: settings.node_ports.servers.into(),
         ..check::CheckArgs::default()
     }
 }

@@ -89,12 +89,12 @@ pub(crate) fn program(settings: &Settings, node: Option<&Node>) -> anyhow::Resul
             .map(|period| passes(period, settings.sync_period)),
         state_dir: settings.state_dir.clone(),
         config_file: settings.config_file.clone(),
-        healthz: settings.healthz_bind_address,
-        metrics: settings.metrics_bind_address,
-        bind_hard_fail: settings.bind_address_hard_fail,
+        healthz: settings.http.healthz,
+        metrics: settings.http.metrics,
+        bind_hard_fail: settings.http.hard_fail,
         pages: pages(settings)?,
         events: settings.events,
-        conntrack: settings.conntrack,
+        conntrack: settings.host.conntrack,
         adopt: settings
             .adopt_kube_proxy
             .then(|| adopt::Terms::of_this_node(settings.exclude_cidrs.clone())),
@@ -112,8 +112,8 @@ fn pages(settings: &Settings) -> anyhow::Result<Pages> {
         serde_json::to_value(&settings.configuration).context("write the configuration as JSON")?;
     Ok(Pages {
         configuration,
-        flags: settings.flagz.then(|| settings.flags.clone()),
-        statusz: settings.statusz,
+        flags: settings.http.flagz.then(|| settings.flags.clone()),
+        statusz: settings.http.statusz,
     })
 }
 
@@ -123,16 +123,16 @@ pub(crate) fn initialise(settings: &Settings) -> Initialise {
         sysctl_root: "/proc/sys".into(),
         state_dir: settings.state_dir.clone(),
         sysctls: sysctls(settings, &families(settings)),
-        conntrack: settings.conntrack,
+        conntrack: settings.host.conntrack,
         timeouts: timeouts(settings),
     }
 }
 
 fn timeouts(settings: &Settings) -> ipvs_netlink::Timeouts {
     ipvs_netlink::Timeouts {
-        tcp: settings.ipvs_timeouts.tcp.unwrap_or(0),
-        tcp_fin: settings.ipvs_timeouts.tcp_fin.unwrap_or(0),
-        udp: settings.ipvs_timeouts.udp.unwrap_or(0),
+        tcp: settings.host.ipvs_timeouts.tcp.unwrap_or(0),
+        tcp_fin: settings.host.ipvs_timeouts.tcp_fin.unwrap_or(0),
+        udp: settings.host.ipvs_timeouts.udp.unwrap_or(0),
     }
 }
 
@@ -174,8 +174,8 @@ fn tables(
 fn sysctls(settings: &Settings, families: &[Family]) -> Vec<sysctl::Wanted> {
     Sysctls::wanted(sysctl::Options {
         ipv6: families.contains(&Family::V6),
-        strict_arp: settings.strict_arp,
-        run_estimation: settings.run_estimation,
+        strict_arp: settings.host.strict_arp,
+        run_estimation: settings.host.run_estimation,
     })
 }
 
