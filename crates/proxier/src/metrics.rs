@@ -9,6 +9,7 @@
 //! no Kubernetes version. `kube_ipvs_build_info` stands in. So is
 //! `kubernetes_feature_enabled`: kube-proxy's gates and their stages are not ours.
 
+mod localhost;
 mod process;
 mod series;
 mod source;
@@ -24,6 +25,7 @@ use kube_ipvs_core::{TrafficPolicy, Withheld};
 use kube_ipvs_source::kube::SourceStatus;
 use prometheus_client::registry::Registry;
 
+pub use localhost::{LocalhostEnd, LocalhostOpen};
 use series::{Counters, Gauges, Histograms, Labels, Names, Series};
 pub use text::{CONTENT_TYPE, Described};
 pub use traffic::{RealServerRow, Traffic, TrafficRow};
@@ -50,45 +52,6 @@ pub enum HealthPath {
     Healthz,
     /// `/livez`.
     Livez,
-}
-
-/// What became of a connection to a NodePort on a loopback address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LocalhostEnd {
-    /// An endpoint has it.
-    Forwarded,
-    /// The endpoint did not answer, or refused.
-    Unanswered,
-    /// There was no place for it.
-    Full,
-    /// It did not come from this host.
-    Stranger,
-}
-
-impl LocalhostEnd {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Forwarded => "forwarded",
-            Self::Unanswered => "unanswered",
-            Self::Full => "full",
-            Self::Stranger => "stranger",
-        }
-    }
-}
-
-/// An open connection, counted until this is dropped.
-#[derive(Debug)]
-#[must_use = "it is counted until this is dropped"]
-pub struct LocalhostOpen {
-    metrics: Metrics,
-    family: Family,
-}
-
-impl Drop for LocalhostOpen {
-    fn drop(&mut self) {
-        let open = &self.metrics.inner.series.localhost_open;
-        open.get_or_create(&ip_family(self.family)).dec();
-    }
 }
 
 /// Whether what is known of Services is the latest there is.
@@ -159,7 +122,7 @@ impl Metrics {
     /// A sync was asked for.
     pub fn sync_queued(&self, family: Family) {
         set(
-            &self.inner.series.sync_last_queued,
+            &self.inner.series.sync.sync_last_queued,
             ip_family(family),
             unix_now(),
         );
@@ -167,9 +130,17 @@ impl Metrics {
 
     /// A sync ended; the last good one is remembered only when nothing failed.
     pub fn sync_finished(&self, family: Family, took: Duration, complete: bool) {
-        observe(&self.inner.series.sync_duration, ip_family(family), took);
+        observe(
+            &self.inner.series.sync.sync_duration,
+            ip_family(family),
+            took,
+        );
         if complete {
-            set(&self.inner.series.sync_last, ip_family(family), unix_now());
+            set(
+                &self.inner.series.sync.sync_last,
+                ip_family(family),
+                unix_now(),
+            );
         }
     }
 
@@ -177,7 +148,7 @@ impl Metrics {
     /// to its end of sync.
     pub fn programming_latency(&self, family: Family, took: Duration) {
         observe(
-            &self.inner.series.programming_duration,
+            &self.inner.series.sync.programming_duration,
             ip_family(family),
             took,
         );
@@ -185,13 +156,13 @@ impl Metrics {
 
     /// Events of EndpointSlices arrived.
     pub fn endpoint_changes(&self, n: u64) {
-        add(&self.inner.series.endpoint_changes, Vec::new(), n);
+        add(&self.inner.series.sync.endpoint_changes, Vec::new(), n);
     }
 
     /// EndpointSlices that changed and wait for a sync.
     pub fn endpoint_changes_pending(&self, n: usize) {
         set(
-            &self.inner.series.endpoint_changes_pending,
+            &self.inner.series.sync.endpoint_changes_pending,
             Vec::new(),
             n as f64,
         );
@@ -199,13 +170,13 @@ impl Metrics {
 
     /// Events of Services arrived.
     pub fn service_changes(&self, n: u64) {
-        add(&self.inner.series.service_changes, Vec::new(), n);
+        add(&self.inner.series.sync.service_changes, Vec::new(), n);
     }
 
     /// Services that changed and wait for a sync.
     pub fn service_changes_pending(&self, n: usize) {
         set(
-            &self.inner.series.service_changes_pending,
+            &self.inner.series.sync.service_changes_pending,
             Vec::new(),
             n as f64,
         );
@@ -219,66 +190,38 @@ impl Metrics {
         };
         let mut labels = ip_family(family);
         labels.insert(0, ("traffic_policy", policy.into()));
-        set(&self.inner.series.no_local_endpoints, labels, n as f64);
+        set(&self.inner.series.sync.no_local_endpoints, labels, n as f64);
     }
 
     /// How many addresses of Services are not served, being somebody else's.
     pub fn withheld_addresses(&self, reason: Withheld, n: usize) {
         let labels = vec![("reason", reason.name().into())];
-        set(&self.inner.series.withheld, labels, n as f64);
+        set(&self.inner.series.service.withheld, labels, n as f64);
     }
 
     /// A health path was answered with a status code.
     pub fn health_answered(&self, path: HealthPath, code: u16) {
         let counters = match path {
-            HealthPath::Healthz => &self.inner.series.healthz,
-            HealthPath::Livez => &self.inner.series.livez,
+            HealthPath::Healthz => &self.inner.series.node.healthz,
+            HealthPath::Livez => &self.inner.series.node.livez,
         };
         add(counters, vec![("code", code.to_string())], 1);
     }
 
     /// An nftables transaction was refused.
     pub fn nft_failed(&self, family: Family) {
-        add(&self.inner.series.nft_failures, ip_family(family), 1);
-    }
-
-    /// How many NodePorts are listened on at the loopback address of a family.
-    pub fn localhost_listeners(&self, family: Family, n: usize) {
-        let gauge = &self.inner.series.localhost_listeners;
-        set(gauge, ip_family(family), n as f64);
-    }
-
-    /// A NodePort could not be listened on there.
-    pub fn localhost_unopened(&self, family: Family) {
-        add(&self.inner.series.localhost_unopened, ip_family(family), 1);
-    }
-
-    /// A connection came there.
-    pub fn localhost_connection(&self, family: Family, end: LocalhostEnd) {
-        let mut labels = ip_family(family);
-        labels.push(("result", end.name().into()));
-        add(&self.inner.series.localhost_connections, labels, 1);
-    }
-
-    /// A connection is open as long as what is returned.
-    pub fn localhost_open(&self, family: Family) -> LocalhostOpen {
-        let open = &self.inner.series.localhost_open;
-        open.get_or_create(&ip_family(family)).inc();
-        LocalhostOpen {
-            metrics: self.clone(),
-            family,
-        }
+        add(&self.inner.series.node.nft_failures, ip_family(family), 1);
     }
 
     /// Conntrack entries were cleaned.
     pub fn conntrack_cleaned(&self, family: Family, took: Duration, deleted: u64) {
         observe(
-            &self.inner.series.conntrack_duration,
+            &self.inner.series.node.conntrack_duration,
             ip_family(family),
             took,
         );
         add(
-            &self.inner.series.conntrack_deleted,
+            &self.inner.series.node.conntrack_deleted,
             ip_family(family),
             deleted,
         );
@@ -295,11 +238,11 @@ impl Metrics {
             fronts,
         } = tables;
         for (gauge, n) in [
-            (&series.virtual_servers, virtual_servers),
-            (&series.real_servers, real_servers),
-            (&series.draining, draining),
-            (&series.vips, vips),
-            (&series.fronts, fronts),
+            (&series.kernel.virtual_servers, virtual_servers),
+            (&series.kernel.real_servers, real_servers),
+            (&series.kernel.draining, draining),
+            (&series.kernel.vips, vips),
+            (&series.kernel.fronts, fronts),
         ] {
             set(gauge, ip_family(family), n as f64);
         }
@@ -309,7 +252,7 @@ impl Metrics {
     pub fn plan_applied<'a>(&self, kinds: impl IntoIterator<Item = (&'a str, u64)>) {
         for (kind, n) in kinds {
             add(
-                &self.inner.series.operations,
+                &self.inner.series.kernel.operations,
                 vec![("kind", kind.to_owned())],
                 n,
             );
@@ -319,7 +262,7 @@ impl Metrics {
     /// The kernel refused an operation.
     pub fn refusal(&self, kind: &str) {
         add(
-            &self.inner.series.refusals,
+            &self.inner.series.kernel.refusals,
             vec![("kind", kind.to_owned())],
             1,
         );
@@ -327,7 +270,7 @@ impl Metrics {
 
     /// What the kernel refuses at the moment, by kind.
     pub fn refused(&self, counts: &BTreeMap<&'static str, usize>) {
-        let gauge = &self.inner.series.refused;
+        let gauge = &self.inner.series.kernel.refused;
         gauge.clear();
         for (kind, count) in counts {
             set(gauge, vec![("kind", (*kind).to_owned())], *count as f64);
@@ -336,13 +279,17 @@ impl Metrics {
 
     /// Somebody else changed the kernel: the audit found `n` differences of a kind.
     pub fn drift(&self, kind: &str, n: u64) {
-        add(&self.inner.series.drift, vec![("kind", kind.to_owned())], n);
+        add(
+            &self.inner.series.kernel.drift,
+            vec![("kind", kind.to_owned())],
+            n,
+        );
     }
 
     /// A step of observing or applying took its time in the kernel.
     pub fn netlink_time(&self, step: &str, took: Duration) {
         observe(
-            &self.inner.series.netlink,
+            &self.inner.series.kernel.netlink,
             vec![("step", step.to_owned())],
             took,
         );
@@ -362,15 +309,15 @@ impl Metrics {
 
     /// How many objects have a warning.
     pub fn object_warnings(&self, n: usize) {
-        set(&self.inner.series.warnings, Vec::new(), n as f64);
+        set(&self.inner.series.service.warnings, Vec::new(), n as f64);
     }
 
     /// Why `/readyz` is red; no reason is green.
     pub fn not_ready<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) {
-        self.inner.series.not_ready.clear();
+        self.inner.series.service.not_ready.clear();
         for reason in reasons {
             set(
-                &self.inner.series.not_ready,
+                &self.inner.series.service.not_ready,
                 vec![("reason", reason.to_owned())],
                 1.0,
             );
@@ -380,7 +327,11 @@ impl Metrics {
     /// The Prometheus text format, version 0.0.4: see [`CONTENT_TYPE`].
     pub fn render(&self, now: Instant) -> String {
         if let Some(age) = self.source_age(now) {
-            set(&self.inner.series.source_age, Vec::new(), age.as_secs_f64());
+            set(
+                &self.inner.series.service.source_age,
+                Vec::new(),
+                age.as_secs_f64(),
+            );
         }
         text::render(&lock(&self.inner.registry))
     }

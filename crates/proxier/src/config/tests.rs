@@ -318,10 +318,7 @@ fn the_config_map_of_kubeadm_starts() {
     assert_eq!(settings.min_sync_period.as_secs(), 0);
     assert_eq!(settings.sync_period.as_secs(), 30);
     assert_eq!(settings.http.healthz, "0.0.0.0:10256".parse().ok());
-    assert_eq!(
-        settings.http.metrics,
-        "127.0.0.1:10249".parse().ok()
-    );
+    assert_eq!(settings.http.metrics, "127.0.0.1:10249".parse().ok());
     assert_eq!(
         settings.client.kubeconfig.as_deref(),
         Some(Path::new("/var/lib/kube-proxy/kubeconfig.conf"))
@@ -508,16 +505,8 @@ fn addresses_get_their_port_and_family() {
     ] {
         let settings = flags(&arguments).expect("good");
         let address = |x: Option<&str>| x.map(|x| x.parse().expect("an address"));
-        assert_eq!(
-            settings.http.healthz,
-            address(healthz),
-            "{arguments:?}"
-        );
-        assert_eq!(
-            settings.http.metrics,
-            address(metrics),
-            "{arguments:?}"
-        );
+        assert_eq!(settings.http.healthz, address(healthz), "{arguments:?}");
+        assert_eq!(settings.http.metrics, address(metrics), "{arguments:?}");
     }
 }
 

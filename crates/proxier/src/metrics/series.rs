@@ -19,7 +19,28 @@ pub(super) type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 /// What is counted. Series of a name appear with their first observation.
 #[derive(Debug)]
 pub(super) struct Series {
-    // kube-proxy's.
+    pub(super) sync: SyncSeries,
+    pub(super) node: NodeSeries,
+    pub(super) kernel: KernelSeries,
+    pub(super) service: ServiceSeries,
+}
+
+impl Series {
+    /// All of them, registered in the order in which they are printed.
+    pub(super) fn new(names: &mut Names) -> Self {
+        build_info(names);
+        Self {
+            sync: SyncSeries::new(names),
+            node: NodeSeries::new(names),
+            kernel: KernelSeries::new(names),
+            service: ServiceSeries::new(names),
+        }
+    }
+}
+
+/// Syncs and the changes they answer: kube-proxy's.
+#[derive(Debug)]
+pub(super) struct SyncSeries {
     pub(super) sync_duration: Histograms,
     pub(super) sync_last: Gauges,
     pub(super) sync_last_queued: Gauges,
@@ -29,37 +50,10 @@ pub(super) struct Series {
     pub(super) service_changes: Counters,
     pub(super) service_changes_pending: Gauges,
     pub(super) no_local_endpoints: Gauges,
-    pub(super) healthz: Counters,
-    pub(super) livez: Counters,
-    pub(super) nft_failures: Counters,
-    pub(super) conntrack_duration: Histograms,
-    pub(super) conntrack_deleted: Counters,
-    pub(super) localhost_listeners: Gauges,
-    pub(super) localhost_unopened: Counters,
-
-    // Ours.
-    pub(super) virtual_servers: Gauges,
-    pub(super) real_servers: Gauges,
-    pub(super) draining: Gauges,
-    pub(super) vips: Gauges,
-    pub(super) fronts: Gauges,
-    pub(super) operations: Counters,
-    pub(super) refusals: Counters,
-    pub(super) refused: Gauges,
-    pub(super) drift: Counters,
-    pub(super) netlink: Histograms,
-    pub(super) source_age: Gauges,
-    pub(super) warnings: Gauges,
-    pub(super) withheld: Gauges,
-    pub(super) not_ready: Gauges,
-    pub(super) localhost_open: Gauges,
-    pub(super) localhost_connections: Counters,
 }
 
-impl Series {
-    /// All of them, registered.
-    pub(super) fn new(names: &mut Names) -> Self {
-        build_info(names);
+impl SyncSeries {
+    fn new(names: &mut Names) -> Self {
         Self {
             sync_duration: names.histograms(
                 "kubeproxy_sync_proxy_rules_duration_seconds",
@@ -99,6 +93,25 @@ impl Series {
                 "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
                 "Services with a Local traffic policy and no endpoint on this node",
             ),
+        }
+    }
+}
+
+/// Health, table, conntrack and localhost NodePorts of the node: kube-proxy's.
+#[derive(Debug)]
+pub(super) struct NodeSeries {
+    pub(super) healthz: Counters,
+    pub(super) livez: Counters,
+    pub(super) nft_failures: Counters,
+    pub(super) conntrack_duration: Histograms,
+    pub(super) conntrack_deleted: Counters,
+    pub(super) localhost_listeners: Gauges,
+    pub(super) localhost_unopened: Counters,
+}
+
+impl NodeSeries {
+    fn new(names: &mut Names) -> Self {
+        Self {
             healthz: names.counters("kubeproxy_proxy_healthz", "Answers of /healthz by code"),
             livez: names.counters("kubeproxy_proxy_livez", "Answers of /livez by code"),
             nft_failures: names.counters(
@@ -122,6 +135,28 @@ impl Series {
                 "kubeproxy_nftables_localhost_nodeport_listener_creation_failures",
                 "Attempts to listen on a NodePort at a loopback address that failed",
             ),
+        }
+    }
+}
+
+/// What the kernel holds for us and how it was programmed.
+#[derive(Debug)]
+pub(super) struct KernelSeries {
+    pub(super) virtual_servers: Gauges,
+    pub(super) real_servers: Gauges,
+    pub(super) draining: Gauges,
+    pub(super) vips: Gauges,
+    pub(super) fronts: Gauges,
+    pub(super) operations: Counters,
+    pub(super) refusals: Counters,
+    pub(super) refused: Gauges,
+    pub(super) drift: Counters,
+    pub(super) netlink: Histograms,
+}
+
+impl KernelSeries {
+    fn new(names: &mut Names) -> Self {
+        Self {
             virtual_servers: names.gauges(
                 "kube_ipvs_virtual_servers",
                 "Virtual servers of ours in the kernel",
@@ -160,6 +195,24 @@ impl Series {
                 "Time spent in the kernel by step (netlink, table)",
                 powers_of_two,
             ),
+        }
+    }
+}
+
+/// Whether what is known of Services is recent and served.
+#[derive(Debug)]
+pub(super) struct ServiceSeries {
+    pub(super) source_age: Gauges,
+    pub(super) warnings: Gauges,
+    pub(super) withheld: Gauges,
+    pub(super) not_ready: Gauges,
+    pub(super) localhost_open: Gauges,
+    pub(super) localhost_connections: Counters,
+}
+
+impl ServiceSeries {
+    fn new(names: &mut Names) -> Self {
+        Self {
             source_age: names.gauges(
                 "kube_ipvs_source_age_seconds",
                 "Seconds since the source of Services last proved to be up to date",
