@@ -2,6 +2,7 @@
 //! kernel and no clock.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ipvs_netlink::ServiceId;
@@ -9,6 +10,7 @@ use ipvs_netlink::ServiceId;
 use super::page::{Kind, Page, page};
 use super::rows::{Choice, Column, Focus, Key, Level, Row, Sums, object, rows, total};
 use super::table::{Sample, Table};
+use crate::pods::PodNames;
 
 /// What rows can be sorted by, in the order of `<` and `>`.
 const COLUMNS: [Column; 12] = [
@@ -43,6 +45,8 @@ pub(super) struct App {
     pub(super) ended: bool,
     /// Why the last look came to nothing.
     pub(super) problem: Option<String>,
+    /// Why the pods of what is looked at in depth have no names.
+    pub(super) unnamed: Option<String>,
     /// The row that keys are about; none before there is one.
     selected: Option<Key>,
     /// Where it was, for when it is gone.
@@ -81,6 +85,7 @@ impl App {
             help: false,
             ended: false,
             problem: None,
+            unnamed: None,
             selected: None,
             position: 0,
             offset: 0,
@@ -99,6 +104,27 @@ impl App {
             }
             // What is shown is what was true; the next look may succeed.
             Err(error) => self.problem = Some(format!("{error:#}")),
+        }
+    }
+
+    /// What is looked at in depth, with the addresses of its real servers.
+    pub(super) fn in_depth(&self) -> Option<(Option<&str>, BTreeSet<IpAddr>)> {
+        let Focus(service) = self.choice.focus.as_ref()?;
+        let service = service.as_deref();
+        let servers = self.table.servers();
+        let its = servers.filter(|(_, one)| one.service.as_deref().map(object) == service);
+        let addresses = its.flat_map(|(_, one)| one.real_servers.keys().map(|id| id.address));
+        Some((service, addresses.collect()))
+    }
+
+    /// Takes names of its pods, or why there are none. Names from before stay.
+    pub(super) fn name(&mut self, pods: anyhow::Result<PodNames>) {
+        match pods {
+            Ok(pods) => {
+                self.unnamed = None;
+                self.table.pods = pods;
+            }
+            Err(error) => self.unnamed = Some(format!("{error:#}")),
         }
     }
 
@@ -252,6 +278,7 @@ impl App {
         let at = position(&rows, self.selected.as_ref(), self.position);
         if let Some(key) = rows.get(at).map(Row::key) {
             self.choice.focus = Some(Focus(key.service));
+            self.unnamed = None;
             self.select(0);
         }
     }

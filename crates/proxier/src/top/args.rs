@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::rows::{Choice, Column, Level};
+use crate::pods::PodArgs;
 use crate::tool::Output;
 use crate::usage::Usage;
 
@@ -15,6 +16,7 @@ Examples:
   kube-ipvs top --by real-servers --sort active
   kube-ipvs top --once --filter kube-system/   a table, of two looks two seconds apart
   kube-ipvs top --once -o json                 everything, for programs
+  kube-ipvs top --pods                         with the names of pods, below a Service in depth
 
 Rates are growth of the kernel's counters, which it sums up every two seconds, between looks:
 of the last two intervals on a terminal, of the only one with --once.";
@@ -47,12 +49,27 @@ pub struct TopArgs {
     /// Form of what --once prints
     #[arg(short, long, value_enum, requires = "once", default_value_t = Output::Text)]
     pub output: Output,
+    /// Name the pods of real servers, as the API server knows them: of the Service that is looked at
+    /// in depth, and with --once of all
+    #[arg(long)]
+    pub pods: bool,
+    /// Where the API server is and who we are; without it the pod's service account
+    #[arg(long, value_name = "FILE", requires = "pods")]
+    pub kubeconfig: Option<PathBuf>,
     /// Where the ownership record, with the names of Services, is kept
     #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs")]
     pub state_dir: PathBuf,
 }
 
 impl TopArgs {
+    /// Whether pods are named, and who tells.
+    pub(super) fn pods(&self) -> PodArgs {
+        PodArgs {
+            pods: self.pods,
+            kubeconfig: self.kubeconfig.clone(),
+        }
+    }
+
     /// What is shown at first.
     ///
     /// # Errors

@@ -140,7 +140,8 @@ fn foot(app: &App, colours: bool) -> Line<'static> {
             app.choice.filter
         ));
     }
-    if let Some(problem) = &app.problem {
+    let unnamed = app.unnamed.as_ref().filter(|_| app.choice.focus.is_some());
+    if let Some(problem) = app.problem.as_ref().or(unnamed) {
         let style = if colours {
             Style::new().fg(Color::Red)
         } else {
@@ -161,6 +162,7 @@ mod tests {
     use super::super::rows::Choice;
     use super::super::table::tests::{at, real, seen};
     use super::*;
+    use crate::pods::PodNames;
 
     fn app() -> App {
         let mut app = App::new(Choice {
@@ -229,6 +231,21 @@ mod tests {
         let screen = terminal(&mut app, &[], true).backend().to_string();
         assert!(screen.contains("no permission\\u{1b}[2J"), "{screen}");
         assert!(screen.contains("ns/web "), "{screen}");
+    }
+
+    #[test]
+    fn why_pods_have_no_names_is_told_in_depth_alone() {
+        use KeyCode::{Enter, Esc};
+        let mut app = app();
+        _ = terminal(&mut app, &[Enter], true);
+        app.name(Err(anyhow::anyhow!("ask the API server: no route")));
+        let deep = terminal(&mut app, &[], true).backend().to_string();
+        assert!(deep.contains("ask the API server: no route"), "{deep}");
+        let back = terminal(&mut app, &[Esc], true).backend().to_string();
+        assert!(!back.contains("no route"), "{back}");
+        app.name(Ok(PodNames::default()));
+        let named = terminal(&mut app, &[Enter], true).backend().to_string();
+        assert!(!named.contains("no route"), "{named}");
     }
 
     #[test]

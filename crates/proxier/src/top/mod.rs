@@ -1,6 +1,6 @@
 //! `kube-ipvs top`: who calls what, live. Counters, connections and weights are
 //! the kernel's, names those that the daemon recorded; it needs no daemon, asks
-//! nobody else, and changes nothing.
+//! nobody else but for names of pods, and changes nothing.
 //!
 //! `app` is the state and what a key or a look makes of it, `draw` puts it on any
 //! screen, and only `terminal` knows what a terminal is.
@@ -10,6 +10,7 @@ mod args;
 mod draw;
 mod once;
 mod page;
+mod pods;
 mod rates;
 mod rows;
 mod source;
@@ -32,6 +33,7 @@ pub use rows::{Choice, Column, Level};
 pub use source::{Kernel, Source};
 pub use table::{Sample, Seen, Table};
 
+use crate::pods::PodNames;
 use crate::streams;
 use crate::tool::Output;
 use app::App;
@@ -48,7 +50,7 @@ pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     if !args.once {
         terminal::required()?;
     }
-    let mut kernel = Kernel::open(args.state_dir.clone())?;
+    let mut kernel = Kernel::open(args.state_dir.clone())?.with_pods(args.pods());
     if args.once {
         once(args, &choice, &mut kernel)?;
     } else {
@@ -66,6 +68,7 @@ fn once(args: &TopArgs, choice: &Choice, source: &mut impl Source) -> anyhow::Re
     let second = source.look_at_all()?;
     let between = second.at.saturating_sub(started);
     table.take(second);
+    table.pods = named(args, &table)?;
     match args.output {
         Output::Text => streams::print(once::text(&table, choice)),
         Output::Json => {
@@ -73,6 +76,21 @@ fn once(args: &TopArgs, choice: &Choice, source: &mut impl Source) -> anyhow::Re
             streams::print_json(&once::document(&table, seconds, &choice.filter))
         }
     }
+}
+
+/// The pods of all Services in a table, where they are asked for.
+fn named(args: &TopArgs, table: &Table) -> anyhow::Result<PodNames> {
+    let servers = table.servers();
+    let services: BTreeSet<_> = servers
+        .filter_map(|(_, one)| one.service.as_deref().map(rows::object))
+        .collect();
+    if args.pods && services.is_empty() {
+        let directory = args.state_dir.display();
+        streams::complain(format_args!(
+            "kube-ipvs: no names of pods: no daemon has recorded a Service in {directory}"
+        ));
+    }
+    PodNames::asked(&args.pods(), &services)
 }
 
 /// Takes the terminal until the end is asked for.
@@ -91,6 +109,11 @@ pub fn show(choice: Choice, interval: Duration, source: &mut impl Source) -> any
     let mut next = Instant::now() + interval;
     let mut used = processor_time();
     loop {
+        if let Some((service, addresses)) = app.in_depth()
+            && let Some(pods) = source.pods(service, &addresses)
+        {
+            app.name(pods);
+        }
         let drawn = screen
             .terminal
             .draw(|frame| draw(frame, &mut app, &every, colours));
@@ -200,6 +223,7 @@ fn wait(app: &mut App, happened: &Receiver<Happened>, next: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::table::tests::{at, seen};
     use super::*;
 
     #[test]
@@ -210,6 +234,28 @@ mod tests {
         assert_eq!(dear, Duration::from_millis(7120), "a twentieth");
         assert_eq!(caption(asked, asked), "every 2s");
         assert_eq!(caption(asked, dear), "every 7.1s instead of 2s");
+    }
+
+    #[test]
+    fn pods_of_all_that_was_recorded_are_asked_for() {
+        let mut args = parsed(&["--once", "--pods", "--kubeconfig", "/nowhere/kubeconfig"]);
+        let mut table = Table::default();
+        assert!(named(&args, &table).is_ok(), "nobody to name");
+        table.take(at(0, vec![seen(1, "ns/web:http", None)]));
+        let said = format!("{:#}", named(&args, &table).unwrap_err());
+        assert!(said.contains("/nowhere/kubeconfig"), "{said}");
+        args.pods = false;
+        assert!(named(&args, &table).is_ok(), "not asked for");
+    }
+
+    fn parsed(words: &[&str]) -> TopArgs {
+        #[derive(clap::Parser)]
+        struct Top {
+            #[command(flatten)]
+            args: TopArgs,
+        }
+        let words = ["top"].iter().chain(words);
+        <Top as clap::Parser>::parse_from(words).args
     }
 
     #[test]

@@ -40,7 +40,7 @@ struct VirtualServer<'a> {
     scheduler: &'a str,
     #[serde(flatten)]
     sums: Together,
-    real_servers: Vec<RealServer>,
+    real_servers: Vec<RealServer<'a>>,
 }
 
 /// What identifies it.
@@ -54,9 +54,11 @@ struct By {
 }
 
 #[derive(Debug, Serialize)]
-struct RealServer {
+struct RealServer<'a> {
     address: IpAddr,
     port: u16,
+    /// The pod that it is; null with --pods off, or where it is none.
+    pod: Option<&'a str>,
     weight: u32,
     /// Of weight 0: it gets no new connections.
     draining: bool,
@@ -103,7 +105,7 @@ pub(super) fn document<'a>(table: &'a Table, interval_seconds: f64, filter: &str
         };
         rows(table, &choice)
     };
-    let mut real_servers: BTreeMap<&ServiceId, Vec<RealServer>> = BTreeMap::new();
+    let mut real_servers: BTreeMap<&ServiceId, Vec<RealServer<'_>>> = BTreeMap::new();
     for row in at(Level::RealServers) {
         if let (Some(server), Some(real)) = (row.server, row.real) {
             let of = real_servers.entry(server).or_default();
@@ -133,12 +135,13 @@ pub(super) fn document<'a>(table: &'a Table, interval_seconds: f64, filter: &str
     }
 }
 
-fn real_server(id: &DestinationId, row: &Row<'_>) -> RealServer {
+fn real_server<'a>(id: &DestinationId, row: &Row<'a>) -> RealServer<'a> {
     let sums = &row.sums;
     let weight = row.weight.unwrap_or_default();
     RealServer {
         address: id.address,
         port: id.port,
+        pod: row.pod,
         weight,
         draining: weight == 0,
         active_connections: sums.active,
@@ -193,6 +196,7 @@ fn by(id: &ServiceId) -> By {
 mod tests {
     use super::super::table::tests::{at, real, seen};
     use super::*;
+    use crate::pods::PodNames;
 
     fn table() -> Table {
         let mut table = Table::default();
@@ -208,7 +212,9 @@ mod tests {
 
     #[test]
     fn json_is_typed_to_the_last_value() {
-        let table = table();
+        let mut table = table();
+        let address = IpAddr::from([10, 244, 1, 7]);
+        table.pods = PodNames::one("ns/web", address, "web-0");
         let document = document(&table, 2.0, "");
         insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
     }

@@ -86,8 +86,9 @@ pub(super) enum Kind {
 
 /// Lays rows out, in so many characters a line, or as many as it takes.
 pub(super) fn page(rows: &[Row<'_>], kind: Kind, width: Option<usize>) -> Page {
-    let texts: Vec<Vec<String>> = rows.iter().map(|row| words(row, kind)).collect();
-    let headings = headings(kind);
+    let pods = rows.iter().any(|row| row.pod.is_some());
+    let texts: Vec<Vec<String>> = rows.iter().map(|row| words(row, kind, pods)).collect();
+    let headings = headings(kind, pods);
     let mut widths: Vec<usize> = headings.iter().map(|word| word.len()).collect();
     for row in &texts {
         for (width, word) in widths.iter_mut().zip(row) {
@@ -117,32 +118,39 @@ pub(super) fn page(rows: &[Row<'_>], kind: Kind, width: Option<usize>) -> Page {
     }
 }
 
-fn headings(kind: Kind) -> &'static [&'static str] {
+/// With `pods` there are names of some.
+fn headings(kind: Kind, pods: bool) -> &'static [&'static str] {
     match kind {
         Kind::Level(Level::Services) => &["SERVICE"],
         Kind::Level(Level::VirtualServers) => &["VIRTUAL SERVER", "SCHED", "SERVICE"],
+        Kind::Level(Level::RealServers) if pods => {
+            &["REAL SERVER", "POD", "VIRTUAL SERVER", "SERVICE"]
+        }
         Kind::Level(Level::RealServers) => &["REAL SERVER", "VIRTUAL SERVER", "SERVICE"],
+        Kind::Depth if pods => &["VIRTUAL SERVER", "SCHED", "PORT, POD"],
         Kind::Depth => &["VIRTUAL SERVER", "SCHED", "PORT"],
     }
 }
 
 /// The text of a row, a word a column.
-fn words(row: &Row<'_>, kind: Kind) -> Vec<String> {
-    // Names come from a file, and a scheduler from the kernel.
+fn words(row: &Row<'_>, kind: Kind, pods: bool) -> Vec<String> {
+    // Names come from a file and the API server, and a scheduler from the kernel.
     let service = Escaped(row.service.unwrap_or(NOT_OURS)).to_string();
     let server = row.server.map(ToString::to_string).unwrap_or_default();
     let scheduler = Escaped(row.scheduler.unwrap_or_default()).to_string();
+    let pod = Escaped(row.pod.unwrap_or_default()).to_string();
     match (kind, row.real) {
         (Kind::Level(Level::Services), _) => vec![service],
         (Kind::Level(Level::VirtualServers), _) => vec![server, scheduler, service],
         (Kind::Level(Level::RealServers), real) => {
-            vec![
-                real.map(ToString::to_string).unwrap_or_default(),
-                server,
-                service,
-            ]
+            let real = real.map(ToString::to_string).unwrap_or_default();
+            let pod = pods.then_some(pod);
+            [Some(real), pod, Some(server), Some(service)]
+                .into_iter()
+                .flatten()
+                .collect()
         }
-        (Kind::Depth, Some(real)) => vec![format!("  -> {real}"), String::new(), String::new()],
+        (Kind::Depth, Some(real)) => vec![format!("  -> {real}"), String::new(), pod],
         (Kind::Depth, None) => {
             let port = service.split_once(':').map_or("", |(_, port)| port);
             vec![server, scheduler, port.to_owned()]
@@ -243,6 +251,7 @@ mod tests {
     use super::super::table::Table;
     use super::super::table::tests::{at, real, seen};
     use super::*;
+    use crate::pods::PodNames;
 
     fn table() -> Table {
         let mut table = Table::default();
@@ -297,6 +306,56 @@ mod tests {
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn pods_are_named_where_they_are_known_and_have_no_column_otherwise() {
+        let mut table = table();
+        let address = std::net::IpAddr::from([10, 244, 1, 8]);
+        table.pods = PodNames::one("kube-system/web", address, "web-\u{1b}0");
+        let shown = |level, focus: Option<&str>, filter: &str| {
+            let choice = Choice {
+                level,
+                focus: focus.map(|service| Focus(Some(service.to_owned()))),
+                sort: Column::Name,
+                reversed: false,
+                filter: filter.to_owned(),
+            };
+            let kind = focus.map_or(Kind::Level(level), |_| Kind::Depth);
+            let page = page(&rows(&table, &choice), kind, None);
+            let lines = page.lines.iter().map(|line| &line.text[..]);
+            let lines = [&page.heading[..]].into_iter().chain(lines);
+            lines
+                .map(|line| {
+                    line.split("  ")
+                        .map(str::trim)
+                        .filter(|word| !word.is_empty())
+                        .take(3)
+                        .collect::<Vec<_>>()
+                        .join("|")
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(Level::Services, Some("kube-system/web"), ""),
+            [
+                "VIRTUAL SERVER|SCHED|PORT, POD",
+                "10.96.0.1:80/TCP|rr|http",
+                "-> 10.244.1.7:8080|1|3",
+                "-> 10.244.1.8:8080|web-\\u{1b}0|0",
+            ]
+        );
+        let found = shown(Level::RealServers, None, "WEB-");
+        assert_eq!(
+            found,
+            [
+                "REAL SERVER|POD|VIRTUAL SERVER",
+                "10.244.1.8:8080|web-\\u{1b}0|10.96.0.1:80/TCP",
+            ],
+            "found by its name"
+        );
+        let others = shown(Level::RealServers, None, "10.96.0.4");
+        assert!(!others[0].contains("POD"), "{others:?}");
     }
 
     #[test]

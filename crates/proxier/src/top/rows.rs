@@ -8,6 +8,7 @@ use ipvs_netlink::{DestinationId, ServiceId};
 
 use super::rates::{Counts, Rates};
 use super::table::{RealServer, Server, Table};
+use crate::pods::PodNames;
 
 /// What a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,6 +111,8 @@ pub(super) struct Row<'a> {
     pub(super) scheduler: Option<&'a str>,
     /// The real server, if the row is one.
     pub(super) real: Option<&'a DestinationId>,
+    /// The pod that it is, if it is known to be one.
+    pub(super) pod: Option<&'a str>,
     /// Its weight.
     pub(super) weight: Option<u32>,
     /// Its numbers.
@@ -188,10 +191,10 @@ pub(super) fn rows<'a>(table: &'a Table, choice: &Choice) -> Vec<Row<'a>> {
     let filter = choice.filter.to_lowercase();
     let wanted = table.servers().filter(|(id, server)| {
         let within = |focus: &Focus| focus.0.as_deref() == server.service.as_deref().map(object);
-        choice.focus.as_ref().is_none_or(within) && passes(id, server, &filter)
+        choice.focus.as_ref().is_none_or(within) && passes(&table.pods, id, server, &filter)
     });
     if choice.focus.is_some() {
-        return in_depth(wanted, choice);
+        return in_depth(&table.pods, wanted, choice);
     }
     let mut rows = match choice.level {
         Level::Services => services(wanted),
@@ -200,7 +203,7 @@ pub(super) fn rows<'a>(table: &'a Table, choice: &Choice) -> Vec<Row<'a>> {
             .flat_map(|(id, server)| {
                 let all = named(id, server, &filter);
                 let filter = &filter;
-                real_rows(id, server).filter(move |row| all || has(row, filter))
+                real_rows(&table.pods, id, server).filter(move |row| all || has(row, filter))
             })
             .collect(),
     };
@@ -219,6 +222,7 @@ pub(super) fn total(table: &Table) -> Sums {
 
 /// Each virtual server with its real servers below it.
 fn in_depth<'a>(
+    pods: &'a PodNames,
     servers: impl Iterator<Item = (&'a ServiceId, &'a Server)>,
     choice: &Choice,
 ) -> Vec<Row<'a>> {
@@ -230,7 +234,7 @@ fn in_depth<'a>(
         rows.push(front);
         let found = front.server.and_then(|id| servers.get_key_value(id));
         if let Some((id, server)) = found {
-            let mut real: Vec<_> = real_rows(id, server).collect();
+            let mut real: Vec<_> = real_rows(pods, id, server).collect();
             sort(&mut real, choice);
             rows.append(&mut real);
         }
@@ -250,6 +254,7 @@ fn services<'a>(servers: impl Iterator<Item = (&'a ServiceId, &'a Server)>) -> V
             server: None,
             scheduler: None,
             real: None,
+            pod: None,
             weight: None,
             sums,
         })
@@ -262,25 +267,32 @@ fn row<'a>(id: &'a ServiceId, server: &'a Server) -> Row<'a> {
         server: Some(id),
         scheduler: Some(server.scheduler.as_str()),
         real: None,
+        pod: None,
         weight: None,
         sums: Sums::of(server),
     }
 }
 
-fn real_rows<'a>(id: &'a ServiceId, server: &'a Server) -> impl Iterator<Item = Row<'a>> {
+fn real_rows<'a>(
+    pods: &'a PodNames,
+    id: &'a ServiceId,
+    server: &'a Server,
+) -> impl Iterator<Item = Row<'a>> {
+    let service = server.service.as_deref();
     server.real_servers.iter().map(move |(real, one)| Row {
-        service: server.service.as_deref(),
+        service,
         server: Some(id),
         scheduler: None,
         real: Some(real),
+        pod: service.and_then(|service| pods.of(service, real.address)),
         weight: Some(one.weight),
         sums: Sums::of_real(one),
     })
 }
 
 /// Whether anything of a virtual server has the filter, in small letters, in it.
-fn passes(id: &ServiceId, server: &Server, filter: &str) -> bool {
-    let real = || real_rows(id, server).any(|row| has(&row, filter));
+fn passes(pods: &PodNames, id: &ServiceId, server: &Server, filter: &str) -> bool {
+    let real = || real_rows(pods, id, server).any(|row| has(&row, filter));
     named(id, server, filter) || real()
 }
 
@@ -294,8 +306,9 @@ fn named(id: &ServiceId, server: &Server, filter: &str) -> bool {
 }
 
 fn has(row: &Row<'_>, filter: &str) -> bool {
-    row.real
-        .is_some_and(|real| real.to_string().contains(filter))
+    let named = |pod: &str| pod.to_lowercase().contains(filter);
+    let at = |real: &DestinationId| real.to_string().contains(filter);
+    row.real.is_some_and(at) || row.pod.is_some_and(named)
 }
 
 /// The most first, and names as in a dictionary; the other way round if so chosen.

@@ -1,6 +1,7 @@
 //! Where looks at IPVS come from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -11,8 +12,10 @@ use kube_ipvs_core::state::VirtualServerKey;
 use kube_ipvs_dataplane::linux::{key_of, with_hint};
 use kube_ipvs_dataplane::record::{self, RecordFile};
 
+use super::pods::Asking;
 use super::rates::Counts;
 use super::table::{Sample, Seen, Table};
+use crate::pods::{PodArgs, PodNames};
 
 /// Gives looks at IPVS.
 pub trait Source {
@@ -28,6 +31,16 @@ pub trait Source {
     /// # Errors
     /// As [`Source::look`].
     fn look_at_all(&mut self) -> anyhow::Result<Sample>;
+
+    /// The names of the pods of `namespace/name`, which has real servers at these addresses, or
+    /// why there are none: when that is news, and names are asked for.
+    fn pods(
+        &mut self,
+        _service: Option<&str>,
+        _addresses: &BTreeSet<IpAddr>,
+    ) -> Option<anyhow::Result<PodNames>> {
+        None
+    }
 }
 
 /// The kernel, with the names that the daemon recorded.
@@ -35,6 +48,7 @@ pub trait Source {
 pub struct Kernel {
     client: Client,
     names: Names,
+    pods: Asking,
     started: Instant,
 }
 
@@ -50,8 +64,18 @@ impl Kernel {
         Ok(Self {
             client,
             names: Names::new(state_dir),
+            pods: Asking::new(PodArgs::default()),
             started: Instant::now(),
         })
+    }
+
+    /// The same with names of pods.
+    #[must_use]
+    pub fn with_pods(self, args: PodArgs) -> Self {
+        Self {
+            pods: Asking::new(args),
+            ..self
+        }
     }
 
     fn read(
@@ -106,6 +130,14 @@ impl Source for Kernel {
 
     fn look_at_all(&mut self) -> anyhow::Result<Sample> {
         self.read(|_| None)
+    }
+
+    fn pods(
+        &mut self,
+        service: Option<&str>,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Option<anyhow::Result<PodNames>> {
+        self.pods.turn(service, addresses, Instant::now())
     }
 }
 

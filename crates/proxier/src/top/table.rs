@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipvs_netlink::{Destination, DestinationId, Scheduler, ServiceId};
 
 use super::rates::{Counts, Meter};
+use crate::pods::PodNames;
 
 /// Virtual servers with traffic whose real servers are read in one look, at most.
 const MOST_MOVED: usize = 1000;
@@ -41,6 +42,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Table {
     servers: BTreeMap<ServiceId, Server>,
+    /// Names of pods, as far as they were asked for.
+    pub pods: PodNames,
 }
 
 /// A virtual server.
