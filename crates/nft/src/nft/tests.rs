@@ -1,5 +1,7 @@
 //! What comes of it when others change nftables all the time.
 
+mod firewall;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -85,10 +87,14 @@ fn a_change_is_made_in_the_end_while_others_change_theirs() {
 
 /// A base chain that accepts what it does not know, or drops it.
 fn base_chain(sequence: u32, name: &str, hook: u32, accepts: bool) -> Vec<u8> {
+    base_chain_of(sequence, "fw", name, hook, accepts)
+}
+
+fn base_chain_of(sequence: u32, table: &str, name: &str, hook: u32, accepts: bool) -> Vec<u8> {
     let mut payload = Vec::new();
     let mut out = Writer::new(&mut payload);
     out.header(&nfnetlink::header(2, 0));
-    out.bytes(1, b"fw\0");
+    out.bytes(1, format!("{table}\0").as_bytes());
     out.bytes(3, format!("{name}\0").as_bytes());
     out.nest(4, |out| {
         out.be32(1, hook);
