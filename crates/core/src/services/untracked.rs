@@ -2,6 +2,7 @@
 
 use alloc::format;
 
+use super::addresses::is_headless;
 use super::annotations::value;
 use crate::k8s::Service;
 use crate::options::Options;
@@ -22,7 +23,9 @@ pub(super) fn is_asked(
     if !is_named(service, options) && !by_annotation(service, options, warnings) {
         return false;
     }
-    let why = if has_more_than_cluster_ips(service) {
+    let why = if is_headless(&service.spec) {
+        "it is headless, and only what is sent to a ClusterIP can be untracked"
+    } else if has_more_than_cluster_ips(service) {
         "it has node ports, or addresses outside the cluster, whose clients are masqueraded"
     } else if masquerade == Some(Masquerade::Always)
         || (options.masquerade_all && masquerade.is_none())

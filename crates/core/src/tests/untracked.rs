@@ -93,6 +93,26 @@ fn a_service_whose_clients_are_masqueraded_stays_tracked_with_a_warning() {
     assert_eq!(of(masquerading, &[never]).0, ALL);
 }
 
+/// Nothing would tell its owner that nothing came of it.
+#[test]
+fn a_headless_service_that_asks_or_is_named_is_warned_of() {
+    let headless = || bare("web", &["None"]).port("", "TCP", 80);
+    let named = Options {
+        untracked_services: [ServiceName::new("default", "web")].into(),
+        ..options()
+    };
+    let asking = headless().annotation(UNTRACKED, "true");
+    for (options, service) in [(by_annotation(), asking), (named, headless())] {
+        let (untracked, warnings) = of(options, &[service]);
+        assert!(untracked.is_empty(), "{untracked:?}");
+        let [warning] = &warnings[..] else {
+            panic!("one warning: {warnings:?}")
+        };
+        assert!(warning.contains("headless"), "{warning}");
+    }
+    assert!(of(by_annotation(), &[headless()]).1.is_empty());
+}
+
 #[test]
 fn an_endpoint_that_two_services_have_is_untracked_until_both_let_it_go() {
     let asking = |name: &str, at: &str| service(name, at).annotation(UNTRACKED, "true");
