@@ -8,6 +8,9 @@ use crate::foreign::Hook;
 use crate::phrase::{Phrase, accept, drop as dropped, mark_has_all};
 
 const BATCH_END: u16 = 17;
+const EPERM: i32 = -1;
+const ENOENT: i32 = -2;
+const EBUSY: i32 = -16;
 /// Table, name, hook, whether it accepts what it does not know.
 const CHAINS: [(&str, &str, u32, bool); 5] = [
     ("kube-ipvs", "input", 1, true),
@@ -49,19 +52,25 @@ fn listed(sequence: u32, handle: usize, (table, chain, says, comment): Rule) -> 
     message(Kind::NewRule.message_type(), 2, sequence, &payload)
 }
 
-/// What was asked to be changed: the payloads of transactions.
+/// What was asked to be changed, by transaction.
 type Changes = Arc<Mutex<Vec<Vec<Sent>>>>;
 
 /// Such a kernel. It lists the rules of all tables and chains, whatever is asked
-/// for, as old ones do, and takes every change without making it.
+/// for, as old ones do. It takes every change without making it, and counts.
 fn firewall(rules: Vec<Rule>) -> (Nft, Changes) {
-    firewall_that(rules, |_| None)
+    firewall_that(rules, 0, |_| None)
 }
 
-/// The same, which refuses the changes of these places in a transaction.
-fn firewall_that(rules: Vec<Rule>, refuses: fn(usize) -> Option<i32>) -> (Nft, Changes) {
+/// The same, which answers with an error who asks for our table, and refuses the
+/// changes of these places in a transaction.
+fn firewall_that(
+    rules: Vec<Rule>,
+    table: i32,
+    refuses: fn(usize) -> Option<i32>,
+) -> (Nft, Changes) {
     let changes = Changes::default();
     let seen = changes.clone();
+    let mut generation = 1;
     let kernel = Kernel::new(1 << 20, move |sent: &[Sent]| {
         let first = &sent[0];
         let sequence = first.sequence;
@@ -72,12 +81,19 @@ fn firewall_that(rules: Vec<Rule>, refuses: fn(usize) -> Option<i32>) -> (Nft, C
             let rules = rules.iter().cloned().enumerate();
             rules.map(|(at, rule)| listed(sequence, at, rule)).collect()
         } else if is(Kind::GetGen) {
-            return vec![Ok(generation_told(sequence)), Ok(status(sequence, 0))];
+            let told = number_told(NEW_GENERATION, sequence, 1, generation);
+            return vec![Ok(told), Ok(status(sequence, 0))];
+        } else if is(Kind::GetTable) {
+            let told = number_told(Kind::NewTable.message_type(), sequence, 2, 0);
+            let told = (table == 0).then_some(Ok(told)).into_iter();
+            return told.chain([Ok(status(sequence, table))]).collect();
         } else if first.message_type == BATCH_BEGIN {
             let inner = |one: &&Sent| ![BATCH_BEGIN, BATCH_END].contains(&one.message_type);
             let inner: Vec<Sent> = sent.iter().filter(inner).cloned().collect();
             seen.lock().expect("nobody panicked").push(inner.clone());
-            return answers(sent, &inner, refuses);
+            let answers = answers(sent, &inner, refuses);
+            generation += u32::from(!inner.is_empty());
+            return answers;
         } else {
             Vec::new()
         };
@@ -102,12 +118,12 @@ fn answers(sent: &[Sent], inner: &[Sent], refuses: fn(usize) -> Option<i32>) -> 
     answers
 }
 
-fn generation_told(sequence: u32) -> Vec<u8> {
+fn number_told(kind: u16, sequence: u32, attribute: u16, number: u32) -> Vec<u8> {
     let mut payload = Vec::new();
     let mut out = Writer::new(&mut payload);
-    out.header(&nfnetlink::header(0, 0));
-    out.be32(1, 1);
-    message(NEW_GENERATION, 0, sequence, &payload)
+    out.header(&nfnetlink::header(2, 0));
+    out.be32(attribute, number);
+    message(kind, 0, sequence, &payload)
 }
 
 fn chain_listed(sequence: u32, chain: (&str, &str, u32, bool)) -> Vec<u8> {
@@ -191,8 +207,65 @@ fn handle(sent: &Sent) -> u8 {
 #[test]
 fn without_accept_rules_nothing_is_removed() {
     let (mut nft, changes) = firewall(vec![others("fw", "in", dropped())]);
+    let now = nft.now();
+    nft.tables_read(now);
     assert_eq!(nft.remove_accepts().expect("nothing to do"), 0);
     assert!(changes.lock().expect("nobody panicked").is_empty());
+    assert!(!nft.tables_changed());
+}
+
+#[test]
+fn a_change_of_ours_is_no_change_by_others() {
+    let (mut nft, changes) = firewall(vec![ours("fw", "in", 13)]);
+    let now = nft.now();
+    nft.tables_read(now);
+    nft.chains_read(now);
+    assert_eq!(nft.remove_accepts().expect("it goes"), 1);
+    assert_eq!(changes.lock().expect("nobody panicked").len(), 1);
+    assert!(!nft.tables_changed() && !nft.chains_changed());
+}
+
+#[test]
+fn what_a_table_drops_elsewhere_is_not_what_a_chain_drops() {
+    let rules = vec![
+        others("fw", "fwd", accept()),
+        others("fw", "elsewhere", dropped()),
+    ];
+    let (mut nft, _) = firewall(rules);
+    let (dropping, some) = nft.foreign_drops_and_some().expect("listed");
+    assert_eq!(names(&dropping), ["fw in", "other in"]);
+    assert_eq!(some, []);
+}
+
+#[test]
+fn only_where_the_kernel_takes_such_rules_something_is_sent_elsewhere() {
+    let sent = |chain| {
+        let elsewhere = crate::phrase::Phrases(Family::Ip).keep_destination();
+        let (mut nft, _) = firewall(vec![others("fw", chain, elsewhere)]);
+        nft.foreign_redirects().expect("listed").len()
+    };
+    assert_eq!(["pre", "in"].map(sent), [1, 0]);
+}
+
+#[test]
+fn our_table_is_read_without_what_others_have() {
+    let chain = |name| others(name, "input", accept());
+    let read = |rules, table| firewall_that(rules, table, |_| None).0.read(Family::Ip);
+    let alone = read(vec![chain("kube-ipvs")], 0).expect("it is read");
+    let beside = vec![
+        chain("fw"),
+        chain("kube-ipvs"),
+        others("fw", "in", dropped()),
+    ];
+    assert_eq!(read(beside, 0).expect("it is read"), alone);
+    let alone = alone.expect("a table");
+    assert_ne!(read(vec![], 0).expect("it is read"), Some(alone.clone()));
+    assert!(format!("{alone:?}").contains("\"input\""));
+    assert!(!format!("{alone:?}").contains("\"fwd\""), "{alone:?}");
+
+    assert_eq!(read(vec![], ENOENT).expect("there is none"), None);
+    let error = read(vec![], EPERM).expect_err("nobody knows");
+    assert_eq!(error.errno(), Some(Errno::EPERM));
 }
 
 #[test]
@@ -214,12 +287,10 @@ fn chains_are_listed_with_those_of_others() {
 
 #[test]
 fn of_several_refusals_the_first_is_told() {
-    const ENOENT: i32 = -2;
-    const EBUSY: i32 = -16;
     let all = |at| Some(if at == 0 { ENOENT } else { EBUSY });
     let chains = [("fw", "in"), ("fw", "fwd"), ("other", "in")];
     let rules = chains.map(|(table, chain)| ours(table, chain, 13));
-    let (mut nft, _) = firewall_that(rules.into(), all);
+    let (mut nft, _) = firewall_that(rules.into(), 0, all);
     let error = nft.remove_accepts().expect_err("refused");
     assert_eq!(error.errno(), Some(Errno::ENOENT), "{error}");
     let NftError::Refused { at, is_element, .. } = &error else {
