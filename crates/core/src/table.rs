@@ -31,12 +31,12 @@ pub struct Table {
 pub enum Untracked {
     /// What pods send to this front, but for those of [`Self::Own`].
     Front(Front),
-    /// What is sent to this endpoint, and what it answers, but for what is
-    /// this host's or of those of [`Self::Own`]; by pods and to pods alone, where
-    /// those are known by networks.
+    /// What is sent to this endpoint, and what it answers, but for what is of
+    /// those of [`Self::Own`]; by pods and to pods alone, where those are known by
+    /// networks.
     Endpoint(Front),
-    /// The address of an endpoint on this node: it may meet itself, and is tracked,
-    /// since that needs masquerading.
+    /// An address of this host, whose own calls are tracked, or that of an endpoint
+    /// on this node: it may meet itself, and that needs masquerading.
     Own(IpAddr),
 }
 

@@ -36,11 +36,11 @@ pub enum Set {
     /// [`Config::untracked`](crate::Config::untracked) says so.
     UntrackedFronts,
     /// Endpoints behind them, `10.244.1.7 . udp . 53`: to them and from them
-    /// packets pass untracked, but for what is this host's or of the next set;
-    /// between pods alone, where those are known by networks.
+    /// packets pass untracked, but for what is of the next set; between pods alone,
+    /// where those are known by networks.
     UntrackedEndpoints,
-    /// Addresses of those endpoints that are on this node, which may meet
-    /// themselves: `10.244.1.7`.
+    /// Addresses of this host, and of those endpoints that are on this node, which
+    /// may meet themselves: `10.244.1.7`.
     UntrackedOwn,
 }
 

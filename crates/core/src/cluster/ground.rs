@@ -96,8 +96,8 @@ impl Change {
         if self.addresses.is_empty() && self.networks.is_empty() {
             return false;
         }
-        // Whether this host is let in depends on its addresses.
-        if !self.addresses.is_empty() && service.ranges.is_some() {
+        // Whether this host is let in, and which answers are for it.
+        if !self.addresses.is_empty() && (service.ranges.is_some() || service.untracked) {
             return true;
         }
         service.addresses.iter().any(|asked| {

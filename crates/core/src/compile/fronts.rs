@@ -27,7 +27,7 @@ pub(super) struct Compiler<'a> {
     name: &'a ServiceName,
     pub(super) shape: Shape<'a>,
     climb: Option<&'a Climb>,
-    around: &'a Surroundings<'a>,
+    pub(super) around: &'a Surroundings<'a>,
     pub(super) out: Compiled,
     /// Fronts claimed so far, with the name of the port.
     seen: BTreeMap<Front, Arc<str>>,

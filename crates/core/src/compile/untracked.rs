@@ -3,7 +3,7 @@
 use super::endpoints::{Choice, Servers};
 use super::fronts::Compiler;
 use crate::services::FrontKind;
-use crate::state::Front;
+use crate::state::{Family, Front};
 use crate::table::Untracked;
 
 impl Compiler<'_> {
@@ -20,7 +20,10 @@ impl Compiler<'_> {
             return;
         };
         let own = choice.local_addresses().chain(choice.draining_here());
-        let own = own.map(Untracked::Own);
+        let host = self.around.host.iter().copied();
+        let family = Family::of(front.address);
+        let host = host.filter(|at| Family::of(*at) == family && !at.is_loopback());
+        let own = own.chain(host).map(Untracked::Own);
         let endpoints = servers.all_at(front.protocol).map(Untracked::Endpoint);
         let all = [Untracked::Front(front)].into_iter();
         self.out.untracked.extend(all.chain(own).chain(endpoints));

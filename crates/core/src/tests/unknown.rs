@@ -133,7 +133,7 @@ fn what_is_untracked_stays_while_nobody_knows_whose_it_is() {
     let mut whole = cluster_with(options);
     whole.add(dns.clone()).endpoints(&dns, [ep("10.244.2.7")]);
     let observed = before(&mut whole);
-    assert_eq!(observed.0.table.untracked.len(), 2);
+    assert_eq!(observed.0.table.untracked.len(), 3);
 
     let mut none = incomplete(|_| {});
     assert_eq!(plan_of(&mut none, &observed).to_string(), "");

@@ -31,11 +31,12 @@ fn by_annotation() -> Options {
     }
 }
 
-const ALL: [&str; 4] = [
+const ALL: [&str; 5] = [
     "front 10.96.0.1:80/TCP",
     "endpoint 10.244.1.7:8080/TCP",
     "endpoint 10.244.2.9:8080/TCP",
     "but 10.244.1.7",
+    "but 192.0.2.1",
 ];
 
 #[test]
@@ -127,7 +128,27 @@ fn an_endpoint_that_two_services_have_is_untracked_until_both_let_it_go() {
         cluster.remove(gone.clone());
         cluster.state().table.untracked.len()
     };
-    assert_eq!([left(&one), left(&two)], [2, 0]);
+    assert_eq!([left(&one), left(&two)], [3, 0]);
+}
+
+/// What it asks itself is tracked, and so are the answers to that.
+#[test]
+fn an_address_of_this_host_is_tracked_from_when_it_comes_to_when_it_goes() {
+    let asking = web().annotation(UNTRACKED, "true");
+    let mut cluster = cluster_with(by_annotation());
+    cluster
+        .add(asking.clone())
+        .endpoints(&asking, [ep("10.244.2.9")]);
+    let mut with = |host: &[&str]| {
+        let table = cluster.host(host).state().table;
+        let all = table.untracked.iter().map(ToString::to_string);
+        all.filter(|one| one.starts_with("but")).collect::<Vec<_>>()
+    };
+    let first = ["but 192.0.2.1"];
+    assert_eq!(with(&["192.0.2.1", "127.0.0.1", "fd00::1"]), first);
+    let both = ["but 10.244.1.1", "but 192.0.2.1"];
+    assert_eq!(with(&["192.0.2.1", "10.244.1.1"]), both);
+    assert_eq!(with(&["192.0.2.1"]), first);
 }
 
 /// It may have a connection to itself, which is masqueraded.

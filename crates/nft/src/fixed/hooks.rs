@@ -264,25 +264,34 @@ fn untracked(words: &Words) -> [Chain; 2] {
     let to_others = ip.address_not_in(Side::Destination, Set::UntrackedOwn);
     let to_front = ip.front_in(Set::UntrackedFronts);
     let to_endpoint = ip.front_in(Set::UntrackedEndpoints);
-    let away = ip.local(Side::Destination, NotEqual);
+    // The set has this host's addresses. To look for them is the costliest
+    // question of all, and has to be asked where an answer to one that is new may
+    // be for a client that was masqueraded.
+    let away = match words.pods_by_address {
+        Some(_) => Phrase::new(),
+        None => ip.local(Side::Destination, NotEqual),
+    };
     let from_endpoint = ip.sender_in(Set::UntrackedEndpoints);
     let answer = all([
-        from_endpoint,
         to_pods,
+        from_endpoint,
         to_others,
         away,
         no_track(),
         accept(),
     ]);
+    // What few packets get by comes first: a look-up costs five comparisons.
     let come = vec![
-        all([to_front, pods, from_others.clone(), no_track(), accept()]),
-        all([to_endpoint, from_pods, from_others, no_track(), accept()]),
         answer.clone(),
+        all([pods, to_front, from_others.clone(), no_track(), accept()]),
+        all([from_pods, to_endpoint, from_others, no_track(), accept()]),
     ];
-    // An endpoint in this host's own network answers here.
+    // An endpoint in this host's own network answers here. What IPVS sends on
+    // comes here untracked already.
+    let here = vec![all([state(State::Untracked), accept()]), answer];
     [
         Chain::base("untracked", PREROUTING, BEFORE_TRACKING, come),
-        Chain::base("untracked-here", OUTPUT, BEFORE_TRACKING, vec![answer]),
+        Chain::base("untracked-here", OUTPUT, BEFORE_TRACKING, here),
     ]
 }
 

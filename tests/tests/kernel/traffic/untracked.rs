@@ -79,6 +79,14 @@ fn questions_of_pods_leave_no_entry_and_those_of_others_are_masqueraded_as_ever(
         }
     }
     assert_ne!(entries(&site), "", "they are tracked");
+    // This host asks an endpoint itself from an address in the pods' network: what
+    // it is answered is tracked as well.
+    for protocol in BOTH {
+        assert_eq!(site.host().call(protocol, &direct).name(), "p2");
+    }
+    let all = entries(&site);
+    assert!(all.contains("src=10.244.1.1 "), "{all}");
+    assert!(!all.contains("[UNREPLIED]"), "{all}");
 }
 
 #[test]
