@@ -11,6 +11,7 @@ mod compile;
 mod connections;
 mod daemon;
 mod decode;
+mod estimators;
 mod filling;
 mod messages;
 mod programming;
@@ -33,9 +34,11 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("connections", |_| connections::run()),
     ("daemon", daemon::run),
     ("decode", decode::run),
+    ("estimators", |_| estimators::run()),
     ("filling", |_| filling::run()),
     ("programming", |_| programming::run()),
     ("restore", |_| restore::run()),
+    ("shares", |_| connections::shares::run()),
     ("top", |_| top::run()),
 ];
 

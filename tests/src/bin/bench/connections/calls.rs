@@ -112,15 +112,31 @@ fn by_udp(fronts: &Fronts) -> Result<f64> {
     })
 }
 
+/// Asks on an open connection for so long, and says what each question took.
+pub(super) fn ask_for(front: SocketAddr, time: Duration) -> Result<Vec<Duration>> {
+    let mut stream = connect(front)?;
+    let (started, mut took) = (Instant::now(), Vec::new());
+    let mut last = started;
+    while last.duration_since(started) < time {
+        ask_once_more(&mut stream)?;
+        let now = Instant::now();
+        took.push(now.duration_since(last));
+        last = now;
+    }
+    Ok(took)
+}
+
 fn on_open(fronts: &Fronts) -> Result<f64> {
     let mut stream = connect(fronts.tcp)?;
-    instructions(|| {
-        stream.write_all(ONE_OF_MANY)?;
-        let mut answer = [0; ONE_OF_MANY.len()];
-        stream.read_exact(&mut answer)?;
-        ensure!(&answer == ONE_OF_MANY, "another answer");
-        Ok(())
-    })
+    instructions(|| ask_once_more(&mut stream))
+}
+
+fn ask_once_more(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(ONE_OF_MANY)?;
+    let mut answer = [0; ONE_OF_MANY.len()];
+    stream.read_exact(&mut answer)?;
+    ensure!(&answer == ONE_OF_MANY, "another answer");
+    Ok(())
 }
 
 fn connect(to: SocketAddr) -> Result<TcpStream> {

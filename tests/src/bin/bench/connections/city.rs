@@ -76,6 +76,11 @@ impl City {
         Ok(table.context("the program made no table")?.elements)
     }
 
+    /// The node's namespace.
+    pub(crate) fn node(&self) -> &kube_ipvs_tests::Namespace {
+        &self.node.namespace
+    }
+
     /// Leaves `table` and makes all calls.
     pub(super) fn measure(&self, table: Table) -> Result<Costs> {
         if table != Table::Ours {
@@ -105,6 +110,12 @@ impl City {
             "{before} connections were tracked, then {after}, by a Service that is untracked"
         );
         Ok(cost)
+    }
+
+    /// Asks on an open connection for so long, and says what each question took.
+    pub(crate) fn ask_for(&self, time: Duration) -> Result<Vec<Duration>> {
+        let front = self.fronts().tcp;
+        self.client.namespace.run(|| calls::ask_for(front, time))
     }
 
     fn fronts(&self) -> Fronts {
