@@ -13,22 +13,26 @@
 //! 6. real servers and virtual servers out
 //! 7. each row becomes what it will be; guards out
 
-use alloc::collections::{BTreeMap, BTreeSet, btree_map};
+mod said;
+mod walk;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::iter::Peekable;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
 
+use self::said::Said;
+use self::walk::Walk;
 use crate::plan::{Op, Plan, ServerSettings};
 use crate::refused::{Change, Goal, Refused};
 use crate::row::{Meanwhile, Row};
 use crate::state::{
     Front, KernelState, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
 };
-use crate::table::{Edit, Moved, Untracked};
+use crate::table::{Moved, Untracked};
 
 /// Keys that may differ between two states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -202,39 +206,18 @@ impl Owned {
     }
 }
 
-/// The steps by phase.
+/// The steps by phase. An edit of the table is made when something is said in it:
+/// a change of real servers has none.
 #[derive(Debug, Default)]
 struct Steps {
-    closing: Edit,
+    closing: Said,
     servers_in: Vec<Op>,
     unbind: BTreeSet<IpAddr>,
-    opening: Edit,
+    opening: Said,
     bind: BTreeSet<IpAddr>,
     servers_out: Vec<Op>,
-    last: Edit,
+    last: Said,
     meanwhile: Meanwhile,
-}
-
-/// Real servers, looked up in their order: both sides have nearly the same ones,
-/// so that each is found where the last one was left.
-struct Walk<'a>(Peekable<btree_map::Iter<'a, RealServerKey, RealServer>>);
-
-impl<'a> Walk<'a> {
-    fn of(all: &'a BTreeMap<RealServerKey, RealServer>) -> Self {
-        Self(all.iter().peekable())
-    }
-
-    /// The one of this key, which is after those asked for before.
-    fn at(&mut self, key: &RealServerKey) -> Option<&'a RealServer> {
-        while self.0.next_if(|(there, _)| *there < key).is_some() {}
-        let found = self.0.next_if(|(there, _)| *there == key);
-        found.map(|(_, real)| real)
-    }
-}
-
-/// No step where nothing changes.
-fn edit(edit: Edit) -> Option<Op> {
-    (!edit.is_empty()).then(|| Op::Table(edit.into()))
 }
 
 impl Steps {
@@ -344,8 +327,8 @@ impl Steps {
         for vip in &touched.guarded {
             let there = have.guarded.contains(vip);
             match (goal.guards(vip), there) {
-                (true, false) => _ = self.closing.guarded.add.insert(*vip),
-                (false, true) => _ = self.last.guarded.remove.insert(*vip),
+                (true, false) => _ = self.closing.get().guarded.add.insert(*vip),
+                (false, true) => _ = self.last.get().guarded.remove.insert(*vip),
                 _ => {}
             }
         }
@@ -353,19 +336,16 @@ impl Steps {
         for address in touched.hairpin.iter().filter(|at| !goal.leaves_hairpin(at)) {
             let there = have.hairpin.contains(address);
             match (desired.hairpin.contains(address), there) {
-                (true, false) => _ = self.closing.hairpin.add.insert(*address),
-                (false, true) => _ = self.last.hairpin.remove.insert(*address),
+                (true, false) => _ = self.closing.get().hairpin.add.insert(*address),
+                (false, true) => _ = self.last.get().hairpin.remove.insert(*address),
                 _ => {}
             }
         }
         self.untracked(touched, goal);
         // When the VIPs in it are bound: what is no Service's yet may be one's then.
-        let Moved { add, remove } = &mut self.last.networks;
-        for net in touched
-            .networks
-            .iter()
-            .filter(|net| !goal.leaves_network(net))
-        {
+        let touched = touched.networks.iter();
+        for net in touched.filter(|net| !goal.leaves_network(net)) {
+            let Moved { add, remove } = &mut self.last.get().networks;
             match (desired.networks.contains(net), have.networks.contains(net)) {
                 (true, false) => _ = add.insert(*net),
                 (false, true) => _ = remove.insert(*net),
@@ -382,8 +362,8 @@ impl Steps {
         for one in touched.filter(|one| !goal.leaves_untracked(one)) {
             let there = have.untracked.contains(one);
             match (desired.untracked.contains(one), there) {
-                (true, false) => _ = self.closing.untracked.add.insert(*one),
-                (false, true) => _ = self.last.untracked.remove.insert(*one),
+                (true, false) => _ = self.closing.get().untracked.add.insert(*one),
+                (false, true) => _ = self.last.get().untracked.remove.insert(*one),
                 _ => {}
             }
         }
@@ -402,14 +382,14 @@ impl Steps {
         // the five beside them, join them where they are.
         let mut ops = self.servers_in;
         ops.reserve_exact(self.servers_out.len() + 5);
-        if let Some(closing) = edit(self.closing) {
+        if let Some(closing) = self.closing.op() {
             ops.insert(0, closing);
         }
         ops.extend(unbind.map(Op::UnbindVips));
-        ops.extend(edit(self.opening));
+        ops.extend(self.opening.op());
         ops.extend(bind.map(Op::BindVips));
         ops.extend(self.servers_out);
-        ops.extend(edit(self.last));
+        ops.extend(self.last.op());
         if !refused.is_empty() {
             ops = left(ops, refused);
         }

@@ -162,7 +162,8 @@ impl Placement {
             }
         }
         self.swap_passing(&footprint.passing, &grant.passing, touched);
-        let held: Box<[_]> = grant.held.iter().map(|(key, _)| *key).collect();
+        let held = grant.held.iter().map(|(key, _)| *key);
+        keep(&mut footprint.held, held);
         for (
             key,
             Held {
@@ -203,12 +204,11 @@ impl Placement {
         touched.guarded.extend(&moved);
         let (before, after) = (footprint.without_local.iter(), without_local.iter());
         swap(&mut self.without_local, before.copied(), after.copied());
-        footprint.without_local = without_local.into_iter().collect();
-        footprint.held = held;
-        footprint.hairpin = grant.hairpin.into_iter().collect();
-        footprint.untracked = grant.untracked.into_iter().collect();
-        footprint.passing = grant.passing.into_iter().collect();
-        footprint.vips = grant.vips.into_iter().collect();
+        keep(&mut footprint.without_local, without_local.iter().copied());
+        keep(&mut footprint.hairpin, grant.hairpin.iter().copied());
+        keep(&mut footprint.untracked, grant.untracked.iter().copied());
+        keep(&mut footprint.passing, grant.passing.iter().copied());
+        keep(&mut footprint.vips, grant.vips.iter().copied());
         footprint.health = grant.health.map(Box::new);
         let mut warnings = grant.warnings.finish(format_args!("Service {name}"));
         warnings.append(&mut slice_warnings);
@@ -253,15 +253,13 @@ impl Placement {
             return;
         }
         touched.virtual_servers.insert(key);
-        let idle = |server: &VirtualServer| -> Vec<_> {
-            let all = server.real_servers.iter();
-            let idle = all.filter(|(_, real)| real.weight == 0);
-            idle.map(|(real, _)| (key, *real)).collect()
-        };
-        for real in there.iter().flat_map(|there| idle(there)) {
-            self.draining.remove(&real);
+        if let Some(there) = &there {
+            for real in idle(there) {
+                self.draining.remove(&(key, real));
+            }
         }
-        self.draining.extend(server.iter().flat_map(idle));
+        let idle = server.iter().flat_map(idle);
+        self.draining.extend(idle.map(|real| (key, real)));
         match (server.map(Arc::new), there) {
             (Some(server), Some(there)) => *there = server,
             (Some(server), None) => _ = servers.insert(key, server),
@@ -321,6 +319,20 @@ impl Placement {
 /// A front at which this host answers.
 fn passing() -> Row {
     Row::of(Verdict::Serve)
+}
+
+/// Its real servers of weight 0.
+fn idle(server: &VirtualServer) -> impl Iterator<Item = RealServerKey> {
+    let all = server.real_servers.iter();
+    all.filter(|(_, real)| real.weight == 0)
+        .map(|(key, _)| *key)
+}
+
+/// Makes them these; nearly always they are.
+fn keep<T: PartialEq + Clone>(kept: &mut Box<[T]>, these: impl Iterator<Item = T> + Clone) {
+    if !kept.iter().cloned().eq(these.clone()) {
+        *kept = these.collect();
+    }
 }
 
 /// Makes it one of a set, or none.

@@ -3,7 +3,6 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::counts::{Addresses, swap};
@@ -75,10 +74,13 @@ impl Territory {
             let asking = self.outside.entry(address).or_default();
             asking.insert(name.clone());
         }
-        let named = |service: Option<&Service>| -> Vec<IpAddr> {
-            service.map(cluster_ips).into_iter().flatten().collect()
-        };
-        swap(&mut self.cluster_ips, named(before), named(after))
+        let named = |service: Option<&Service>| service.map(cluster_ips).unwrap_or_default();
+        let (before, after) = (named(before), named(after));
+        swap(
+            &mut self.cluster_ips,
+            before.iter().copied(),
+            after.iter().copied(),
+        )
     }
 
     /// A slice of a namespace changed. Returns the addresses that became
@@ -91,10 +93,9 @@ impl Territory {
     ) -> BTreeSet<IpAddr> {
         let (before, after) = without_same(endpoints(before), endpoints(after));
         let pods = |endpoints| addresses(endpoints, true);
-        let pointers = |endpoints| -> Vec<_> {
-            let all = addresses(endpoints, false).into_iter();
+        let pointers = |endpoints| {
+            let all = addresses(endpoints, false);
             all.map(|address| (address, Some(namespace.clone())))
-                .collect()
         };
         let mut changed = swap(&mut self.pods, pods(before), pods(after));
         let others = swap(&mut self.pointers, pointers(before), pointers(after));
@@ -123,9 +124,12 @@ fn without_same<'a>(
     (&before[..before.len() - last], &after[..after.len() - last])
 }
 
-fn addresses(endpoints: &[Endpoint], on_node: bool) -> Vec<IpAddr> {
-    let ours = endpoints.iter().filter(|e| e.on_node == on_node);
-    ours.map(|endpoint| endpoint.address).collect()
+fn addresses(
+    endpoints: &[Endpoint],
+    on_node: bool,
+) -> impl Iterator<Item = IpAddr> + Clone + use<'_> {
+    let ours = endpoints.iter().filter(move |e| e.on_node == on_node);
+    ours.map(|endpoint| endpoint.address)
 }
 
 /// The ClusterIPs that a Service names, each once.

@@ -29,11 +29,9 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// Those of a family.
-    pub(super) fn of(&self, family: Family) -> Vec<Address> {
+    pub(super) fn of(&self, family: Family) -> impl Iterator<Item = &Address> {
         let all = self.found.iter();
-        all.filter(|a| Family::of(a.address) == family)
-            .cloned()
-            .collect()
+        all.filter(move |a| Family::of(a.address) == family)
     }
 
     /// All of them.
@@ -64,14 +62,15 @@ pub(super) fn read(
         found: Vec::new(),
         withheld: Vec::new(),
     };
-    let served = service.addresses.iter().filter(|asked| asked.is_served);
-    let (cluster, others): (Vec<&Asked>, Vec<_>) = served.partition(|asked| asked.is_cluster_ip());
-    cluster.into_iter().for_each(|asked| reader.take(asked));
+    let served = || service.addresses.iter().filter(|asked| asked.is_served);
+    let cluster = served().filter(|asked| asked.is_cluster_ip());
+    cluster.for_each(|asked| reader.take(asked));
     let families: Vec<Family> = reader.families();
     if families.is_empty() {
         return Addresses::default();
     }
-    others.into_iter().for_each(|asked| reader.take(asked));
+    let others = served().filter(|asked| !asked.is_cluster_ip());
+    others.for_each(|asked| reader.take(asked));
     reader.only(&families);
     Addresses {
         found: reader.found,
@@ -148,11 +147,8 @@ impl Reader<'_, '_> {
     /// An address of a family in which the Service has none of its own has no
     /// endpoints either.
     fn only(&mut self, families: &[Family]) {
-        let (kept, lost): (Vec<_>, Vec<_>) = core::mem::take(&mut self.found)
-            .into_iter()
-            .partition(|a| families.contains(&Family::of(a.address)));
-        self.found = kept;
-        for Address { address, kind, .. } in lost {
+        let of_none = |a: &mut Address| !families.contains(&Family::of(a.address));
+        for Address { address, kind, .. } in self.found.extract_if(.., of_none) {
             self.warnings.add(format!(
                 "{kind} address {address}: the Service has no cluster address of that family; \
                  it is ignored"

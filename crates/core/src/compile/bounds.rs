@@ -41,7 +41,7 @@ impl Bounds {
         for family in &around.options.families {
             let node = around.node_ports.iter();
             let node = node.filter(|at| Family::of(**at) == *family).count();
-            fronts += ports.len() * shape.addresses.of(*family).len();
+            fronts += ports.len() * shape.addresses.of(*family).count();
             if !around.options.node_port_servers.by_mark(node) {
                 at_node += node * ports.iter().filter(|p| p.node_port.is_some()).count();
             }

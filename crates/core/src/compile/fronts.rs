@@ -75,7 +75,7 @@ impl<'a> Compiler<'a> {
         family: Family,
         slices: impl Iterator<Item = &'s Slice> + Clone,
     ) {
-        let addresses = self.shape.addresses.of(family);
+        let addresses: Vec<Address> = self.shape.addresses.of(family).cloned().collect();
         if addresses.is_empty() {
             return;
         }
@@ -104,12 +104,12 @@ impl<'a> Compiler<'a> {
             node_ports.clone().map(move |a| (address(a), number))
         });
         // As what a front counts that is there twice: the kind that goes before.
-        let (external, others): (Vec<Address>, Vec<_>) = addresses
-            .into_iter()
-            .partition(|address| address.kind == FrontKind::ExternalIp);
-        let at = |address| (address, port.number);
-        let others = others.into_iter().map(at);
-        let fronts = others.chain(node_ports).chain(external.into_iter().map(at));
+        let of_kind = |external: bool| {
+            let all = addresses.iter();
+            all.filter(move |address| (address.kind == FrontKind::ExternalIp) == external)
+                .map(|address| (address.clone(), port.number))
+        };
+        let fronts = of_kind(false).chain(node_ports).chain(of_kind(true));
         // The same marks for all fronts of the port: behind them are the same endpoints.
         let local = self.shape.service.external_local;
         let asked = self.shape.service.masquerade;
@@ -424,7 +424,7 @@ impl<'a> Compiler<'a> {
             return;
         }
         let families = self.around.options.families.iter();
-        let families = families.filter(|family| !self.shape.addresses.of(**family).is_empty());
+        let families = families.filter(|family| self.shape.addresses.of(**family).next().is_some());
         let skipped = &self.shape.skipped;
         let ready = families.map(|family| endpoints::ready_here(*family, slices.clone(), skipped));
         self.out.health = Some(Health {
