@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 pub(crate) use client::{ask, ask_node};
-pub(crate) use node::{Held, LastRound, LoopReport, NodeReport, RefusedThere};
+pub(crate) use node::{AuditPace, Held, LastRound, LoopReport, NodeReport, RefusedThere};
 pub(crate) use server::{Questions, serve};
 
 /// Of the form of [`Told`].

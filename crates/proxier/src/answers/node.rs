@@ -74,6 +74,9 @@ pub struct LoopReport {
     /// What somebody else changed within the last hour, by the operation that
     /// undoes it.
     pub drift: BTreeMap<String, u64>,
+    /// Within what time that is found.
+    #[serde(default)]
+    pub audit: Option<AuditPace>,
     /// What is wrong with objects: the first ones.
     pub warnings: Vec<String>,
     /// How many there are.
@@ -81,6 +84,15 @@ pub struct LoopReport {
     /// What another Service proxy has made on this node since this one runs.
     #[serde(default)]
     pub other_proxies: Vec<String>,
+}
+
+/// Within what time the kernel is compared with what it should hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPace {
+    /// Virtual servers, VIPs, tables and sysctls.
+    pub seconds: u64,
+    /// Real servers: longer while nobody changes anything.
+    pub real_servers_seconds: u64,
 }
 
 /// How much of ours the kernel holds.

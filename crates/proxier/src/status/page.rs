@@ -193,12 +193,21 @@ fn rounds(f: &mut fmt::Formatter<'_>, of_loop: &LoopReport) -> fmt::Result {
         .map(|(kind, n)| format!("{kind} {n}"))
         .collect();
     match &drift[..] {
-        [] => writeln!(f, "  drift         none in the last hour"),
+        [] => writeln!(f, "  drift         none in the last hour")?,
         some => writeln!(
             f,
             "  drift         put back in the last hour: {}; `kube-ipvs check` names other proxies",
             Escaped(&some.join(", "))
+        )?,
+    }
+    match of_loop.audit {
+        Some(pace) => writeln!(
+            f,
+            "  audit         real servers within {}, all else within {}",
+            Ago(pace.real_servers_seconds),
+            Ago(pace.seconds)
         ),
+        None => Ok(()),
     }
 }
 

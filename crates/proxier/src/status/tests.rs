@@ -6,7 +6,7 @@ use kube_ipvs_dataplane::progress::Made;
 use kube_ipvs_nft::{ForeignChain, Hook, Reason};
 
 use super::*;
-use crate::answers::{LastRound, LoopReport, RefusedThere};
+use crate::answers::{AuditPace, LastRound, LoopReport, RefusedThere};
 
 const WEB: &str = "10.96.0.10:80/TCP";
 
@@ -72,6 +72,10 @@ fn told() -> NodeReport {
             fronts: [("ClusterIP".to_owned(), 1)].into(),
             held: Some(held),
             last: Some(last),
+            audit: Some(AuditPace {
+                seconds: 30,
+                real_servers_seconds: 360,
+            }),
             ..LoopReport::default()
         }),
         ..NodeReport::new("2026-01-02T03:04:05Z".parse().expect("a time"))
@@ -106,6 +110,7 @@ fn a_node_that_is_well_is_one_page() {
   source        up to date: 1 Service, 2 EndpointSlices
   last sync     1 min ago (change), took 3 ms: real server +1
   drift         none in the last hour
+  audit         real servers within 6 min, all else within 30 s
   kernel        1 virtual server, 2 real servers (1 drain), 1 VIP, 1 row
   fronts        ClusterIP 1
 "

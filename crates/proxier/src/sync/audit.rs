@@ -4,7 +4,8 @@
 //! A pass takes one `--ipvs-sync-period`. It reads sysctls, tables, VIPs and the
 //! list of virtual servers, and the real servers of so many virtual servers as
 //! cost little; those of the others have their turn in the passes after it. Once
-//! something was found that somebody else had changed, the next pass reads all.
+//! something was found that somebody else had changed, the next pass reads all,
+//! and those after it more than where nobody ever changes anything.
 //!
 //! A step reads one piece, compares it with what is known, and repairs what
 //! differs. What needs the whole picture – the start, what follows a refusal,
@@ -27,6 +28,14 @@ pub(super) const SLICES: usize = 21;
 /// Virtual servers of such a step: a small table is not worth many, and a big
 /// one is read in several passes.
 pub(super) const SHARE: usize = 32;
+/// Virtual servers of a pass while nobody changes anything: what a look finds is
+/// nothing then, and it is most of what an idle node does.
+pub(super) const CALM: usize = 84;
+/// Passes to read all in then, unless [`SLICES`] of [`SHARE`] take longer: more
+/// are read in one where there are that many.
+pub(super) const CALM_PASSES: usize = 30;
+/// Passes without drift before that is believed again: an hour of 30 s.
+pub(super) const WARY_PASSES: u32 = 120;
 /// The other steps of a pass.
 const OTHERS: usize = 3;
 
@@ -61,10 +70,12 @@ pub(super) struct Walk {
     after: Option<VirtualServerKey>,
     /// Virtual servers a step; none is an equal share of all that are left.
     share: Option<usize>,
-    /// Passes to read all in; none is as many as [`SHARE`] a step makes.
+    /// Passes to read all in; none is as many as their number asks for.
     passes: Option<u32>,
     /// Something was other than we left it since the last pass began.
     drifted: bool,
+    /// Passes until nobody is thought to change anything.
+    wary: u32,
 }
 
 impl Walk {
@@ -76,23 +87,50 @@ impl Walk {
         }
     }
 
-    /// From the first one.
-    pub(super) fn start_over(&mut self) {
+    /// From the first one: all was looked at, and was as we left it or not.
+    pub(super) fn start_over(&mut self, drifted: bool) {
         (self.after, self.drifted) = (None, false);
+        if drifted {
+            self.wary = WARY_PASSES;
+        }
     }
 
     /// A pass begins with so many virtual servers.
     fn begin(&mut self, total: usize) {
-        let slices = slices(total);
-        let enough = match self.passes {
-            None => SHARE,
-            Some(passes) => total.div_ceil(slices.max(1) * (passes.max(1) as usize)),
+        let drifted = std::mem::take(&mut self.drifted);
+        self.wary = if drifted {
+            WARY_PASSES
+        } else {
+            self.wary.saturating_sub(1)
         };
-        let all = std::mem::take(&mut self.drifted) || slices * enough >= total;
-        self.share = if all { None } else { Some(enough.max(1)) };
+        let share = self.share_of(total);
+        let all = drifted || share * slices(total) >= total;
+        self.share = (!all).then_some(share);
         if all {
             self.after = None;
         }
+    }
+
+    /// Of so many virtual servers, those of one step.
+    fn share_of(&self, total: usize) -> usize {
+        let most = SLICES * SHARE;
+        let of_a_pass = match self.passes {
+            Some(passes) => total.div_ceil(passes.max(1) as usize),
+            None if self.wary > 0 => most,
+            None => CALM.max(total.div_ceil(CALM_PASSES)).min(most),
+        };
+        of_a_pass.div_ceil(slices(total).max(1)).max(1)
+    }
+
+    /// Passes until all of so many are read, from now on.
+    fn passes(&self, total: usize) -> u32 {
+        let of_a_pass = self.share_of(total) * slices(total).max(1);
+        let passes = if self.drifted {
+            1
+        } else {
+            total.div_ceil(of_a_pass)
+        };
+        u32::try_from(passes.max(1)).unwrap_or(u32::MAX)
     }
 }
 
@@ -173,10 +211,16 @@ impl<D: Dataplane> Syncer<D> {
 
     /// Steps of a pass.
     pub fn audit_steps(&self) -> u32 {
-        let slices = self
-            .known()
-            .map_or(0, |state| slices(state.virtual_servers.len()));
-        u32::try_from(OTHERS + slices).expect("few")
+        u32::try_from(OTHERS + slices(self.known_servers())).expect("few")
+    }
+
+    /// Passes in which all real servers are read.
+    pub fn audit_passes(&self) -> u32 {
+        self.walk.passes(self.known_servers())
+    }
+
+    fn known_servers(&self) -> usize {
+        self.known().map_or(0, |state| state.virtual_servers.len())
     }
 
     fn look_at_tables(&mut self, state: &mut KernelState, found: &mut Found) -> anyhow::Result<()> {

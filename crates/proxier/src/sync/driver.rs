@@ -16,7 +16,7 @@ use super::agenda::Agenda;
 use super::hour::LastHour;
 use super::reporter::Reporter;
 use super::{Backoff, Round, Syncer, Trigger};
-use crate::answers::{Ask, LastRound, LoopReport, Question, Questions, Reply, Told};
+use crate::answers::{Ask, AuditPace, LastRound, LoopReport, Question, Questions, Reply, Told};
 
 /// Failures in a row that are each told; of those that follow, one in so long.
 const TOLD: u32 = 6;
@@ -272,6 +272,14 @@ impl<D: Dataplane> Driver<D> {
         self.agenda.period() / (self.syncer.audit_steps() + 1)
     }
 
+    fn audit_pace(&self) -> AuditPace {
+        let period = self.agenda.period();
+        AuditPace {
+            seconds: period.as_secs(),
+            real_servers_seconds: period.saturating_mul(self.syncer.audit_passes()).as_secs(),
+        }
+    }
+
     /// The steps that are due; several, where rounds held them up.
     fn steps(&mut self) {
         for _ in 0..self.syncer.audit_steps() {
@@ -317,6 +325,7 @@ impl<D: Dataplane> Driver<D> {
                     ..last
                 }),
                 drift: self.hour.sum(self.now()),
+                audit: Some(self.audit_pace()),
                 ..self.syncer.loop_report()
             }));
         }

@@ -249,7 +249,7 @@ impl<D: Dataplane> Syncer<D> {
         known.share(desired, desired.virtual_servers.keys());
         self.known = Some(known);
         self.piece = audit::Piece::default();
-        self.walk.start_over();
+        self.walk.start_over(!drift.is_empty());
         let round = self.carry_out(now, Scope::Everything, trigger);
         // What serves comes first.
         self.look_for_others();

@@ -38,6 +38,7 @@ impl<D: Dataplane> Syncer<D> {
             refused: refused.collect(),
             refused_count: self.refusals().iter().count(),
             drift: BTreeMap::new(),
+            audit: None,
             warnings: warnings
                 .iter()
                 .take(MOST)

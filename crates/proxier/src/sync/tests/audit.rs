@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::fake::Fake;
 use super::objects::{dns, endpoints, service, web};
 use super::{DNS, FOREIGN, Host, WEB, key, lists, move_web, tell};
-use crate::sync::audit::{SHARE, SLICES};
+use crate::sync::audit::{CALM, CALM_PASSES, SHARE, SLICES, WARY_PASSES};
 use crate::sync::{Round, Syncer, Trigger};
 
 const WEIGHT_9: RealServer = RealServer {
@@ -180,6 +180,7 @@ fn services(number: usize) -> impl Iterator<Item = Event> {
 fn a_pass_reads_everything_once_and_no_step_much() {
     let host = Host::new();
     let mut syncer = host.started(services(AT_ONCE));
+    be_seen(&host, &mut syncer);
     let whole = host.fake.kernel().observed;
     let state = host.fake.state();
     let everything = state.table.len() + 2 * AT_ONCE + 10 * AT_ONCE;
@@ -218,22 +219,80 @@ fn lose_the_last_real_server(host: &Host) {
     });
 }
 
+/// Somebody else is seen to change something, and undone.
+fn be_seen(host: &Host, syncer: &mut Syncer<Fake>) {
+    host.fake.kernel().sysctls_changed = 1;
+    assert_eq!(drift(&pass(syncer)), "set-sysctl 1");
+}
+
 #[test]
 fn what_a_pass_costs_does_not_grow_with_the_cluster() {
     let host = Host::new();
     let total = 5 * AT_ONCE / 2;
     let mut syncer = host.started(services(total));
+    be_seen(&host, &mut syncer);
     for _ in 0..2 {
         assert_eq!(read_in_a_pass(&host, &mut syncer), AT_ONCE);
     }
+    assert_eq!(syncer.audit_passes(), 3);
     lose_the_last_real_server(&host);
     // The end, and then from the beginning.
     let rounds = pass(&mut syncer);
     assert_eq!(drift(&rounds), "add-real-server 1");
 
     // Whoever changed one may have changed others.
+    assert_eq!(syncer.audit_passes(), 1);
     assert_eq!(read_in_a_pass(&host, &mut syncer), total);
     assert_eq!(read_in_a_pass(&host, &mut syncer), AT_ONCE);
+}
+
+#[test]
+fn where_nobody_changes_anything_less_is_read_until_somebody_does() {
+    let host = Host::new();
+    let total = 2 * AT_ONCE;
+    let mut syncer = host.started(services(total));
+    assert_eq!((syncer.audit_passes(), total), (16, 16 * CALM));
+    for _ in 0..15 {
+        assert_eq!(read_in_a_pass(&host, &mut syncer), CALM);
+    }
+    lose_the_last_real_server(&host);
+    assert_eq!(drift(&pass(&mut syncer)), "add-real-server 1");
+
+    assert_eq!(read_in_a_pass(&host, &mut syncer), total, "who else?");
+    for _ in 1..WARY_PASSES {
+        assert_eq!(read_in_a_pass(&host, &mut syncer), AT_ONCE);
+    }
+    assert_eq!(syncer.audit_passes(), 2, "wary to the end");
+    assert_eq!(read_in_a_pass(&host, &mut syncer), CALM, "believed again");
+}
+
+/// What a look at everything finds counts as well.
+#[test]
+fn what_was_found_in_one_makes_wary_too() {
+    let host = Host::new();
+    let mut syncer = host.started(services(2 * AT_ONCE));
+    assert_eq!(read_in_a_pass(&host, &mut syncer), CALM);
+    lose_the_last_real_server(&host);
+    syncer.audit(0, Trigger::Audit).unwrap();
+    assert_eq!(read_in_a_pass(&host, &mut syncer), AT_ONCE);
+}
+
+#[test]
+fn a_calm_node_reads_all_in_thirty_passes() {
+    for (total, each, passes) in [
+        (CALM, CALM, 1),
+        (CALM + 1, CALM, 2),
+        (3 * CALM * CALM_PASSES / 2, 6 * SLICES, CALM_PASSES),
+    ] {
+        let host = Host::new();
+        let mut syncer = host.started(services(total));
+        assert_eq!(syncer.audit_passes() as usize, passes, "{total}");
+        assert_eq!(read_in_a_pass(&host, &mut syncer), each, "{total}");
+        lose_the_last_real_server(&host);
+        let found = (0..passes).map(|_| drift(&pass(&mut syncer)));
+        let found: String = found.collect();
+        assert_eq!(found, "add-real-server 1", "{total}");
+    }
 }
 
 #[test]
