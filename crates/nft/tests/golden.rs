@@ -56,6 +56,24 @@ fn what_is_untracked_is_sets_and_chains_of_its_own() {
     insta::assert_snapshot!(more.collect::<Vec<_>>().concat());
 }
 
+/// Elsewhere the set of this host's addresses says that an answer is its own.
+#[test]
+fn routes_are_asked_for_answers_where_pods_are_not_known_by_networks() {
+    let asks = |local_pods| {
+        let config = Config {
+            local_pods,
+            ..untracked::config()
+        };
+        let all = shown(&config, &untracked::untracked());
+        let rules = all.split("rule ip kube-ipvs ");
+        let ours = rules.filter(|rule| rule.starts_with("untracked"));
+        ours.filter(|rule| rule.contains("[ fib ")).count()
+    };
+    let by_link = LocalPods::InterfacePrefix("veth".to_owned());
+    let by_network = untracked::config().local_pods;
+    assert_eq!([LocalPods::None, by_link, by_network].map(asks), [2, 2, 0]);
+}
+
 #[test]
 fn change_removes_first_and_keeps_marks_in_use() {
     let before = elements(&[
