@@ -238,26 +238,56 @@ fn progress_is_told_in_virtual_servers() {
     assert_eq!(progress.made(), Some(Made { done, all }));
 }
 
-/// A change of the table and what follows it, where nf_tables refuses the
-/// transaction of this place.
-fn outcome_of_table(refused: u32) -> (usize, Vec<(&'static str, Nature)>, String) {
+/// A front that comes, with a mark or without.
+fn front_comes(last: u8, inside: Option<u32>) -> Edit {
+    let row = Row {
+        inside,
+        ..Row::of(Verdict::Serve)
+    };
+    let turn = Turn {
+        from: None,
+        to: Some(row),
+    };
+    let front = format!("10.96.0.{last}:80/TCP");
+    let mut edit = Edit::default();
+    edit.rows.insert(front.parse().expect("a front"), turn);
+    edit
+}
+
+/// With a table, of which nf_tables refuses the transaction of this place.
+fn linux_with_table(refused: u32) -> (Linux, Asked) {
     let (mut linux, asked) = linux(|_| Some(0));
     linux.nft = nft(refused);
     let config = kube_ipvs_nft::Config::new(Family::Ip);
     linux.tables = vec![crate::linux::table::Table::new(config)];
-    let mut edit = Edit::default();
-    let turn = Turn {
-        from: None,
-        to: Some(Row::of(Verdict::Serve)),
-    };
-    let front = "10.96.0.1:80/TCP".parse().expect("a front");
-    edit.rows.insert(front, turn);
-    let ops = vec![Op::Table(Box::new(edit)), add(1)];
+    (linux, asked)
+}
+
+/// What comes of a change of the table and of what follows it.
+fn outcome_of_table(refused: u32) -> (usize, Vec<(&'static str, Nature)>, String) {
+    let (mut linux, asked) = linux_with_table(refused);
+    let ops = vec![Op::Table(Box::new(front_comes(1, None))), add(1)];
     let report = plan(&mut linux, &Plan { ops });
     let refused = report.refused.iter();
     let refused = refused.map(|refusal| (refusal.kind, refusal.nature));
     let asked = asked.lock().expect("nobody panicked").clone();
     (report.done, refused.collect(), asked)
+}
+
+/// The first mark hangs a chain, and the second finds it hung: of a change that was
+/// refused nothing is remembered.
+#[test]
+fn what_was_made_of_a_table_is_remembered() {
+    for (refused, hangs) in [(0, false), (1, true)] {
+        let (mut linux, _) = linux_with_table(refused);
+        let first = Op::Table(Box::new(front_comes(1, Some(1))));
+        let report = plan(&mut linux, &Plan { ops: vec![first] });
+        assert_eq!(report.done == 1, refused == 0);
+
+        let second = linux.tables[0].change(&front_comes(2, Some(2)));
+        let second = second.expect("it makes sense").to_string();
+        assert_eq!(second.contains("before-ipvs"), hangs, "{second}");
+    }
 }
 
 #[test]
