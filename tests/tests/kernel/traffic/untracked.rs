@@ -196,3 +196,21 @@ fn a_host_port_of_an_endpoint_answers_as_ever() {
         assert_eq!(answer.name(), "p2", "{protocol}");
     }
 }
+
+/// What an endpoint answers to it must be tracked, as what it asks is.
+#[test]
+fn an_address_that_comes_to_the_node_is_its_own_until_it_goes() {
+    let (site, _servers) = site();
+    let set = || site.node().sh("nft list set ip kube-ipvs untracked-own");
+    let address = "10.244.1.200";
+    assert!(set().contains("10.244.1.1"), "{}", set());
+    site.node()
+        .sh("ip link add bridge type dummy; ip link set bridge up");
+    for (verb, is_there) in [("add", true), ("del", false)] {
+        let change = format!("ip address {verb} {address}/32 dev bridge");
+        site.node().sh(&change);
+        wait_until("the set follows", PATIENCE, || {
+            set().contains(address) == is_there
+        });
+    }
+}
