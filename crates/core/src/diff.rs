@@ -14,18 +14,17 @@
 //! 7. each row becomes what it will be; guards out
 
 mod said;
-mod walk;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::iter;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
 
 use self::said::Said;
-use self::walk::Walk;
 use crate::plan::{Op, Plan, ServerSettings};
 use crate::refused::{Change, Goal, Refused};
 use crate::row::{Meanwhile, Row};
@@ -268,28 +267,27 @@ impl Steps {
         let stays = |real: &RealServerKey, to: &RealServer| {
             to.weight != 0 || !terms.drained.contains(&(*key, *real))
         };
-        let mut added = Vec::new();
-        let mut there = Walk::of(have);
+        // Both are in one order: each is found where the last one was left.
+        let mut there = have.iter().peekable();
+        let (mut added, mut gone) = (Vec::new(), Vec::new());
         for (real, to) in want.iter().filter(|(real, to)| stays(real, to)) {
-            match there.at(real) {
+            gone.extend(iter::from_fn(|| there.next_if(|(other, _)| *other < real)));
+            match there.next_if(|(other, _)| *other == real) {
                 None => added.push((*real, *to)),
-                Some(now) if now != to => {
+                Some((_, now)) if now != to => {
                     self.servers_in.push(Op::EditRealServer(*key, *real, *to));
                 }
                 Some(_) => {}
             }
         }
+        gone.extend(there);
         if added.len() > 1 {
             added.sort_by_cached_key(|(real, _)| (place(seed, real), *real));
         }
         let added = added.into_iter();
         self.servers_in
             .extend(added.map(|(real, to)| Op::AddRealServer(*key, real, to)));
-        let mut wanted = Walk::of(want);
-        for (real, now) in have {
-            if wanted.at(real).is_some_and(|to| stays(real, to)) {
-                continue;
-            }
+        for (real, now) in gone {
             if !terms.kept.contains(&(*key, *real)) {
                 self.servers_out.push(Op::RemoveRealServer(*key, *real));
             } else if now.weight != 0 {
