@@ -11,15 +11,15 @@
 mod report;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use kube_ipvs_dataplane::lock::StateLock;
 
-use crate::streams;
 use crate::tool::Output;
-pub use report::{Action, Entry, Report};
+use crate::{answers, streams};
+pub use report::{Action, Entry, Report, Running};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,7 +74,16 @@ impl Default for CleanupArgs {
 /// cannot be written.
 pub fn run(args: &CleanupArgs) -> anyhow::Result<ExitCode> {
     let lock = lock(args)?;
+    // Who has the lock is alone.
+    let daemon = match lock {
+        Some(_) => Ok(None),
+        None => running(&args.state_dir),
+    };
     let mut report = clean(args);
+    match daemon {
+        Ok(daemon) => report.daemon = daemon,
+        Err(error) => report.add(Action::Failed, "lock", format!("{error:#}")),
+    }
     if let Some(lock) = lock
         && let Err(error) = lock.remove()
     {
@@ -89,6 +98,20 @@ pub fn run(args: &CleanupArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Who holds the lock of a state directory, as far as it tells, if somebody else than this
+/// cleanup does.
+fn running(state_dir: &Path) -> anyhow::Result<Option<Running>> {
+    if !StateLock::is_held(state_dir)? {
+        return Ok(None);
+    }
+    // One that is stuck, or of another version, runs all the same.
+    let told = answers::ask_node(state_dir).ok().flatten();
+    Ok(Some(Running {
+        pid: told.as_ref().map(|told| told.pid),
+        since: told.map(|told| told.since),
+    }))
 }
 
 /// Removes what is ours, in the network namespace of this thread: VIPs, then
@@ -118,4 +141,41 @@ fn lock(args: &CleanupArgs) -> anyhow::Result<Option<StateLock>> {
     }
     let lock = StateLock::try_acquire(&args.state_dir)?;
     Ok(Some(lock.ok_or_else(held)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    use kube_ipvs_dataplane::record::SOCKET;
+
+    use super::*;
+    use crate::answers::NodeReport;
+
+    #[test]
+    fn who_runs_is_known_by_the_lock_and_tells_the_rest() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = directory.path();
+        assert_eq!(running(state).expect("no lock"), None);
+
+        let _lock = StateLock::acquire(state).expect("nobody holds it");
+        let silent = running(state).expect("a lock").expect("it is held");
+        assert_eq!((silent.pid, silent.since), (None, None));
+
+        let listener = UnixListener::bind(state.join(SOCKET)).expect("a socket");
+        let since = "2026-01-02T03:04:05Z".parse().expect("a time");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().expect("a question");
+                let mut question = String::new();
+                stream.read_to_string(&mut question).expect("it ends");
+                let report = serde_json::to_vec(&NodeReport::new(since)).expect("JSON");
+                stream.write_all(&report).expect("it is read");
+            });
+            let told = running(state).expect("a lock").expect("it is held");
+            assert_eq!(told.pid, Some(std::process::id()));
+            assert_eq!(told.since, Some(since));
+        });
+    }
 }

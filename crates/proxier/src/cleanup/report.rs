@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use kube_ipvs_core::escape::Escaped;
 use serde::Serialize;
 
@@ -30,11 +31,32 @@ pub struct Entry {
     pub text: String,
 }
 
+/// A `kube-ipvs` that runs with this state directory, and makes again what is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Running {
+    /// Its process; none when it does not say.
+    pub pid: Option<u32>,
+    /// When it was started; none when it does not say.
+    pub since: Option<Timestamp>,
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a kube-ipvs runs here")?;
+        if let (Some(pid), Some(since)) = (self.pid, self.since) {
+            write!(f, " (process {pid}, since {since:.0})")?;
+        }
+        f.write_str(" and puts back what is removed: stop it first")
+    }
+}
+
 /// Everything that was done, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Nothing was done: this is what would be.
     pub dry_run: bool,
+    /// Who would undo it; null when nobody runs.
+    pub daemon: Option<Running>,
     /// In the order it was done.
     pub entries: Vec<Entry>,
 }
@@ -59,6 +81,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(daemon) = &self.daemon {
+            writeln!(f, "note: {daemon}")?;
+        }
         for Entry { action, kind, text } in &self.entries {
             let action = match (action, self.dry_run) {
                 (Action::Removed, false) => "removed",
@@ -96,6 +121,32 @@ mod tests {
         report.dry_run = true;
         assert!(report.to_string().starts_with("would remove: link"));
         assert!(!report.failed());
+    }
+
+    #[test]
+    fn a_daemon_that_would_undo_it_is_told_first() {
+        let mut report = Report {
+            daemon: Some(Running {
+                pid: None,
+                since: None,
+            }),
+            ..Report::default()
+        };
+        report.add(Action::Removed, "link", "kube-ipvs0 with 2 VIPs");
+        assert_eq!(
+            report.to_string(),
+            "note: a kube-ipvs runs here and puts back what is removed: stop it first\n\
+             removed: link kube-ipvs0 with 2 VIPs\n"
+        );
+        report.daemon = Some(Running {
+            pid: Some(17),
+            since: Some("2026-01-02T03:04:05Z".parse().expect("a time")),
+        });
+        let text = report.to_string();
+        let said = "(process 17, since 2026-01-02T03:04:05Z) and puts back";
+        assert!(text.contains(said), "{text}");
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(json["daemon"]["pid"], 17);
     }
 
     #[test]
