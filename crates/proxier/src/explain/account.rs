@@ -20,6 +20,8 @@ pub(crate) struct Known {
     pub nobody: Nobody,
     /// `namespace/name:port`.
     pub service: Option<String>,
+    /// How many endpoints the port has, where none is ready and those that leave serve on.
+    pub leaving: Option<usize>,
     /// Why the kernel does not bind its address.
     pub unbound: Option<String>,
 }
@@ -29,6 +31,7 @@ impl Default for Known {
         Self {
             nobody: Nobody::Unknown,
             service: None,
+            leaving: None,
             unbound: None,
         }
     }
@@ -122,6 +125,7 @@ impl Service {
         Known {
             nobody: port.map_or(Nobody::Unknown, |port| self.nobody(held, port)),
             service: Some(service),
+            leaving: port.and_then(|port| only_leaving(port, held.key.family())),
             unbound: self.unbound(front.address),
         }
     }
@@ -221,6 +225,13 @@ impl Service {
     }
 }
 
+/// The endpoints of a port of which none is ready, and some still serve.
+fn only_leaving(port: &PortAccount, family: Family) -> Option<usize> {
+    let of = port.of(family);
+    let only = of.ready == 0 && of.leaving > 0 && !port.more;
+    only.then_some(of.endpoints)
+}
+
 /// A port that is meant.
 struct Meant<'a> {
     port: &'a PortAccount,
@@ -273,9 +284,12 @@ impl Service {
             "  port          {}{over}: {least}{n} {noun}, {ready} ready, {here} of them here",
             Escaped(&of)
         )?;
-        match leaving {
+        if *leaving > 0 {
+            write!(f, ", {leaving} leaving")?;
+        }
+        match n.saturating_sub(ready + leaving) {
             0 => writeln!(f),
-            n => writeln!(f, ", {n} leaving"),
+            n => writeln!(f, ", {n} not ready"),
         }
     }
 }

@@ -165,6 +165,7 @@ impl Question<'_> {
         let answer = Answer {
             open,
             draining: all - open,
+            leaving: self.known.leaving,
             by: matches!(of, VirtualServerKey::Mark { .. }).then_some(of),
             masquerade: self.masquerade(row, &of),
             only: row

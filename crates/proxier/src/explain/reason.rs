@@ -65,6 +65,8 @@ pub(crate) struct Answer {
     pub open: usize,
     /// How many keep the connections that they have.
     pub draining: usize,
+    /// How many endpoints the port has, where none is ready: those that answer are leaving.
+    pub leaving: Option<usize>,
     /// The mark whose virtual server it is.
     pub by: Option<VirtualServerKey>,
     /// Whose address they see.
@@ -88,10 +90,18 @@ impl fmt::Display for Answer {
             Masquerade::OffCluster => ", with this node as source unless a local pod asks",
             Masquerade::Always => ", with this node as source",
         })?;
-        match &self.only {
-            Some(only) => write!(f, ", for {} only; others are dropped", names(only)),
-            None => Ok(()),
+        if let Some(only) = &self.only {
+            write!(f, ", for {} only; others are dropped", names(only))?;
         }
+        let Some(endpoints) = self.leaving else {
+            return Ok(());
+        };
+        let who = if self.open == 1 { "it is" } else { "they are" };
+        let noun = plural(endpoints, "endpoint");
+        write!(
+            f,
+            "; {who} leaving: none of the port's {endpoints} {noun} is ready"
+        )
     }
 }
 
@@ -360,6 +370,9 @@ impl Reason {
             Self::Chain { .. } => {
                 "let Service traffic pass in that chain; its priority is out of our reach"
             }
+            Self::Answered(Answer {
+                leaving: Some(_), ..
+            }) => "see why its new pods are not ready, before the old ones have ended",
             Self::Answered(_)
             | Self::HealthCheck
             | Self::Forwarder

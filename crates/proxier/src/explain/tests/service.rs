@@ -470,3 +470,49 @@ fn a_node_port_on_a_loopback_address_is_the_forwarders() {
     );
     assert!(unknown.contains(outside), "{unknown}");
 }
+
+/// From the first new pod to the last old one.
+#[test]
+fn a_rollout_is_told_in_its_steps() {
+    let step = |endpoints, ready, leaving| {
+        let told = told(|account| {
+            account.external_local = false;
+            account.ports[0].v4 = EndpointCounts {
+                endpoints,
+                ready,
+                ready_here: 0,
+                leaving,
+            };
+        });
+        answered("web", &serving(), Some(&told))
+    };
+    const LEFT: &str = " leaving: none of the port's";
+
+    let begins = step(3, 2, 0);
+    assert!(
+        begins.contains("3 endpoints, 2 ready, 0 of them here, 1 not ready\n"),
+        "{begins}"
+    );
+    assert!(!begins.contains(LEFT), "{begins}");
+    let halfway = step(4, 1, 1);
+    assert!(
+        halfway.contains("1 ready, 0 of them here, 1 leaving, 2 not ready\n"),
+        "{halfway}"
+    );
+    assert!(!halfway.contains(LEFT), "{halfway}");
+    let broken = step(3, 0, 2);
+    assert!(broken.contains("from outside  served by "), "{broken}");
+    assert!(
+        broken.contains(" leaving: none of the port's 3 endpoints is ready\n"),
+        "{broken}"
+    );
+    assert!(
+        broken.contains("  to do         see why its new pods are not ready"),
+        "{broken}"
+    );
+    let well = step(2, 2, 0);
+    assert!(
+        well.contains("2 ready, 0 of them here\n") && !well.contains("not ready"),
+        "{well}"
+    );
+}
