@@ -254,13 +254,17 @@ fn start(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// The settings of the arguments, with logging started and warnings logged.
 fn settings(args: &RunArgs, level: fn(u32) -> tracing::Level) -> anyhow::Result<Settings> {
     let settings = config::load(args)?;
+    start_logging(&settings, level);
+    Ok(settings)
+}
+
+fn start_logging(settings: &Settings, level: fn(u32) -> tracing::Level) {
     run::start_logging(settings.log.format, level(settings.log.verbosity));
     // Who asks for the version is told the version.
     let asked = !matches!(settings.action, Action::Version { .. });
     for warning in settings.warnings.iter().filter(|_| asked) {
         tracing::warn!("{warning}");
     }
-    Ok(settings)
 }
 
 /// Commands that print a result log no more than warnings, unless asked.
@@ -286,25 +290,27 @@ fn write_config(settings: &Settings, path: &PathBuf) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of a command that only looks.
-fn settings_to_look(args: &LookArgs, command: &str) -> anyhow::Result<Settings> {
-    let settings = settings(&args.run, quiet)?;
+/// The settings of a command that only looks; it may `watch`. A command line that makes no
+/// sense is all that is told of it.
+fn settings_to_look(args: &LookArgs, command: &str, watch: bool) -> anyhow::Result<Settings> {
+    let settings = config::load(&args.run)?;
     if let Some(flag) = settings.action.flag() {
         let why = format!("{flag} is for `kube-ipvs run`; `{command}` only shows what would be");
         return Err(Usage(why).into());
     }
-    Ok(settings)
-}
-
-fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let settings = settings_to_look(&args.common, "plan")?;
     if let config::Source::Manifests(path) = &settings.source
-        && args.watch
+        && watch
         && path == Path::new("-")
     {
         let why = "--watch follows a directory or a file; standard input is read once";
         return Err(Usage(why.to_owned()).into());
     }
+    start_logging(&settings, quiet);
+    Ok(settings)
+}
+
+fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings_to_look(&args.common, "plan", args.watch)?;
     let showing = run::plan::Showing {
         json: args.common.output == Output::Json,
         watch: args.watch,
@@ -313,7 +319,7 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn compile(args: &CompileArgs) -> anyhow::Result<ExitCode> {
-    let settings = settings_to_look(&args.common, "compile")?;
+    let settings = settings_to_look(&args.common, "compile", false)?;
     let (output, warnings) = compile::run(&settings, args.strict)?;
     match args.common.output {
         Output::Text => streams::print(&output)?,

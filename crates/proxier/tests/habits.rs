@@ -257,3 +257,19 @@ fn bash_completes_commands_and_their_flags() {
     assert_eq!(offered("/usr/bin/kube-ipvs run --manif"), ["--manifests"]);
     assert_eq!(offered("kube-ipvs inspect -o j"), ["json"]);
 }
+
+/// Its settings are worth a warning, and nobody runs with them.
+#[test]
+fn what_is_wrong_with_a_command_line_is_told_without_warnings_before() {
+    for arguments in [
+        &["plan", "--watch", "--manifests", "-"][..],
+        &["plan", "--once", "--manifests", "-"],
+        &["compile", "--init-only", "--manifests", "-"],
+    ] {
+        let output = run(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {told}");
+        assert!(told.starts_with("kube-ipvs: --"), "{arguments:?}: {told}");
+        assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");
+    }
+}
