@@ -132,6 +132,7 @@ pub(crate) fn preflight(args: &CheckArgs) -> Vec<Finding> {
 struct Tried {
     ipvs: ipvs::Probe,
     nft: Finding,
+    ourselves: proxies::Ourselves,
 }
 
 impl Tried {
@@ -140,6 +141,7 @@ impl Tried {
             // Asking for IPVS loads it, and with it its sysctls.
             ipvs: ipvs::probe(&args.ipvs_scheduler),
             nft: nft::check(),
+            ourselves: proxies::Ourselves::default(),
         }
     }
 }
@@ -156,7 +158,7 @@ fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
     let chains = Nft::open().and_then(|mut nft| nft.chains());
     let chains = chains.unwrap_or_default();
     let drops = Nft::open().and_then(|mut nft| nft.foreign_drops());
-    findings.extend(proxies::check(&host, args, &chains));
+    findings.extend(proxies::check(&host, args, &chains, runs, &tried.ourselves));
     findings.extend(neighbours::check(&host));
     findings.extend(foreign::check(&drops));
     // What cannot be read is told by the finding on firewalls.

@@ -1,8 +1,9 @@
 //! Another Service proxy: alive, or what it left behind.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube_ipvs_dataplane::kube_proxy::names::tables_of;
 use kube_ipvs_dataplane::record::FILE_NAME;
@@ -18,6 +19,11 @@ const PROXY: &str = "kube-proxy";
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 const PATIENCE: Duration = Duration::from_millis(500);
 const LINK: &str = "kube-ipvs0";
+/// For so long it is believed who answers there: to tell costs all metrics.
+const BELIEVED: Duration = Duration::from_secs(600);
+
+/// Since when it is known that we ourselves answer; none for not at all.
+pub(super) type Ourselves = Cell<Option<Instant>>;
 
 /// What tells of another proxy.
 #[derive(Debug, Default)]
@@ -36,10 +42,20 @@ struct Seen {
     adopted: bool,
 }
 
-pub(super) fn check(host: &Host, args: &CheckArgs, chains: &[NamedChain]) -> Vec<Finding> {
+/// `runs` says whether a kube-ipvs does.
+pub(super) fn check(
+    host: &Host,
+    args: &CheckArgs,
+    chains: &[NamedChain],
+    runs: bool,
+    ourselves: &Ourselves,
+) -> Vec<Finding> {
+    if !runs {
+        ourselves.set(None);
+    }
     let seen = Seen {
         running: host.processes().iter().any(|name| name == PROXY),
-        mode: other_mode(),
+        mode: other_mode(|path| get(METRICS, path), ourselves, Instant::now()),
         addresses: addresses_on_link(),
         record: args.state_dir.join(FILE_NAME).exists(),
         tables: kube_proxys(chains),
@@ -83,9 +99,18 @@ fn remains(seen: &Seen) -> Finding {
 }
 
 /// The mode of a proxy that is not us; reaches one in another PID namespace too.
-fn other_mode() -> Option<String> {
-    let mode = get(METRICS, "/proxyMode")?;
-    let ours = get(METRICS, "/metrics")?.contains("kube_ipvs_build_info");
+fn other_mode(
+    mut ask: impl FnMut(&str) -> Option<String>,
+    ourselves: &Ourselves,
+    now: Instant,
+) -> Option<String> {
+    let known = ourselves.get();
+    if known.is_some_and(|since| now < since + BELIEVED) {
+        return None;
+    }
+    let mode = ask("/proxyMode")?;
+    let ours = ask("/metrics")?.contains("kube_ipvs_build_info");
+    ourselves.set(ours.then_some(now));
     let known = ["ipvs", "iptables", "nftables"].contains(&mode.as_str());
     (known && !ours).then_some(mode)
 }
@@ -196,6 +221,29 @@ mod tests {
         .map(|(family, table, chain)| NamedChain::new(family, table, chain));
 
         assert_eq!(kube_proxys(&chains), ["ip nat", "ip6 kube-proxy"]);
+    }
+
+    /// Each look would make the daemon write all its metrics.
+    #[test]
+    fn who_was_found_to_be_ourselves_is_believed_for_a_while() {
+        let (ourselves, now) = (Ourselves::default(), Instant::now());
+        let mut asked = Vec::new();
+        let mut look = |metrics: &str, at| {
+            let ask = |path: &str| {
+                asked.push(path.to_owned());
+                let body = if path == "/metrics" { metrics } else { "ipvs" };
+                Some(body.to_owned())
+            };
+            other_mode(ask, &ourselves, at)
+        };
+        let ours = "kube_ipvs_build_info 1";
+        assert_eq!(look(ours, now), None);
+        assert_eq!(look(ours, now + BELIEVED / 2), None);
+        let other = look("process_open_fds 1", now + BELIEVED);
+        assert_eq!(other.as_deref(), Some("ipvs"));
+        assert_eq!(ourselves.get(), None);
+        let twice = ["/proxyMode", "/metrics", "/proxyMode", "/metrics"];
+        assert_eq!(asked, twice, "in between nobody is asked");
     }
 
     #[test]
