@@ -5,6 +5,7 @@ pub(crate) mod web;
 
 mod addresses;
 mod balance;
+mod crowd;
 mod deleted;
 mod dns;
 mod ecmp;

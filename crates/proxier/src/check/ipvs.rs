@@ -13,6 +13,7 @@ use kube_ipvs_core::options::SCHEDULERS;
 
 use super::finding::Finding;
 use super::scratch::scratch;
+use crate::inspect::Snapshot;
 
 /// What was tried.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub(super) struct Probe {
     pub(super) open: Tried,
     /// Rows of the connection table.
     pub(super) conn_tab_size: Option<u32>,
+    /// Connections of all real servers, and templates of persistence. The kernel
+    /// counts them for each; `/proc/net/ip_vs_conn` takes the square of their
+    /// number to read.
+    pub(super) connections: Option<u64>,
     /// Schedulers by name; of those that cannot be had the error and what to do.
     pub(super) schedulers: BTreeMap<String, Tried>,
 }
@@ -34,6 +39,7 @@ pub(super) fn probe(wanted: &str) -> Probe {
         Err(error) => return Probe::without_ipvs(told(&error)),
     };
     let conn_tab_size = client.info().ok().map(|info| info.conn_tab_size);
+    let connections = count_connections(&mut client);
     let tried = SCHEDULERS.into_iter().filter(|name| is_safe_to_try(name));
     let mut names: Vec<String> = tried.map(String::from).collect();
     if !names.iter().any(|name| name == wanted) {
@@ -47,8 +53,26 @@ pub(super) fn probe(wanted: &str) -> Probe {
     Probe {
         open: Ok(()),
         conn_tab_size,
+        connections,
         schedulers,
     }
+}
+
+/// None where the kernel does not say.
+fn count_connections(client: &mut Client) -> Option<u64> {
+    let all = Snapshot::of(client, None).ok()?;
+    let real_servers = all
+        .services
+        .iter()
+        .flat_map(|(_, real_servers)| real_servers);
+    let of_each = real_servers.map(|one| {
+        [
+            one.active_connections,
+            one.inactive_connections,
+            one.persistent_connections,
+        ]
+    });
+    Some(of_each.flatten().map(u64::from).sum())
 }
 
 /// Not `lblc` and `lblcr`, unless their modules are there: they register with
@@ -101,6 +125,7 @@ impl Probe {
         Self {
             open: Err(error),
             conn_tab_size: None,
+            connections: None,
             schedulers: BTreeMap::new(),
         }
     }
@@ -152,6 +177,7 @@ mod tests {
         Probe {
             open: Ok(()),
             conn_tab_size: Some(4096),
+            connections: Some(0),
             schedulers: schedulers
                 .iter()
                 .map(|(name, there)| ((*name).to_owned(), tried(there)))

@@ -169,7 +169,10 @@ fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
     );
     findings.extend(legacy::check(&host, args.by_hand));
     findings.push(ports::check(&host));
-    findings.extend(sizes::check(&host, tried.ipvs.conn_tab_size));
+    findings.extend(sizes::check(
+        &host,
+        tried.ipvs.connections.zip(tried.ipvs.conn_tab_size),
+    ));
     findings.push(bridge::check(&host));
     if args.nodeport_virtual_servers != NodePortVirtualServers::Mark {
         findings.push(local_ports::check(&host));

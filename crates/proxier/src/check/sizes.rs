@@ -1,21 +1,19 @@
 //! Tables that get full, or slow: connection tracking, and IPVS's own.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-
 use super::finding::Finding;
 use super::host::Host;
 
 /// Entries a row of the connection table at which it counts as slow.
 const LOAD: u64 = 8;
 
-pub(super) fn check(host: &Host, conn_tab_size: Option<u32>) -> Vec<Finding> {
+/// `ipvs` has the connections of IPVS and the rows of their table.
+pub(super) fn check(host: &Host, ipvs: Option<(u64, u32)>) -> Vec<Finding> {
     let conntrack = conntrack(
         host.number("/proc/sys/net/netfilter/nf_conntrack_count"),
         host.number("/proc/sys/net/netfilter/nf_conntrack_max"),
     );
-    let rows = conn_tab_size.map(|rows| connections(ipvs_connections(host), u64::from(rows)));
-    [conntrack, rows].into_iter().flatten().collect()
+    let ipvs = ipvs.map(|(count, rows)| connections(count, u64::from(rows)));
+    [conntrack, ipvs].into_iter().flatten().collect()
 }
 
 /// None until conntrack is loaded.
@@ -56,21 +54,10 @@ fn bits_for(count: u64) -> u32 {
     count.next_power_of_two().trailing_zeros().clamp(12, 20)
 }
 
-/// One line a connection after the heading. Counted, not read into memory.
-fn ipvs_connections(host: &Host) -> u64 {
-    let Ok(file) = File::open(host.path("/proc/thread-self/net/ip_vs_conn")) else {
-        return 0;
-    };
-    let lines = BufReader::new(file).split(b'\n');
-    let lines = lines.map_while(Result::ok).count() as u64;
-    lines.saturating_sub(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::Verdict;
-    use crate::check::host::testing::host;
 
     #[test]
     fn conntrack_warns_from_four_fifths_on() {
@@ -87,20 +74,5 @@ mod tests {
         let slow = connections(500_000, 4096);
         assert_eq!(slow.verdict, Verdict::Warn);
         assert!(slow.remedy.contains("conn_tab_bits=19"), "{slow:?}");
-    }
-
-    #[test]
-    fn connections_are_the_lines_below_the_heading() {
-        let made = host(&[(
-            "/proc/thread-self/net/ip_vs_conn",
-            "Pro FromIP\nTCP a\nTCP b\n",
-        )]);
-
-        let findings = check(&made.host, Some(4096));
-
-        assert_eq!(
-            findings,
-            [Finding::ok("ipvs connections", "2 in 4096 rows")]
-        );
     }
 }
