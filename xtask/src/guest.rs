@@ -35,7 +35,29 @@ pub(crate) struct Machine {
     /// Stop the guest after so many seconds.
     #[arg(long, default_value_t = 2400, value_name = "SECONDS")]
     pub(crate) timeout: u64,
+    /// Run this `kube-ipvs` in the guest instead of the one that is built with
+    /// the tests: `target/dist/kube-ipvs` is what is released. It has to be static.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) program: Option<PathBuf>,
 }
+
+impl Machine {
+    /// The programs of a run: those of the tests, and the one that is tested.
+    fn programs(&self, paths: &Paths, targets: &[Target]) -> Result<Vec<Program>> {
+        let mut programs = artifacts::build(paths, targets)?;
+        if let Some(file) = &self.program {
+            let file = file
+                .canonicalize()
+                .with_context(|| format!("--program {}", file.display()))?;
+            let tested = programs.iter_mut().find(|program| program.name == TESTED);
+            tested.context("cargo built no kube-ipvs")?.path = file;
+        }
+        Ok(programs)
+    }
+}
+
+/// The program under test.
+const TESTED: &str = "kube-ipvs";
 
 /// 6.1 where the system is Debian; Ubuntu has other suites, so its own kernel.
 fn default_kernel() -> String {
@@ -69,7 +91,7 @@ pub(crate) fn build(machine: &Machine, update: bool) -> Result<Outcome> {
 pub(crate) fn shell(machine: &Machine, update: bool) -> Result<Outcome> {
     let paths = Paths::find()?;
     apt::need_vm()?;
-    let programs = artifacts::build(&paths, &[])?;
+    let programs = machine.programs(&paths, &[])?;
     let (rows, columns) = qemu::terminal_size();
     let settings = format!("LIMIT=0\nINTERACTIVE=1\nROWS={rows}\nCOLS={columns}\n");
     let job = "#!/bin/sh\ncd /root\nexport KUBE_IPVS_BIN=/opt/kube-ipvs/bin/kube-ipvs PS1='guest# '\n\
@@ -109,7 +131,7 @@ pub(crate) fn run_parts(
 ) -> Result<Run> {
     let paths = Paths::find()?;
     apt::need_vm()?;
-    let programs = artifacts::build(&paths, &[target])?;
+    let programs = machine.programs(&paths, &[target])?;
     let (Target::Bin(name) | Target::Test(name)) = target;
     let built = programs.iter().find(|program| program.name == name);
     let parts = parts(

@@ -86,7 +86,8 @@ pub(crate) fn binary(paths: &Paths) -> Result<PathBuf> {
             .current_dir(&paths.root)
             .args([
                 "build",
-                "--release",
+                "--profile",
+                "dist",
                 "--locked",
                 "-p",
                 "kube-ipvs",
@@ -95,12 +96,24 @@ pub(crate) fn binary(paths: &Paths) -> Result<PathBuf> {
             ])
             .arg("--target-dir")
             .arg(paths.vm_build())
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            // Tables for unwinding, which `panic = "abort"` needs none of.
+            .env(
+                "RUSTFLAGS",
+                "-C target-feature=+crt-static -C force-unwind-tables=no",
+            )
             .env("KUBE_IPVS_COMMIT", commit(paths)),
     )?;
-    let built = paths.vm_build().join(triple).join("release/kube-ipvs");
+    let built = paths.vm_build().join(triple).join("dist/kube-ipvs");
+    let bytes = fs::metadata(&built).context("size of the program")?.len();
+    ensure!(
+        bytes <= LARGEST,
+        "the program has {bytes} bytes, more than {LARGEST}: what has come to it?"
+    );
     place(paths, &built)
 }
+
+/// Bytes of the static program at most, a tenth above what it has.
+const LARGEST: u64 = 16 << 20;
 
 fn quick_binary(paths: &Paths) -> Result<PathBuf> {
     // With a test, so that nothing is compiled that the tests have not.

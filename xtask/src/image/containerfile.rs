@@ -13,6 +13,8 @@ pub(crate) struct Recipe {
     /// Files: name in the build directory, absolute path in the image.
     pub(crate) copies: Vec<(String, String)>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Variables of the program's environment.
+    pub(crate) environment: BTreeMap<String, String>,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
 }
@@ -57,6 +59,7 @@ impl Reader<'_> {
                     self.recipe.labels.insert(name, value);
                 }
             }
+            "ENV" => self.recipe.environment.extend(pairs(rest)?),
             "COPY" => self.recipe.copies.push(copy(rest)?),
             "ENTRYPOINT" => self.recipe.entrypoint = list(rest)?,
             "CMD" => self.recipe.command = list(rest)?,
@@ -97,9 +100,7 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let (name, after) = rest
-            .split_once("=\"")
-            .context("a label is NAME=\"VALUE\"")?;
+        let (name, after) = rest.split_once("=\"").context("it is NAME=\"VALUE\"")?;
         let (value, after) = after.split_once('"').context("a value without its end")?;
         found.push((name.trim().to_owned(), value.to_owned()));
         rest = after.trim();
@@ -137,6 +138,8 @@ mod tests {
             (recipe.entrypoint, &recipe.command[..]),
             (vec![path], &["run".to_owned()][..])
         );
+        let names: Vec<_> = recipe.environment.keys().collect();
+        assert_eq!(names, ["GLIBC_TUNABLES"]);
         let label = |name: &str| &*recipe.labels[&format!("org.opencontainers.image.{name}")];
         assert_eq!(label("version"), "1.2.3");
         assert_eq!(label("revision"), "unknown");
@@ -152,6 +155,7 @@ mod tests {
             "COPY a b",
             "CMD run",
             "LABEL a=b",
+            "ENV a=b",
             "LABEL a=\"$NONE\"",
             "ARG NAME",
         ] {

@@ -93,12 +93,16 @@ impl Blob {
 
 fn config(recipe: &Recipe, origin: &Origin, layer: &str) -> Blob {
     let created = timestamp(origin.created);
+    let variables = recipe.environment.iter();
+    let environment: Vec<_> = variables
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     Blob::of(
         CONFIG,
         &json!({
             "created": created, "os": "linux", "architecture": origin.architecture,
             "config": {
-                "Entrypoint": recipe.entrypoint, "Cmd": recipe.command,
+                "Env": environment, "Entrypoint": recipe.entrypoint, "Cmd": recipe.command,
                 "Labels": recipe.labels, "WorkingDir": "/",
             },
             "rootfs": {"type": "layers", "diff_ids": [layer]},
@@ -208,6 +212,7 @@ mod tests {
     fn image(content: &[u8]) -> Image {
         let recipe = Recipe {
             labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            environment: BTreeMap::from([("c".to_owned(), "d".to_owned())]),
             entrypoint: vec!["/x/y".to_owned()],
             command: vec!["run".to_owned()],
             ..Recipe::default()
@@ -264,6 +269,7 @@ mod tests {
         assert_eq!(manifest["annotations"], json!({"a": "b"}));
         let config = json(&blob(&manifest["config"]));
         assert_eq!(config["config"]["Entrypoint"], json!(["/x/y"]));
+        assert_eq!(config["config"]["Env"], json!(["c=d"]));
         assert_eq!(config["created"], "2023-11-14T22:13:20Z");
         let mut layer = Vec::new();
         let packed = blob(&manifest["layers"][0]);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use kube_ipvs_tests::apiserver::{ApiServer, Options, endpoint_slice, node, service};
 use kube_ipvs_tests::figures::Figures;
-use kube_ipvs_tests::{Daemon, Namespace, Topology, command, memory_kib};
+use kube_ipvs_tests::{Daemon, Namespace, Topology, command, kube_ipvs, memory_kib};
 use serde_json::{Value, json};
 
 use crate::messages::{Ear, Messages};
@@ -36,6 +36,17 @@ const NANOSECONDS: u64 = 2;
 /// MiB at the peak, with the most Services.
 const WORST: u64 = 256;
 const PATIENCE: Duration = Duration::from_secs(1200);
+
+/// What a container of the image starts with.
+const CONTAINERFILE: &str = include_str!("../../../../deploy/Containerfile");
+
+/// Names and values of its `ENV NAME="VALUE"`.
+fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = CONTAINERFILE.lines();
+    let set = lines.filter_map(|line| line.strip_prefix("ENV "));
+    let pairs = set.filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name, value.trim_matches('"')))
+}
 
 pub(crate) fn run(figures: &mut Figures) -> Result<bool> {
     let mut peak = 0;
@@ -69,7 +80,8 @@ fn measure(services: usize, endpoints: usize, figures: &mut Figures) -> Result<(
     let started = Instant::now();
     let kubeconfig = format!("--kubeconfig={}", file.display());
     let arguments = ["run", &kubeconfig, "--hostname-override=node-1"];
-    let mut daemon = Daemon::start(&machine.namespace, arguments);
+    let mut command = kube_ipvs(&machine.namespace, arguments);
+    let mut daemon = Daemon::spawn(command.envs(environment()));
     daemon.wait_for_log("synced", PATIENCE);
     let took = started.elapsed();
     let own = on_cpu(&daemon)? / NANOSECONDS / 1_000_000;

@@ -1,5 +1,6 @@
 //! A kernel with chains of others and their rules, and what is done to them.
 
+use crate::ForeignChain;
 use std::sync::{Arc, Mutex};
 
 use super::*;
