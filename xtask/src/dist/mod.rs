@@ -112,8 +112,8 @@ pub(crate) fn binary(paths: &Paths) -> Result<PathBuf> {
     place(paths, &built)
 }
 
-/// Bytes of the static program at most, a tenth above what it has.
-const LARGEST: u64 = 16 << 20;
+/// Bytes of the static program at most; it has 16.5 million.
+const LARGEST: u64 = 17 << 20;
 
 fn quick_binary(paths: &Paths) -> Result<PathBuf> {
     // With a test, so that nothing is compiled that the tests have not.
