@@ -22,10 +22,6 @@ pub(super) struct Probe {
     pub(super) open: Tried,
     /// Rows of the connection table.
     pub(super) conn_tab_size: Option<u32>,
-    /// Connections of all real servers, and templates of persistence. The kernel
-    /// counts them for each; `/proc/net/ip_vs_conn` takes the square of their
-    /// number to read.
-    pub(super) connections: Option<u64>,
     /// Schedulers by name; of those that cannot be had the error and what to do.
     pub(super) schedulers: BTreeMap<String, Tried>,
 }
@@ -39,7 +35,6 @@ pub(super) fn probe(wanted: &str) -> Probe {
         Err(error) => return Probe::without_ipvs(told(&error)),
     };
     let conn_tab_size = client.info().ok().map(|info| info.conn_tab_size);
-    let connections = count_connections(&mut client);
     let tried = SCHEDULERS.into_iter().filter(|name| is_safe_to_try(name));
     let mut names: Vec<String> = tried.map(String::from).collect();
     if !names.iter().any(|name| name == wanted) {
@@ -53,26 +48,24 @@ pub(super) fn probe(wanted: &str) -> Probe {
     Probe {
         open: Ok(()),
         conn_tab_size,
-        connections,
         schedulers,
     }
 }
 
-/// None where the kernel does not say.
-fn count_connections(client: &mut Client) -> Option<u64> {
-    let all = Snapshot::of(client, None).ok()?;
-    let real_servers = all
-        .services
-        .iter()
-        .flat_map(|(_, real_servers)| real_servers);
-    let of_each = real_servers.map(|one| {
+/// Connections of all real servers, and templates of persistence; none where the
+/// kernel does not say. It counts them for each, while `/proc/net/ip_vs_conn`
+/// takes the square of their number to read.
+pub(super) fn connections() -> Option<u64> {
+    let all = Snapshot::of(&mut Client::open().ok()?, None).ok()?;
+    let real_servers = all.services.iter().flat_map(|(_, of_one)| of_one);
+    let counts = real_servers.map(|one| {
         [
             one.active_connections,
             one.inactive_connections,
             one.persistent_connections,
         ]
     });
-    Some(of_each.flatten().map(u64::from).sum())
+    Some(counts.flatten().map(u64::from).sum())
 }
 
 /// Not `lblc` and `lblcr`, unless their modules are there: they register with
@@ -125,7 +118,6 @@ impl Probe {
         Self {
             open: Err(error),
             conn_tab_size: None,
-            connections: None,
             schedulers: BTreeMap::new(),
         }
     }
@@ -177,7 +169,6 @@ mod tests {
         Probe {
             open: Ok(()),
             conn_tab_size: Some(4096),
-            connections: Some(0),
             schedulers: schedulers
                 .iter()
                 .map(|(name, there)| ((*name).to_owned(), tried(there)))

@@ -169,10 +169,9 @@ fn look(args: &CheckArgs, tried: &Tried) -> Vec<Finding> {
     );
     findings.extend(legacy::check(&host, args.by_hand));
     findings.push(ports::check(&host));
-    findings.extend(sizes::check(
-        &host,
-        tried.ipvs.connections.zip(tried.ipvs.conn_tab_size),
-    ));
+    let rows = tried.ipvs.conn_tab_size;
+    let ipvs = rows.and_then(|rows| Some((ipvs::connections()?, rows)));
+    findings.extend(sizes::check(&host, ipvs));
     findings.push(bridge::check(&host));
     if args.nodeport_virtual_servers != NodePortVirtualServers::Mark {
         findings.push(local_ports::check(&host));

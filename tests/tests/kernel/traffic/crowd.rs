@@ -3,9 +3,9 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use kube_ipvs_tests::{Namespace, Protocol, kube_ipvs};
+use kube_ipvs_tests::{Daemon, Namespace, Protocol, kube_ipvs};
 
-use super::site::Site;
+use super::site::{PATIENCE, Site};
 use super::web::Web;
 
 /// More than eight for each row of the table that the kernel makes by itself.
@@ -64,6 +64,9 @@ fn a_crowded_table_is_counted_by_check_and_slows_nobody_down() {
     assert!(before.starts_with("ok "), "{before}");
     assert!(before.ends_with(&format!(" in {ROWS} rows")), "{before}");
 
+    let mut watch = Daemon::start(site.node(), ["check", "--watch"]);
+    watch.wait_for_log(&format!(" in {ROWS} rows"), PATIENCE);
+
     let dns = "10.96.0.10:53".parse().expect("an address");
     crowd(&site.small.pods[0].namespace, dns);
 
@@ -74,6 +77,7 @@ fn a_crowded_table_is_counted_by_check_and_slows_nobody_down() {
         .split_whitespace()
         .find_map(|word| word.parse::<u16>().ok());
     assert!(counted.is_some_and(|n| n > FLOWS), "{after}");
+    watch.wait_for_log(": more than 8 a row", PATIENCE);
     println!("a question over an open connection: {alone:?} alone, {beside:?} beside {FLOWS}");
     assert!(
         beside < 2 * alone,
