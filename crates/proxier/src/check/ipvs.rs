@@ -13,7 +13,7 @@ use kube_ipvs_core::options::SCHEDULERS;
 
 use super::finding::Finding;
 use super::scratch::scratch;
-use crate::inspect::Snapshot;
+use crate::inspect::each;
 
 /// What was tried.
 #[derive(Debug)]
@@ -54,18 +54,23 @@ pub(super) fn probe(wanted: &str) -> Probe {
 
 /// Connections of all real servers, and templates of persistence; none where the
 /// kernel does not say. It counts them for each, while `/proc/net/ip_vs_conn`
-/// takes the square of their number to read.
+/// takes the square of their number to read. Of all real servers one virtual
+/// server's are held at a time: a daemon asks this, too.
 pub(super) fn connections() -> Option<u64> {
-    let all = Snapshot::of(&mut Client::open().ok()?, None).ok()?;
-    let real_servers = all.services.iter().flat_map(|(_, of_one)| of_one);
-    let counts = real_servers.map(|one| {
-        [
-            one.active_connections,
-            one.inactive_connections,
-            one.persistent_connections,
-        ]
+    let mut client = Client::open().ok()?;
+    let virtual_servers = client.services().ok()?;
+    let mut sum = 0;
+    let counted = each(&mut client, virtual_servers, |_, real_servers| {
+        let counts = real_servers.iter().map(|one| {
+            [
+                one.active_connections,
+                one.inactive_connections,
+                one.persistent_connections,
+            ]
+        });
+        sum += counts.flatten().map(u64::from).sum::<u64>();
     });
-    Some(counts.flatten().map(u64::from).sum())
+    counted.ok().map(|()| sum)
 }
 
 /// Not `lblc` and `lblcr`, unless their modules are there: they register with

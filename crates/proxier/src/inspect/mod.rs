@@ -31,6 +31,7 @@ pub use names::Names;
 pub use render::render;
 pub use restore::requests;
 pub use snapshot::Snapshot;
+pub(crate) use snapshot::each;
 
 use crate::streams;
 use names::ServiceNames;

@@ -28,16 +28,30 @@ impl Snapshot {
             info,
             services: Vec::with_capacity(services.len()),
         };
-        for service in services {
-            match client.destinations(&service.id) {
-                Ok(destinations) => snapshot.services.push((service, destinations)),
-                Err(error) if error.errno() == Some(ipvs_netlink::Errno::ESRCH) => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("read destinations of {}", service.id));
-                }
-            }
-        }
+        each(client, services, |service, destinations| {
+            snapshot.services.push((service, destinations));
+        })?;
         Ok(snapshot)
     }
+}
+
+/// Gives each service with its destinations, and keeps none of them.
+///
+/// # Errors
+/// When the kernel does not answer. A service that vanished is left out.
+pub(crate) fn each(
+    client: &mut Client,
+    services: Vec<Service>,
+    mut given: impl FnMut(Service, Vec<Destination>),
+) -> anyhow::Result<()> {
+    for service in services {
+        match client.destinations(&service.id) {
+            Ok(destinations) => given(service, destinations),
+            Err(error) if error.errno() == Some(ipvs_netlink::Errno::ESRCH) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("read destinations of {}", service.id));
+            }
+        }
+    }
+    Ok(())
 }
