@@ -156,8 +156,13 @@ impl Site {
 
     /// Waits until a VIP is on the link, which is the last step of a change.
     pub(crate) fn wait_for_vip(&self, vip: &str) {
-        let shown = ["-o", "addr", "show", "dev", "kube-ipvs0", "to", vip];
-        let bound = || !self.node().run(|| run("ip", shown)).is_empty();
+        // Not `dev kube-ipvs0`: ip fails while there is no such link, and where
+        // somebody removed it, that is what is waited for.
+        let shown = ["-o", "addr", "show", "to", vip];
+        let bound = || {
+            let addresses = self.node().run(|| run("ip", shown));
+            addresses.contains(" kube-ipvs0 ")
+        };
         wait_until(&format!("{vip} is bound"), PATIENCE, bound);
     }
 
