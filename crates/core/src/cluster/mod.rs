@@ -3,7 +3,9 @@
 mod account;
 mod claims;
 mod climbs;
+mod concerned;
 mod counts;
+mod events;
 mod farewell;
 mod ground;
 mod health_ports;
@@ -19,8 +21,6 @@ mod territory;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
-use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -29,7 +29,7 @@ pub use self::account::{Account, EndpointCounts, FrontAccount, PortAccount, Unse
 use self::claims::Claims;
 use self::climbs::Climbs;
 pub(crate) use self::counts::Addresses as CountedAddresses;
-use self::ground::{Change, Ground};
+use self::ground::Ground;
 use self::health_ports::{HealthPorts, moved};
 use self::host_ports::HostPorts;
 use self::lists::Lists;
@@ -39,13 +39,12 @@ use self::schedulers::Schedulers;
 pub(crate) use self::territory::Territory;
 use crate::diff::Touched;
 use crate::due::Due;
-use crate::event::{Event, Kind, Listener, ObjectRef};
+use crate::event::Kind;
 use crate::names::ServiceName;
-use crate::object::Object;
 use crate::options::Options;
 use crate::services::Reader;
 use crate::slices::Interner;
-use crate::state::{KernelState, Protocol};
+use crate::state::KernelState;
 use crate::unknown::Unknown;
 
 /// What a health-check node port answers.
@@ -120,47 +119,6 @@ impl Cluster {
         }
     }
 
-    /// Takes in what a source saw. Cheap: the Services concerned are marked and
-    /// compiled by the next [`Self::compile`].
-    pub fn apply(&mut self, event: Event) {
-        match event {
-            Event::Upsert(object) => self.upsert(object),
-            Event::Unreadable(object) => {
-                let known = self.knows(&object);
-                self.lists.unreadable(object, known);
-            }
-            Event::Delete(object) => self.delete(&object),
-            Event::ListStarted(kind) => self.lists.started(kind),
-            Event::ListCompleted(kind) => self.list_completed(kind),
-            Event::ListIncomplete(kind) => self.lists.incomplete(kind),
-            Event::HostAddresses(addresses) => {
-                let change = self.ground.host_addresses(&addresses, &self.options);
-                self.ground_changed(&change);
-            }
-            Event::Gateways(addresses) => {
-                let change = self.ground.gateways(addresses, &self.options);
-                self.ground_changed(&change);
-            }
-            Event::UnopenedHealthPorts(ports) => {
-                let concerned = self.health_ports.unopened(ports);
-                self.dirty.extend(concerned);
-            }
-            Event::Listeners(listeners) => self.listeners(listeners),
-            Event::Protected(addresses) => {
-                let change = self.ground.protect(addresses, &self.options);
-                self.ground_changed(&change);
-            }
-            Event::MissingSchedulers(missing) => {
-                let concerned = self.schedulers.lacks(missing);
-                self.dirty.extend(concerned);
-            }
-            Event::Unchecked(addresses) => {
-                let change = self.ground.uncheck(addresses, &self.options);
-                self.ground_changed(&change);
-            }
-        }
-    }
-
     /// Whether every kind needed has been listed. Before that the desired state
     /// must not be used at all, and then [`Self::unknown`] says what may be
     /// missing from it.
@@ -177,20 +135,6 @@ impl Cluster {
     /// be removed.
     pub fn unknown(&self) -> &Unknown {
         self.lists.unknown()
-    }
-
-    /// Whether an object could be read once.
-    fn knows(&self, object: &ObjectRef) -> bool {
-        let name = ServiceName::new(&object.namespace, &object.name);
-        match object.kind {
-            Kind::Service => self.has_service(&name),
-            Kind::EndpointSlice => self.slice_owners.contains_key(&name),
-            Kind::ServiceCidr => {
-                let mut names = self.ground.service_cidr_names();
-                names.any(|name| *name == *object.name)
-            }
-            Kind::Node => self.ground.node_names().any(|node| node == object.name),
-        }
     }
 
     /// Whether anything changed since the last [`Self::compile`].
@@ -262,13 +206,6 @@ impl Cluster {
         touched
     }
 
-    /// Marks the Services that lose something to another one than before: they
-    /// have nothing more or less by it, but their warnings name the other.
-    fn mark_lost_to_others(&mut self) {
-        self.dirty.extend(self.claims.take_lost_to_others());
-        self.dirty.extend(self.health_ports.take_lost_to_others());
-    }
-
     /// Compiles one Service. Returns the VIPs that came or went.
     fn compile_one(&mut self, name: &ServiceName, touched: &mut Touched) -> BTreeSet<IpAddr> {
         let Some((claimant, mut compiled)) = self.compile_objects(name) else {
@@ -325,145 +262,10 @@ impl Cluster {
         self.placement.desired()
     }
 
-    fn upsert(&mut self, object: Object) {
-        self.lists.read(object.kind(), || object.reference());
-        match object {
-            Object::Service(service) => self.upsert_service(service),
-            Object::EndpointSlice(slice) => self.upsert_slice(&slice),
-            Object::ServiceCidr(cidr) => {
-                let (name, read) = (&cidr.metadata.name, objects::networks(&cidr));
-                let change = self.ground.service_cidr(name, Some(read), &self.options);
-                self.ground_changed(&change);
-            }
-            Object::Node(node) => {
-                let change = self.ground.node_changed(*node, &self.options);
-                self.ground_changed(&change);
-            }
-        }
-    }
-
-    fn delete(&mut self, object: &ObjectRef) {
-        self.lists.gone(object);
-        let name = ServiceName::new(&object.namespace, &object.name);
-        match object.kind {
-            Kind::Service => {
-                self.schedulers.follow(&name, None);
-                if let Some(entry) = self.entries.get_mut(&name) {
-                    let before = entry.service.take();
-                    let moved = self.territory.service(&name, before.as_deref(), None);
-                    self.dirty.insert(name);
-                    self.mark_around(&moved);
-                }
-            }
-            Kind::EndpointSlice => self.remove_slice(&name),
-            Kind::ServiceCidr => {
-                let name = &object.name;
-                let change = self.ground.service_cidr(name, None, &self.options);
-                self.ground_changed(&change);
-            }
-            Kind::Node => {
-                let change = self.ground.node_gone(&object.name, &self.options);
-                self.ground_changed(&change);
-            }
-        }
-    }
-
-    /// Removes what the full list did not name.
-    fn list_completed(&mut self, kind: Kind) {
-        let Some(seen) = self.lists.completed(kind) else {
-            return;
-        };
-        let known: Vec<(Arc<str>, Arc<str>)> = match kind {
-            Kind::Service => {
-                let services = self.services();
-                services
-                    .map(|n| (n.namespace.clone(), n.name.clone()))
-                    .collect()
-            }
-            Kind::EndpointSlice => {
-                let slices = self.slice_owners.keys();
-                slices
-                    .map(|n| (n.namespace.clone(), n.name.clone()))
-                    .collect()
-            }
-            Kind::ServiceCidr => {
-                let cidrs = self.ground.service_cidr_names();
-                cidrs.map(|name| ("".into(), name.into())).collect()
-            }
-            Kind::Node => {
-                let nodes = self.ground.node_names();
-                nodes.map(|name| ("".into(), name.into())).collect()
-            }
-        };
-        for (namespace, name) in known {
-            let object = ObjectRef {
-                kind,
-                namespace: namespace.to_string(),
-                name: name.to_string(),
-            };
-            if !seen.contains(&object) {
-                self.delete(&object);
-            }
-        }
-    }
-
-    /// Our own listeners for health checks are no news: whose port is wanted
-    /// for one is warned of anyway.
-    fn listeners(&mut self, mut listeners: BTreeSet<Listener>) {
-        listeners.retain(|x| x.protocol != Protocol::Tcp || !self.health_ports.wants(x.port));
-        let moved = self.ground.listeners(listeners);
-        if moved.is_empty() {
-            return;
-        }
-        let concerned = self.entries.iter().filter(|(_, entry)| {
-            let mut ports = entry.footprint.host_ports.iter();
-            ports.any(|port| moved.contains(port))
-        });
-        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
-    }
-
     /// Whether Services took ports of this host since this was last asked, so
     /// that its listeners should be looked at.
     pub fn take_new_host_ports(&mut self) -> bool {
         self.host_ports.take_new()
-    }
-
-    /// Marks the Services that a change of the surroundings concerns.
-    fn ground_changed(&mut self, change: &Change) {
-        if change.is_empty() {
-            return;
-        }
-        self.networks_moved |= change.moves_networks();
-        let concerned = self.entries.iter().filter(|(_, entry)| {
-            let service = entry.service.as_ref();
-            service.is_some_and(|service| change.concerns(service))
-                || (change.moves_networks()
-                    && entry.addresses().any(|at| change.concerns_endpoint(at)))
-        });
-        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
-        self.mark_endpoints(change.addresses());
-    }
-
-    /// Marks the Services that ask for one of these addresses from outside or
-    /// have an endpoint there: whose it is has changed.
-    fn mark_around(&mut self, addresses: &BTreeSet<IpAddr>) {
-        self.dirty.extend(self.territory.outside(addresses));
-        self.mark_endpoints(addresses);
-    }
-
-    /// Marks the Services with an endpoint at one of these addresses. Only where
-    /// there is one are all looked through: it is a mistake to begin with.
-    fn mark_endpoints(&mut self, addresses: &BTreeSet<IpAddr>) {
-        let is_endpoint = |at: &&IpAddr| self.territory.is_endpoint(**at, None);
-        let addresses: BTreeSet<IpAddr> = addresses.iter().filter(is_endpoint).copied().collect();
-        if addresses.is_empty() {
-            return;
-        }
-        let concerned = self.entries.iter().filter(|(_, entry)| {
-            let mut endpoints = entry.addresses();
-            endpoints.any(|at| addresses.contains(&at))
-        });
-        self.dirty.extend(concerned.map(|(name, _)| name.clone()));
     }
 }
 
