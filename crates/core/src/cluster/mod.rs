@@ -7,6 +7,8 @@ mod concerned;
 mod counts;
 mod events;
 mod farewell;
+mod footprint;
+mod grant;
 mod ground;
 mod health_ports;
 mod host_ports;

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 
 use super::Cluster;
 use super::claims::Claimant;
-use super::placement::{Footprint, Served};
+use super::footprint::Footprint;
+use super::placement::Served;
 use crate::climb::Climb;
 use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL};
 use crate::names::{ServiceName, Warning};

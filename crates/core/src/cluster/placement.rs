@@ -1,73 +1,27 @@
 //! The desired state as the sum of what Services ask for, kept up one Service
 //! at a time.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::claims::{Claims, Stake, by_key};
+use super::claims::Claims;
 use super::counts::{Addresses, swap};
-use super::health_ports::Wish;
-use super::host_ports::HostPort;
-use super::sources;
-use crate::compile::{Claim, Compiled, Health, Ranges, TrafficPolicy, Withheld};
+use super::footprint::Footprint;
+use super::grant::{Grant, Held};
+use crate::compile::{Compiled, TrafficPolicy, Withheld};
 use crate::diff::Touched;
 use crate::localhost::{LocalhostPort, LocalhostPorts};
-use crate::names::{ServiceName, Warning};
-use crate::read::Quoted;
-use crate::row::{Row, Sources, Verdict};
+use crate::names::ServiceName;
+use crate::row::{Row, Verdict};
 use crate::services::FrontKind;
 use crate::state::{
     Family, Front, KernelState, Protocol, RealServerKey, VirtualServer, VirtualServerKey,
 };
 use crate::table::Untracked;
-use crate::warnings::Warnings;
-
-/// What a Service asked for and was given, so that it can be taken back.
-#[derive(Debug, Default)]
-pub(super) struct Footprint {
-    pub(super) stake: Stake,
-    hairpin: Box<[IpAddr]>,
-    untracked: Box<[Untracked]>,
-    /// Fronts at which this host answers health checks.
-    passing: Box<[Front]>,
-    vips: Box<[IpAddr]>,
-    /// Few have one, so it takes no room here; nor does the wish for it.
-    pub(super) health: Option<Box<Health>>,
-    /// Ports it takes on this host's own addresses.
-    pub(super) host_ports: Box<[HostPort]>,
-    /// The health-check node port it asks for, whoever answers there.
-    pub(super) health_wish: Option<Box<Wish>>,
-    without_local: Box<[(TrafficPolicy, Family)]>,
-    withheld: Box<[Withheld]>,
-    pub(super) warnings: Box<[Warning]>,
-    /// Fronts and marks it holds.
-    held: Box<[VirtualServerKey]>,
-}
-
-impl Footprint {
-    pub(super) fn is_empty(&self) -> bool {
-        self.stake.claims.is_empty() && self.hairpin.is_empty() && self.passing.is_empty()
-    }
-
-    /// The fronts it holds.
-    pub(super) fn fronts(&self) -> impl Iterator<Item = &Front> {
-        self.held.iter().filter_map(|key| match key {
-            VirtualServerKey::Front(front) => Some(front),
-            VirtualServerKey::Mark { .. } => None,
-        })
-    }
-
-    /// Whether there is something to tell or to listen on.
-    pub(super) fn is_notable(&self) -> bool {
-        self.health.is_some() || !self.warnings.is_empty()
-    }
-}
 
 /// Who holds a front or mark.
 #[derive(Debug)]
@@ -144,13 +98,35 @@ impl Placement {
         &mut self,
         name: &ServiceName,
         footprint: &mut Footprint,
-        mut compiled: Compiled,
+        compiled: Compiled,
         claims: &Claims,
         touched: &mut Touched,
     ) -> BTreeSet<IpAddr> {
-        let without_local = core::mem::take(&mut compiled.without_local);
-        let mut slice_warnings = core::mem::take(&mut compiled.slice_warnings);
         let mut grant = Grant::of(name, compiled, claims);
+        self.release(name, footprint, &grant, touched);
+        self.swap_passing(&footprint.passing, &grant.passing, touched);
+        footprint.keep_held(&grant);
+        self.hold(core::mem::take(&mut grant.held), touched);
+        self.swap_hairpin(&footprint.hairpin, &grant.hairpin, touched);
+        self.swap_untracked(&footprint.untracked, &grant.untracked, touched);
+        let moved = self.swap_vips(&footprint.vips, &grant.vips, touched);
+        let (before, after) = (footprint.without_local.iter(), grant.without_local.iter());
+        swap(&mut self.without_local, before.copied(), after.copied());
+        let (before, after) = (footprint.withheld.iter(), grant.withheld.iter());
+        swap(&mut self.withheld, before.copied(), after.copied());
+        footprint.keep(name, grant);
+        moved
+    }
+
+    /// Takes back what a Service held and is not granted any more, unless it is
+    /// another's by now.
+    fn release(
+        &mut self,
+        name: &ServiceName,
+        footprint: &Footprint,
+        grant: &Grant,
+        touched: &mut Touched,
+    ) {
         for key in &footprint.held {
             let still = grant.place_of(key).is_ok();
             let ours = || self.served.get(key).is_some_and(|s| s.service == *name);
@@ -161,61 +137,58 @@ impl Placement {
                 self.set_localhost(key, None);
             }
         }
-        self.swap_passing(&footprint.passing, &grant.passing, touched);
-        let held = grant.held.iter().map(|(key, _)| *key);
-        keep(&mut footprint.held, held);
-        for (
-            key,
-            Held {
-                served,
-                server,
-                row,
-                localhost,
-            },
-        ) in core::mem::take(&mut grant.held)
-        {
-            self.served.insert(key, served);
-            self.set_server(key, server, touched);
-            self.set_row(&key, row.said(), touched);
-            self.set_localhost(&key, localhost);
+    }
+
+    /// Gives what was won.
+    fn hold(&mut self, won: Vec<(VirtualServerKey, Held)>, touched: &mut Touched) {
+        for (key, held) in won {
+            self.served.insert(key, held.served);
+            self.set_server(key, held.server, touched);
+            self.set_row(&key, held.row.said(), touched);
+            self.set_localhost(&key, held.localhost);
         }
-        let desired = &mut self.desired;
-        let (before, after) = (footprint.hairpin.iter(), grant.hairpin.iter());
-        let moved = swap(&mut self.hairpin, before.copied(), after.copied());
+    }
+
+    fn swap_hairpin(&mut self, before: &[IpAddr], after: &BTreeSet<IpAddr>, touched: &mut Touched) {
+        let (before, after) = (before.iter().copied(), after.iter().copied());
+        let moved = swap(&mut self.hairpin, before, after);
         for address in &moved {
             let is_wanted = self.hairpin.has(*address);
-            set(&mut desired.table.hairpin, *address, is_wanted);
+            set(&mut self.desired.table.hairpin, *address, is_wanted);
         }
         touched.hairpin.extend(moved);
-        let (before, after) = (footprint.untracked.iter(), grant.untracked.iter());
-        let moved = swap(&mut self.untracked, before.copied(), after.copied());
+    }
+
+    fn swap_untracked(
+        &mut self,
+        before: &[Untracked],
+        after: &BTreeSet<Untracked>,
+        touched: &mut Touched,
+    ) {
+        let (before, after) = (before.iter().copied(), after.iter().copied());
+        let moved = swap(&mut self.untracked, before, after);
         for one in &moved {
             let is_wanted = self.untracked.contains_key(one);
-            set(&mut desired.table.untracked, *one, is_wanted);
+            set(&mut self.desired.table.untracked, *one, is_wanted);
         }
         touched.untracked.extend(moved);
-        let (before, after) = (footprint.vips.iter(), grant.vips.iter());
-        let moved = swap(&mut self.bound, before.copied(), after.copied());
+    }
+
+    /// Returns the VIPs that came or went.
+    fn swap_vips(
+        &mut self,
+        before: &[IpAddr],
+        after: &BTreeSet<IpAddr>,
+        touched: &mut Touched,
+    ) -> BTreeSet<IpAddr> {
+        let (before, after) = (before.iter().copied(), after.iter().copied());
+        let moved = swap(&mut self.bound, before, after);
         for vip in &moved {
             let is_wanted = self.bound.has(*vip);
             self.set_bound(*vip, is_wanted);
         }
         touched.vips.extend(&moved);
         touched.guarded.extend(&moved);
-        let (before, after) = (footprint.without_local.iter(), without_local.iter());
-        swap(&mut self.without_local, before.copied(), after.copied());
-        keep(&mut footprint.without_local, without_local.iter().copied());
-        keep(&mut footprint.hairpin, grant.hairpin.iter().copied());
-        keep(&mut footprint.untracked, grant.untracked.iter().copied());
-        keep(&mut footprint.passing, grant.passing.iter().copied());
-        keep(&mut footprint.vips, grant.vips.iter().copied());
-        footprint.health = grant.health.map(Box::new);
-        let mut warnings = grant.warnings.finish(format_args!("Service {name}"));
-        warnings.append(&mut slice_warnings);
-        footprint.warnings = warnings.into();
-        let (before, after) = (footprint.withheld.iter(), grant.withheld.iter());
-        swap(&mut self.withheld, before.copied(), after.copied());
-        footprint.withheld = grant.withheld.into();
         moved
     }
 
@@ -328,167 +301,11 @@ fn idle(server: &VirtualServer) -> impl Iterator<Item = RealServerKey> {
         .map(|(key, _)| *key)
 }
 
-/// Makes them these; nearly always they are.
-fn keep<T: PartialEq + Clone>(kept: &mut Box<[T]>, these: impl Iterator<Item = T> + Clone) {
-    if !kept.iter().cloned().eq(these.clone()) {
-        *kept = these.collect();
-    }
-}
-
 /// Makes it one of a set, or none.
 fn set<K: Ord>(all: &mut BTreeSet<K>, key: K, is_wanted: bool) {
     if is_wanted {
         all.insert(key);
     } else {
         all.remove(&key);
-    }
-}
-
-/// A claim that was won.
-#[derive(Debug)]
-struct Held {
-    served: Served,
-    server: Option<VirtualServer>,
-    row: Row,
-    localhost: Option<LocalhostPort>,
-}
-
-/// What a Service is given: its claims less those that others hold.
-#[derive(Debug, Default)]
-struct Grant {
-    /// By key, each once.
-    held: Vec<(VirtualServerKey, Held)>,
-    hairpin: BTreeSet<IpAddr>,
-    untracked: BTreeSet<Untracked>,
-    passing: BTreeSet<Front>,
-    vips: BTreeSet<IpAddr>,
-    health: Option<Health>,
-    warnings: Warnings,
-    /// Fronts that only some may use.
-    restricted: BTreeSet<Front>,
-    withheld: Vec<Withheld>,
-}
-
-impl Grant {
-    fn of(name: &ServiceName, compiled: Compiled, claims: &Claims) -> Self {
-        let mut grant = Self {
-            hairpin: compiled.hairpin,
-            untracked: compiled.untracked,
-            passing: compiled.passing,
-            health: compiled.health,
-            warnings: compiled.warnings,
-            withheld: compiled.withheld,
-            ..Self::default()
-        };
-        for claim in compiled.claims {
-            match claims.owner(&claim.key) {
-                Some(owner) if owner != name => grant.lose(&claim, owner),
-                _ => grant.win(name, claim, claims),
-            }
-        }
-        grant.held = by_key(core::mem::take(&mut grant.held));
-        // What goes to another's front is his to decide.
-        let mut untracked = core::mem::take(&mut grant.untracked);
-        untracked.retain(|one| match one {
-            Untracked::Front(front) => grant.place_of(&VirtualServerKey::Front(*front)).is_ok(),
-            _ => true,
-        });
-        if untracked
-            .iter()
-            .any(|one| matches!(one, Untracked::Front(_)))
-        {
-            grant.untracked = untracked;
-        }
-        grant.restrict(&compiled.ranges, claims);
-        grant
-    }
-
-    /// Where a front or mark stands among those that are held.
-    fn place_of(&self, key: &VirtualServerKey) -> Result<usize, usize> {
-        self.held.binary_search_by_key(key, |(key, _)| *key)
-    }
-
-    fn win(&mut self, name: &ServiceName, claim: Claim, claims: &Claims) {
-        self.vips.extend(claim.bind);
-        self.restricted.extend(claim.restricted());
-        let row = row(name, &claim, claims);
-        let served = Served {
-            service: name.clone(),
-            port: claim.port,
-            protocol: claim.protocol,
-            kind: claim.kind,
-        };
-        let held = Held {
-            served,
-            server: claim.server,
-            row,
-            localhost: claim.localhost,
-        };
-        self.held.push((claim.key, held));
-    }
-
-    /// Beyond the bound nobody is let in: to open what somebody wanted closed,
-    /// or to half of those it is for, would be worse.
-    fn restrict(&mut self, ranges: &Ranges, claims: &Claims) {
-        let found = sources::sources(&self.restricted, ranges, claims.restricting());
-        if let Err(count) = &found {
-            self.warnings.add(format!(
-                "loadBalancerSourceRanges: {count} networks, counted for each run of ports at each \
-                 address, are more than {}; nobody is let in at the load balancer's addresses",
-                sources::MOST
-            ));
-        }
-        let found = found.unwrap_or_default();
-        let nobody = Sources::from([]);
-        for front in &self.restricted {
-            if let Ok(place) = self.place_of(&VirtualServerKey::Front(*front)) {
-                let sources = found.get(&front.address).unwrap_or(&nobody);
-                self.held[place].1.row.sources = Some(sources.clone());
-            }
-        }
-    }
-
-    fn lose(&mut self, claim: &Claim, owner: &ServiceName) {
-        let what = match claim.key {
-            VirtualServerKey::Front(front) => {
-                format!("{} {front} is served for Service {owner}", claim.kind)
-            }
-            VirtualServerKey::Mark { mark, .. } => {
-                format!("mark {mark:#010x} is that of Service {owner}")
-            }
-        };
-        self.warnings.add(format!(
-            "port {}: {what}, which goes before; not for this one",
-            Quoted(&claim.port)
-        ));
-    }
-}
-
-/// The row of a front that was won. Without its mark there is nobody for
-/// traffic from inside, or for any; if that was all there was, the front is
-/// refused, since a port that passes the guard and has no virtual server
-/// reaches the host.
-fn row(name: &ServiceName, claim: &Claim, claims: &Claims) -> Row {
-    let family = claim.key.family();
-    let won = |mark: &u32| {
-        let mark = VirtualServerKey::Mark {
-            mark: *mark,
-            family,
-        };
-        claims.owner(&mark) == Some(name)
-    };
-    let claimed = &claim.row;
-    let most = claimed.mark.or(claimed.inside);
-    let most = most.filter(|_| claim.server.is_none());
-    if most.is_some_and(|mark| !won(&mark)) {
-        return Row {
-            masquerade: claimed.masquerade,
-            ..Row::of(Verdict::Refuse)
-        };
-    }
-    Row {
-        inside: claimed.inside.filter(won),
-        mark: claimed.mark.filter(won),
-        ..claimed.clone()
     }
 }
