@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::IpAddr;
 
 use super::addresses::Address;
 use super::bounds::{Bounds, FRONTS, REAL_SERVERS};
@@ -12,10 +12,9 @@ use super::endpoints::{self, Choice};
 use super::marks::{Marks, Urn};
 use super::policy;
 use super::weights::{self, Standpoint};
-use super::{Claim, Compiled, Health, Shape, Surroundings, TrafficPolicy, Warnings};
+use super::{Claim, Compiled, Shape, Surroundings, TrafficPolicy, Warnings};
 use crate::climb::Climb;
-use crate::localhost::{LocalhostPort, loopback};
-use crate::names::{ServiceName, ServicePortName};
+use crate::names::ServiceName;
 use crate::read::Quoted;
 use crate::row::Row;
 use crate::services::{FrontKind, Port};
@@ -24,7 +23,7 @@ use crate::state::{Family, Front, Persistence, Protocol, VirtualServer, VirtualS
 
 /// Compiles one Service, claim by claim.
 pub(super) struct Compiler<'a> {
-    name: &'a ServiceName,
+    pub(super) name: &'a ServiceName,
     pub(super) shape: Shape<'a>,
     climb: Option<&'a Climb>,
     pub(super) around: &'a Surroundings<'a>,
@@ -33,7 +32,7 @@ pub(super) struct Compiler<'a> {
     seen: BTreeMap<Front, Arc<str>>,
     urn: Urn<'a>,
     /// Ports of this host that were warned of.
-    told: BTreeSet<(Protocol, u16)>,
+    pub(super) told: BTreeSet<(Protocol, u16)>,
     bounds: Bounds,
     /// Fronts that are no NodePorts.
     own: usize,
@@ -83,33 +82,11 @@ impl<'a> Compiler<'a> {
             self.beyond += 1;
             return;
         }
-        let (looks, skipped) = (self.bounds.endpoints, &self.shape.skipped);
-        let from = Standpoint {
-            zone: self.around.zone,
-            weights: self.shape.tuning.weights,
-            climb: self.climb,
-        };
-        let choice = Choice::of(port, family, slices, skipped, looks, from);
+        let choice = self.choice(port, family, slices);
         self.tell_of_shares(port, &choice);
         self.out.hairpin.extend(choice.local_addresses());
         self.localhost(port, family, &choice);
-        let node_ports = self.around.node_ports.iter().copied();
-        let node_ports = node_ports.filter(|address| Family::of(*address) == family);
-        let node_ports = port.node_port.into_iter().flat_map(|number| {
-            let address = |address| Address {
-                address,
-                kind: FrontKind::NodePort,
-                bind: false,
-            };
-            node_ports.clone().map(move |a| (address(a), number))
-        });
-        // As what a front counts that is there twice: the kind that goes before.
-        let of_kind = |external: bool| {
-            let all = addresses.iter();
-            all.filter(move |address| (address.kind == FrontKind::ExternalIp) == external)
-                .map(|address| (address.clone(), port.number))
-        };
-        let fronts = of_kind(false).chain(node_ports).chain(of_kind(true));
+        let fronts = called_at(port, family, &addresses, self.around.node_ports);
         // The same marks for all fronts of the port: behind them are the same endpoints.
         let local = self.shape.service.external_local;
         let asked = self.shape.service.masquerade;
@@ -145,6 +122,22 @@ impl<'a> Compiler<'a> {
         if let Some(marks) = marks {
             self.claim_marks(port, family, marks, given, &choice);
         }
+    }
+
+    /// The endpoints of a port in one family.
+    fn choice<'s>(
+        &self,
+        port: &Port,
+        family: Family,
+        slices: impl Iterator<Item = &'s Slice> + Clone,
+    ) -> Choice {
+        let (looks, skipped) = (self.bounds.endpoints, &self.shape.skipped);
+        let from = Standpoint {
+            zone: self.around.zone,
+            weights: self.shape.tuning.weights,
+            climb: self.climb,
+        };
+        Choice::of(port, family, slices, skipped, looks, from)
     }
 
     /// The marks that fronts of a port were given.
@@ -231,68 +224,6 @@ impl<'a> Compiler<'a> {
         });
     }
 
-    /// Whether a front at this host's own address may be served.
-    fn on_this_host(
-        &mut self,
-        port: &Port,
-        front: &Front,
-        kind: FrontKind,
-        choice: &Choice,
-    ) -> bool {
-        if self.is_reserved(port, front) {
-            return false;
-        }
-        if kind == FrontKind::ClusterIp && self.is_left(port, front) {
-            return false;
-        }
-        if self.around.listens(front) && !choice.has(front) {
-            let why = "is a port on which this node itself listens; IPVS takes what clients send \
-                       there, so choose another, or name it in --nodeport-reserved-ports";
-            self.tell_of_port(port, front, why);
-        }
-        true
-    }
-
-    /// Whether a ClusterIP's port is left to a program of this host, which has the
-    /// address on a link of its own and listens there: a cache of DNS answers on
-    /// the node (NodeLocal DNSCache). One that listens at all addresses does not
-    /// mean this one.
-    fn is_left(&mut self, port: &Port, front: &Front) -> bool {
-        if !self.around.listens_there(front) {
-            return false;
-        }
-        let link = self.around.links.get(&front.address);
-        let link = link.map_or_else(|| "this node".into(), |link| format!("link {link}"));
-        self.warnings.add(format!(
-            "port {}: {front} is left to the program of this node that listens there: the address \
-             is owned by {link}",
-            Quoted(&port.name)
-        ));
-        self.out.left.insert(*front);
-        true
-    }
-
-    /// Whether the operator keeps a port of this host for the host.
-    fn is_reserved(&mut self, port: &Port, front: &Front) -> bool {
-        let reserved = self.around.options.reserves(front.port);
-        if reserved {
-            let why = "is among --nodeport-reserved-ports; it is not served on this node's own \
-                       addresses";
-            self.tell_of_port(port, front, why);
-        }
-        reserved
-    }
-
-    /// Told once a port, whatever number of addresses the host has.
-    fn tell_of_port(&mut self, port: &Port, front: &Front, why: &str) {
-        let (protocol, number) = (front.protocol, front.port);
-        if self.told.insert((protocol, number)) {
-            let name = Quoted(&port.name);
-            self.warnings
-                .add(format!("port {name}: {number}/{protocol} {why}"));
-        }
-    }
-
     fn claim_mark(
         &mut self,
         port: &Port,
@@ -313,52 +244,7 @@ impl<'a> Compiler<'a> {
         });
     }
 
-    /// The NodePort on the loopback address, whose packets IPVS does not take.
-    /// `externalTrafficPolicy: Local` holds there too, as in kube-proxy.
-    fn localhost(&mut self, port: &Port, family: Family, choice: &Choice) {
-        let chosen = self.around.options.localhost_node_ports.contains(&family);
-        let number = port.node_port.filter(|_| chosen);
-        let Some(number) = number.filter(|_| port.protocol == Protocol::Tcp) else {
-            return;
-        };
-        let front = Front {
-            address: loopback(family),
-            port: number,
-            protocol: port.protocol,
-        };
-        if self.is_reserved(port, &front) {
-            return;
-        }
-        let servers = if self.shape.service.external_local {
-            &choice.local
-        } else {
-            &choice.cluster
-        };
-        let real_servers = self.server(port, servers).real_servers.into_iter();
-        let open = real_servers.filter(|(_, real)| real.weight > 0);
-        let endpoints = open.map(|(key, _)| SocketAddr::new(key.address, key.port));
-        let localhost = LocalhostPort {
-            service: ServicePortName {
-                service: self.name.clone(),
-                port: port.name.clone(),
-            },
-            endpoints: endpoints.collect(),
-            affinity: self.shape.service.affinity,
-        };
-        self.out.claims.push(Claim {
-            key: VirtualServerKey::Front(front),
-            kind: FrontKind::NodePort,
-            port: port.name.clone(),
-            protocol: port.protocol,
-            server: None,
-            bind: None,
-            row: Row::default(),
-            is_restricted: false,
-            localhost: Some(localhost).filter(|port| !port.endpoints.is_empty()),
-        });
-    }
-
-    fn server(&self, port: &Port, servers: &endpoints::Servers) -> VirtualServer {
+    pub(super) fn server(&self, port: &Port, servers: &endpoints::Servers) -> VirtualServer {
         let tuning = self.shape.tuning;
         VirtualServer {
             scheduler: tuning.scheduler.clone(),
@@ -409,31 +295,6 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The health-check node port. A pod with an address of each family counts
-    /// once: the families are counted apart, as by kube-proxy's two servers, and
-    /// the one answer is the larger of theirs.
-    pub(super) fn health<'s>(&mut self, slices: impl Iterator<Item = &'s Slice> + Clone) {
-        let port = self.shape.service.health_port;
-        let Some(port) = port.filter(|_| self.shape.addresses.all().next().is_some()) else {
-            return;
-        };
-        if self.around.options.reserves(port) {
-            self.warnings.add(format!(
-                "healthCheckNodePort {port} is among --nodeport-reserved-ports; it is not answered"
-            ));
-            return;
-        }
-        let families = self.around.options.families.iter();
-        let families = families.filter(|family| self.shape.addresses.of(**family).next().is_some());
-        let skipped = &self.shape.skipped;
-        let ready = families.map(|family| endpoints::ready_here(*family, slices.clone(), skipped));
-        self.out.health = Some(Health {
-            port,
-            local_endpoints: ready.max().unwrap_or_default(),
-            vips: self.shape.addresses.balanced().collect(),
-        });
-    }
-
     pub(super) fn finish(mut self) -> Compiled {
         if self.beyond > 0 {
             self.warnings.add(format!(
@@ -447,4 +308,31 @@ impl<'a> Compiler<'a> {
         self.out.withheld = self.shape.addresses.withheld;
         self.out
     }
+}
+
+/// Where a port is called in one family: an address of the Service and the port
+/// itself, or one of this host and the NodePort. As what a front counts that is
+/// there twice: the kind that goes before.
+fn called_at<'a>(
+    port: &'a Port,
+    family: Family,
+    addresses: &'a [Address],
+    node_ports: &'a [IpAddr],
+) -> impl Iterator<Item = (Address, u16)> + use<'a> {
+    let node_ports = node_ports.iter().copied();
+    let node_ports = node_ports.filter(move |address| Family::of(*address) == family);
+    let node_ports = port.node_port.into_iter().flat_map(move |number| {
+        let address = |address| Address {
+            address,
+            kind: FrontKind::NodePort,
+            bind: false,
+        };
+        node_ports.clone().map(move |a| (address(a), number))
+    });
+    let of_kind = move |external: bool| {
+        let all = addresses.iter();
+        all.filter(move |address| (address.kind == FrontKind::ExternalIp) == external)
+            .map(|address| (address.clone(), port.number))
+    };
+    of_kind(false).chain(node_ports).chain(of_kind(true))
 }

@@ -10,6 +10,7 @@ mod fronts;
 mod marks;
 mod policy;
 mod ranges;
+mod this_host;
 mod untracked;
 mod weights;
 mod withheld;
