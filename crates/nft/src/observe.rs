@@ -71,10 +71,10 @@ impl Observed {
     /// another rule in its place may change nothing else.
     fn has_constants(&self, written: &[Expression], listed: &[Expression]) -> bool {
         written.iter().zip(listed).all(|pair| match pair {
-            (Expression::Among { set, .. }, Expression::Lookup { set: name, .. }) => {
-                let mut made = set.constant.clone().unwrap_or_default();
+            (Expression::Among(written), Expression::Lookup(listed)) => {
+                let mut made = written.set.constant.clone().unwrap_or_default();
                 made.sort_unstable();
-                self.constants.get(name) == Some(&made)
+                self.constants.get(&listed.set) == Some(&made)
             }
             _ => true,
         })

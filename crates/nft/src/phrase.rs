@@ -10,7 +10,7 @@ use instruction::{
 };
 
 use crate::set::PROTOCOL;
-use crate::wire::{Compare, Ct, Expression, Meta, Order, Register, Verdict};
+use crate::wire::{Bitwise, Compare, Ct, CtLoad, Expression, Meta, Order, Register, Verdict};
 
 pub(crate) use family::Phrases;
 
@@ -70,11 +70,11 @@ pub(crate) fn goto(chain: &str) -> Phrase {
 /// `ct state new`, `ct state established,related`, `ct state untracked`
 pub(crate) fn state(state: State) -> Phrase {
     vec![
-        Expression::CtLoad {
+        Expression::CtLoad(CtLoad {
             key: Ct::STATE,
             direction: None,
             into: Register::FIRST,
-        },
+        }),
         masked(state as u32),
         not_zero(),
     ]
@@ -85,11 +85,11 @@ pub(crate) fn state(state: State) -> Phrase {
 pub(crate) fn first_packet() -> Phrase {
     const IPS_CONFIRMED: u32 = 8;
     vec![
-        Expression::CtLoad {
+        Expression::CtLoad(CtLoad {
             key: Ct::STATUS,
             direction: None,
             into: Register::FIRST,
-        },
+        }),
         masked(IPS_CONFIRMED),
         is(Compare::Equal, &[0; 4]),
     ]
@@ -99,12 +99,12 @@ pub(crate) fn first_packet() -> Phrase {
 pub(crate) fn no_syn() -> Phrase {
     const FLAGS: u32 = 13;
     const SYN: u8 = 2;
-    let syn = Expression::Bitwise {
+    let syn = Expression::Bitwise(Bitwise {
         from: Register::FIRST,
         into: Register::FIRST,
         mask: vec![SYN],
         xor: vec![0],
-    };
+    });
     let mut phrase = protocol(Compare::Equal, TCP);
     phrase.extend([
         transport(FLAGS, 1, Register::FIRST),
@@ -123,11 +123,11 @@ pub(crate) fn no_track() -> Phrase {
 /// `ct direction reply`
 pub(crate) fn direction(direction: Direction) -> Phrase {
     vec![
-        Expression::CtLoad {
+        Expression::CtLoad(CtLoad {
             key: Ct::DIRECTION,
             direction: None,
             into: Register::FIRST,
-        },
+        }),
         is(Compare::Equal, &[direction as u8]),
     ]
 }

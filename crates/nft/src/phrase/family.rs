@@ -8,7 +8,10 @@ use super::instruction::{among, is, item, lookup, store_mark, transport};
 use super::{Direction, Phrase, Side, protocol};
 use crate::packed::{address_bytes, network_items};
 use crate::set::{ADDRESS_V4, ADDRESS_V6, ICMP_TYPE, ICMPV6_TYPE};
-use crate::wire::{Compare, Ct, Expression, Layer, Meta, Order, Register, SetSpec};
+use crate::wire::{
+    Among, Bitwise, Compare, Ct, CtLoad, Expression, Fib, Layer, Meta, Order, Payload, Register,
+    SetSpec,
+};
 use crate::{Family, Set};
 
 /// Phrases that differ between families.
@@ -92,11 +95,11 @@ impl Phrases {
             Family::Ip => Ct::DST_IP,
             Family::Ip6 => Ct::DST_IP6,
         };
-        let asked = Expression::CtLoad {
+        let asked = Expression::CtLoad(CtLoad {
             key,
             direction: Some(Direction::Original as u8),
             into: Register::FIRST,
-        };
+        });
         vec![asked, lookup(set.name(), None, true)]
     }
 
@@ -104,14 +107,14 @@ impl Phrases {
     pub(crate) fn local(self, side: Side, how: Compare) -> Phrase {
         const ADDRTYPE: u32 = 3;
         const RTN_LOCAL: u32 = 2;
-        let fib = Expression::Fib {
+        let fib = Expression::Fib(Fib {
             flags: match side {
                 Side::Source => 1,
                 Side::Destination => 2,
             },
             result: ADDRTYPE,
             into: Register::FIRST,
-        };
+        });
         vec![fib, is(how, &RTN_LOCAL.to_ne_bytes())]
     }
 
@@ -137,11 +140,11 @@ impl Phrases {
                 };
                 let inverted = how != Compare::Equal;
                 let from = Register::FIRST;
-                let among = Expression::Among {
+                let among = Expression::Among(Among {
                     set: spec,
                     from,
                     inverted,
-                };
+                });
                 vec![self.address(side, from), among]
             }
         }
@@ -156,12 +159,12 @@ impl Phrases {
             let part = self.part(side, length, Register::FIRST);
             return vec![part, is(how, &bytes[..length as usize])];
         }
-        let mask = Expression::Bitwise {
+        let mask = Expression::Bitwise(Bitwise {
             from: Register::FIRST,
             into: Register::FIRST,
             mask: address_bytes(network.netmask()),
             xor: vec![0; bytes.len()],
-        };
+        });
         let address = self.address(side, Register::FIRST);
         vec![address, mask, is(how, &bytes)]
     }
@@ -235,12 +238,12 @@ impl Phrases {
             (Family::Ip6, Side::Source) => 8,
             (Family::Ip6, Side::Destination) => 24,
         };
-        Expression::Payload {
+        Expression::Payload(Payload {
             layer: Layer::Network as u32,
             offset,
             length,
             into,
-        }
+        })
     }
 
     /// Bytes of an address.

@@ -1,6 +1,9 @@
 //! Single instructions, as phrases need them: values stand in the first register.
 
-use crate::wire::{Compare, Expression, Item, Key, Layer, Meta, Order, Register, SetSpec};
+use crate::wire::{
+    Among, Bitwise, Compare, Comparison, Expression, Item, Key, Layer, Lookup, Meta, Order,
+    Payload, Register, SetSpec,
+};
 
 pub(super) fn meta(key: Meta) -> Expression {
     let into = Register::FIRST;
@@ -20,20 +23,20 @@ pub(super) fn load(into: Register, data: &[u8]) -> Expression {
 }
 
 pub(super) fn transport(offset: u32, length: u32, into: Register) -> Expression {
-    Expression::Payload {
+    Expression::Payload(Payload {
         layer: Layer::Transport as u32,
         offset,
         length,
         into,
-    }
+    })
 }
 
 pub(super) fn is(how: Compare, data: &[u8]) -> Expression {
-    Expression::Compare {
+    Expression::Compare(Comparison {
         how,
         register: Register::FIRST,
         data: data.to_vec(),
-    }
+    })
 }
 
 pub(super) fn not_zero() -> Expression {
@@ -46,21 +49,21 @@ pub(super) fn masked(mask: u32) -> Expression {
 
 /// Of a number in the machine's order.
 pub(super) fn bitwise(mask: u32, xor: u32) -> Expression {
-    Expression::Bitwise {
+    Expression::Bitwise(Bitwise {
         from: Register::FIRST,
         into: Register::FIRST,
         mask: mask.to_ne_bytes().into(),
         xor: xor.to_ne_bytes().into(),
-    }
+    })
 }
 
 pub(super) fn lookup(set: &str, into: Option<Register>, inverted: bool) -> Expression {
-    Expression::Lookup {
+    Expression::Lookup(Lookup {
         set: set.to_owned(),
         from: Register::FIRST,
         into,
         inverted,
-    }
+    })
 }
 
 pub(super) fn item(key: &[u8]) -> Item {
@@ -69,7 +72,7 @@ pub(super) fn item(key: &[u8]) -> Item {
 
 /// Is what stands in the first register one of these, a byte each?
 pub(super) fn among(kind: u32, order: Order, items: Vec<Item>) -> Expression {
-    Expression::Among {
+    Expression::Among(Among {
         set: SetSpec {
             parts: vec![(kind, 1)],
             order,
@@ -79,5 +82,5 @@ pub(super) fn among(kind: u32, order: Order, items: Vec<Item>) -> Expression {
         },
         from: Register::FIRST,
         inverted: false,
-    }
+    })
 }

@@ -246,14 +246,14 @@ pub(crate) fn rule(
 ) -> Vec<Command> {
     let mut commands = Vec::new();
     for expression in &expressions {
-        let Expression::Among { set, .. } = expression else {
+        let Expression::Among(among) = expression else {
             continue;
         };
         let name = Name::Borrowed(ANONYMOUS);
         commands.push(Command::AddSet {
             place: place.clone(),
             name: name.clone(),
-            spec: set.clone(),
+            spec: among.set.clone(),
             number,
         });
         commands.push(Command::Elements {
@@ -261,7 +261,7 @@ pub(crate) fn rule(
             place: place.clone(),
             set: name,
             number: Some(number),
-            items: set.constant.clone().unwrap_or_default(),
+            items: among.set.constant.clone().unwrap_or_default(),
         });
     }
     commands.push(Command::AddRule {

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use super::{Command, Compare, Data, Expression, Place, Register, Verb, Verdict};
+use super::{
+    Among, Bitwise, Command, Compare, Comparison, CtLoad, Data, Expression, Fib, Lookup, Payload,
+    Place, Register, Verb, Verdict,
+};
 
 /// Bytes as they stand in a packet.
 struct Bytes<'a>(&'a [u8]);
@@ -109,73 +112,89 @@ impl fmt::Display for Verdict {
     }
 }
 
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            layer,
+            offset,
+            length,
+            into,
+        } = self;
+        write!(
+            f,
+            "payload load {length}b @ layer {layer} + {offset} => {into}"
+        )
+    }
+}
+
+impl fmt::Display for CtLoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ct load {} => {}", self.key.0, self.into)?;
+        let mut direction = self.direction.iter();
+        direction.try_for_each(|d| write!(f, ", dir {d}"))
+    }
+}
+
+impl fmt::Display for Fib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            flags,
+            result,
+            into,
+        } = self;
+        write!(f, "fib flags {flags} result {result} => {into}")
+    }
+}
+
+impl fmt::Display for Bitwise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mask, xor) = (Bytes(&self.mask), Bytes(&self.xor));
+        let (from, into) = (self.from, self.into);
+        write!(f, "bitwise {into} = ( {from} & {mask} ) ^ {xor}")
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (register, data) = (self.register, Bytes(&self.data));
+        match self.how {
+            Compare::Equal => write!(f, "cmp eq {register} {data}"),
+            Compare::NotEqual => write!(f, "cmp neq {register} {data}"),
+            Compare::Other(op) => write!(f, "cmp {op} {register} {data}"),
+        }
+    }
+}
+
+impl fmt::Display for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = if self.inverted { "not " } else { "" };
+        write!(f, "lookup {} {not}in {}", self.from, self.set)?;
+        let mut into = self.into.iter();
+        into.try_for_each(|into| write!(f, " => {into}"))
+    }
+}
+
+impl fmt::Display for Among {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = if self.inverted { "not " } else { "" };
+        write!(f, "lookup {} {not}among", self.from)?;
+        let mut items = self.set.constant.iter().flatten();
+        items.try_for_each(|item| write!(f, " {item}"))
+    }
+}
+
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Payload {
-                layer,
-                offset,
-                length,
-                into,
-            } => write!(
-                f,
-                "payload load {length}b @ layer {layer} + {offset} => {into}"
-            ),
+            Self::Payload(load) => load.fmt(f),
             Self::MetaLoad { key, into } => write!(f, "meta load {} => {into}", key.0),
             Self::MetaSet { key, from } => write!(f, "meta set {} with {from}", key.0),
-            Self::CtLoad {
-                key,
-                direction,
-                into,
-            } => {
-                write!(f, "ct load {} => {into}", key.0)?;
-                direction.iter().try_for_each(|d| write!(f, ", dir {d}"))
-            }
-            Self::Fib {
-                flags,
-                result,
-                into,
-            } => write!(f, "fib flags {flags} result {result} => {into}"),
-            Self::Bitwise {
-                from,
-                into,
-                mask,
-                xor,
-            } => write!(
-                f,
-                "bitwise {into} = ( {from} & {} ) ^ {}",
-                Bytes(mask),
-                Bytes(xor)
-            ),
-            Self::Compare {
-                how,
-                register,
-                data,
-            } => match how {
-                Compare::Equal => write!(f, "cmp eq {register} {}", Bytes(data)),
-                Compare::NotEqual => write!(f, "cmp neq {register} {}", Bytes(data)),
-                Compare::Other(op) => write!(f, "cmp {op} {register} {}", Bytes(data)),
-            },
-            Self::Lookup {
-                set,
-                from,
-                into,
-                inverted,
-            } => {
-                let not = if *inverted { "not " } else { "" };
-                write!(f, "lookup {from} {not}in {set}")?;
-                into.iter().try_for_each(|into| write!(f, " => {into}"))
-            }
-            Self::Among {
-                set,
-                from,
-                inverted,
-            } => {
-                let not = if *inverted { "not " } else { "" };
-                write!(f, "lookup {from} {not}among")?;
-                let mut items = set.constant.iter().flatten();
-                items.try_for_each(|item| write!(f, " {item}"))
-            }
+            Self::CtLoad(load) => load.fmt(f),
+            Self::Fib(fib) => fib.fmt(f),
+            Self::Bitwise(bitwise) => bitwise.fmt(f),
+            Self::Compare(comparison) => comparison.fmt(f),
+            Self::Lookup(lookup) => lookup.fmt(f),
+            Self::Among(lookup) => lookup.fmt(f),
             Self::Load { into, data } => write!(f, "immediate {into} {}", Bytes(data)),
             Self::Decide(verdict) => write!(f, "immediate {verdict}"),
             Self::Reject { kind, code } => write!(f, "reject type {kind} code {code}"),

@@ -1,12 +1,18 @@
 //! The instructions that rules are made of.
 
+mod instructions;
 mod read;
 
 use netlink_exchange::Writer;
 
+pub(crate) use instructions::{
+    Among, Bitwise, Compare, Comparison, CtLoad, Fib, Layer, Lookup, Payload,
+};
 pub(crate) use read::comment_of;
 
-use super::{DATA_VALUE, DATA_VERDICT, LIST_ELEM, SetSpec};
+use instructions::{numbers, value};
+
+use super::{DATA_VERDICT, LIST_ELEM};
 
 /// A place for four bytes, or the first of several: `NFT_REG32_00` is 8, and
 /// every fourth has a second name from `NFT_REG_1` on, 1 to 4.
@@ -30,13 +36,6 @@ impl Register {
             Self(8 + words)
         }
     }
-}
-
-/// `NFT_PAYLOAD_NETWORK_HEADER` and `NFT_PAYLOAD_TRANSPORT_HEADER`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layer {
-    Network = 1,
-    Transport = 2,
 }
 
 /// What is known of a packet (`enum nft_meta_keys`).
@@ -63,15 +62,6 @@ impl Ct {
     pub(crate) const DST_IP6: Self = Self(22);
 }
 
-/// `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compare {
-    Equal,
-    NotEqual,
-    /// Less, more, and so on.
-    Other(u32),
-}
-
 /// What becomes of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -86,12 +76,7 @@ pub(crate) enum Verdict {
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expression {
-    Payload {
-        layer: u32,
-        offset: u32,
-        length: u32,
-        into: Register,
-    },
+    Payload(Payload),
     MetaLoad {
         key: Meta,
         into: Register,
@@ -100,44 +85,12 @@ pub(crate) enum Expression {
         key: Meta,
         from: Register,
     },
-    CtLoad {
-        key: Ct,
-        /// `IP_CT_DIR_ORIGINAL` 0 or `IP_CT_DIR_REPLY` 1.
-        direction: Option<u8>,
-        into: Register,
-    },
-    /// Asks the routes: `NFTA_FIB_F_SADDR` 1 or `NFTA_FIB_F_DADDR` 2, and
-    /// `NFT_FIB_RESULT_ADDRTYPE` 3.
-    Fib {
-        flags: u32,
-        result: u32,
-        into: Register,
-    },
-    /// `into = (from & mask) ^ xor`, of packet data.
-    Bitwise {
-        from: Register,
-        into: Register,
-        mask: Vec<u8>,
-        xor: Vec<u8>,
-    },
-    Compare {
-        how: Compare,
-        register: Register,
-        data: Vec<u8>,
-    },
-    /// Is it in a set, or what does a map say of it.
-    Lookup {
-        set: String,
-        from: Register,
-        into: Option<Register>,
-        inverted: bool,
-    },
-    /// The same with a set that belongs to the rule.
-    Among {
-        set: SetSpec,
-        from: Register,
-        inverted: bool,
-    },
+    CtLoad(CtLoad),
+    Fib(Fib),
+    Bitwise(Bitwise),
+    Compare(Comparison),
+    Lookup(Lookup),
+    Among(Among),
     Load {
         into: Register,
         data: Vec<u8>,
@@ -188,13 +141,13 @@ impl Expression {
     /// The kernel's name for the kind of instruction.
     fn name(&self) -> &str {
         match self {
-            Self::Payload { .. } => "payload",
+            Self::Payload(_) => "payload",
             Self::MetaLoad { .. } | Self::MetaSet { .. } => "meta",
-            Self::CtLoad { .. } => "ct",
-            Self::Fib { .. } => "fib",
-            Self::Bitwise { .. } => "bitwise",
-            Self::Compare { .. } => "cmp",
-            Self::Lookup { .. } | Self::Among { .. } => "lookup",
+            Self::CtLoad(_) => "ct",
+            Self::Fib(_) => "fib",
+            Self::Bitwise(_) => "bitwise",
+            Self::Compare(_) => "cmp",
+            Self::Lookup(_) | Self::Among(_) => "lookup",
             Self::Load { .. } | Self::Decide(_) => "immediate",
             Self::Reject { .. } => "reject",
             Self::Masquerade { .. } => "masq",
@@ -206,66 +159,15 @@ impl Expression {
 
     fn write_data(&self, out: &mut Writer<'_>, among: u32) {
         match self {
-            Self::Payload {
-                layer,
-                offset,
-                length,
-                into,
-            } => numbers(out, [(1, into.0), (2, *layer), (3, *offset), (4, *length)]),
+            Self::Payload(load) => load.write(out),
             Self::MetaLoad { key, into } => numbers(out, [(2, key.0), (1, into.0)]),
             Self::MetaSet { key, from } => numbers(out, [(2, key.0), (3, from.0)]),
-            Self::CtLoad {
-                key,
-                direction,
-                into,
-            } => {
-                numbers(out, [(2, key.0), (1, into.0)]);
-                if let Some(direction) = direction {
-                    out.u8(3, *direction);
-                }
-            }
-            Self::Fib {
-                flags,
-                result,
-                into,
-            } => numbers(out, [(3, *flags), (2, *result), (1, into.0)]),
-            Self::Bitwise {
-                from,
-                into,
-                mask,
-                xor,
-            } => {
-                numbers(out, [(1, from.0), (2, into.0), (3, mask.len() as u32)]);
-                value(out, 4, mask);
-                value(out, 5, xor);
-            }
-            Self::Compare {
-                how,
-                register,
-                data,
-            } => {
-                numbers(out, [(1, register.0), (2, how.number())]);
-                value(out, 3, data);
-            }
-            Self::Lookup {
-                set,
-                from,
-                into,
-                inverted,
-            } => {
-                out.be32(2, from.0);
-                out.name(1, set);
-                if let Some(into) = into {
-                    out.be32(3, into.0);
-                }
-                flag(out, 5, *inverted);
-            }
-            Self::Among { from, inverted, .. } => {
-                out.be32(2, from.0);
-                out.name(1, ANONYMOUS);
-                out.be32(4, among);
-                flag(out, 5, *inverted);
-            }
+            Self::CtLoad(load) => load.write(out),
+            Self::Fib(fib) => fib.write(out),
+            Self::Bitwise(bitwise) => bitwise.write(out),
+            Self::Compare(comparison) => comparison.write(out),
+            Self::Lookup(lookup) => lookup.write(out),
+            Self::Among(lookup) => lookup.write(out, among),
             Self::Load { into, data } => {
                 out.be32(1, into.0);
                 value(out, 2, data);
@@ -295,26 +197,12 @@ impl Expression {
     /// belongs to the rule has got a number.
     pub(crate) fn is_listed_as(&self, listed: &Self) -> bool {
         match (self, listed) {
-            (
-                Self::Among { from, inverted, .. },
-                Self::Lookup {
-                    set,
-                    from: listed_from,
-                    into: None,
-                    inverted: listed_inverted,
-                },
-            ) => set.starts_with("__set") && from == listed_from && inverted == listed_inverted,
+            (Self::Among(written), Self::Lookup(listed)) => {
+                listed.set.starts_with("__set")
+                    && listed.into.is_none()
+                    && (written.from, written.inverted) == (listed.from, listed.inverted)
+            }
             (one, other) => one == other,
-        }
-    }
-}
-
-impl Compare {
-    fn number(self) -> u32 {
-        match self {
-            Self::Equal => 0,
-            Self::NotEqual => 1,
-            Self::Other(number) => number,
         }
     }
 }
@@ -343,23 +231,6 @@ impl Verdict {
         out.be32(1, Self::GOTO.cast_unsigned());
         out.name(2, chain);
     }
-}
-
-fn numbers<const N: usize>(out: &mut Writer<'_>, pairs: [(u16, u32); N]) {
-    for (kind, value) in pairs {
-        out.be32(kind, value);
-    }
-}
-
-fn flag(out: &mut Writer<'_>, kind: u16, set: bool) {
-    if set {
-        out.be32(kind, 1);
-    }
-}
-
-/// Packet data, as it stands in registers.
-fn value(out: &mut Writer<'_>, kind: u16, bytes: &[u8]) {
-    out.nest(kind, |out| out.bytes(DATA_VALUE, bytes));
 }
 
 /// `NFTNL_UDATA_RULE_COMMENT`: a type, a length, and the text with its NUL, as

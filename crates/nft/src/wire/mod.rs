@@ -21,7 +21,10 @@ mod sets;
 mod tests;
 
 pub(crate) use command::{Base, Command, Get, Hooked, Name, Place, Verb, rule};
-pub(crate) use expression::{Compare, Ct, Expression, Layer, Meta, Register, Verdict};
+pub(crate) use expression::{
+    Among, Bitwise, Compare, Comparison, Ct, CtLoad, Expression, Fib, Layer, Lookup, Meta, Payload,
+    Register, Verdict,
+};
 pub(crate) use item::{Data, Item, Key};
 pub(crate) use listed::{ListedChain, ListedRule, ListedSet, elements, generation, table_flags};
 pub(crate) use sets::{Order, SetSpec, Values};

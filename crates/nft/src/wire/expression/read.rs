@@ -2,7 +2,10 @@
 
 use netlink_exchange::{DecodeError, attributes};
 
-use super::{Compare, Ct, DNAT, Expression, Meta, Register, Verdict};
+use super::{
+    Bitwise, Compare, Comparison, Ct, CtLoad, DNAT, Expression, Fib, Lookup, Meta, Payload,
+    Register, Verdict,
+};
 use crate::wire::{DATA_VALUE, DATA_VERDICT};
 
 impl Expression {
@@ -13,34 +16,34 @@ impl Expression {
         let data = attributes::find(element, 2)?.map_or(&[][..], |data| data.value());
         let parts = Parts(data);
         Ok(match &name[..] {
-            "payload" if parts.bytes(1)?.is_some() => Self::Payload {
+            "payload" if parts.bytes(1)?.is_some() => Self::Payload(Payload {
                 layer: parts.number(2)?,
                 offset: parts.number(3)?,
                 length: parts.number(4)?,
                 into: parts.register(1)?,
-            },
+            }),
             "meta" => parts.meta()?,
-            "ct" if parts.bytes(1)?.is_some() => Self::CtLoad {
+            "ct" if parts.bytes(1)?.is_some() => Self::CtLoad(CtLoad {
                 key: Ct(parts.number(2)?),
                 direction: parts.bytes(3)?.and_then(|value| value.first().copied()),
                 into: parts.register(1)?,
-            },
-            "fib" => Self::Fib {
+            }),
+            "fib" => Self::Fib(Fib {
                 flags: parts.number(3)?,
                 result: parts.number(2)?,
                 into: parts.register(1)?,
-            },
-            "bitwise" if parts.bytes(4)?.is_some() => Self::Bitwise {
+            }),
+            "bitwise" if parts.bytes(4)?.is_some() => Self::Bitwise(Bitwise {
                 from: parts.register(1)?,
                 into: parts.register(2)?,
                 mask: parts.value(4)?,
                 xor: parts.value(5)?,
-            },
-            "cmp" => Self::Compare {
+            }),
+            "cmp" => Self::Compare(Comparison {
                 how: Compare::from_number(parts.number(2)?),
                 register: parts.register(1)?,
                 data: parts.value(3)?,
-            },
+            }),
             "lookup" => parts.lookup()?,
             "immediate" => parts.immediate()?,
             "reject" => Self::Reject {
@@ -140,12 +143,12 @@ impl<'a> Parts<'a> {
             Some(_) => Some(self.register(3)?),
             None => None,
         };
-        Ok(Expression::Lookup {
+        Ok(Expression::Lookup(Lookup {
             set: attributes::name(set),
             from: self.register(2)?,
             into,
             inverted: self.number(5)? & 1 != 0,
-        })
+        }))
     }
 
     fn immediate(self) -> Result<Expression, DecodeError> {

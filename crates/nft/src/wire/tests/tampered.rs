@@ -62,8 +62,8 @@ impl Listed {
             Command::AddRule { among, .. } => {
                 let mut rule = ListedRule::read(content).expect("a rule");
                 for expression in &mut rule.expressions {
-                    if let crate::wire::Expression::Lookup { set, .. } = expression {
-                        *set = set.replace("%d", &among.to_string());
+                    if let crate::wire::Expression::Lookup(lookup) = expression {
+                        lookup.set = lookup.set.replace("%d", &among.to_string());
                     }
                 }
                 self.rules.push(rule);
