@@ -74,12 +74,9 @@ impl<'a> Compiler<'a> {
         family: Family,
         slices: impl Iterator<Item = &'s Slice> + Clone,
     ) {
-        let addresses: Vec<Address> = self.shape.addresses.of(family).cloned().collect();
-        if addresses.is_empty() {
-            return;
-        }
-        if self.own >= FRONTS && port.node_port.is_none() {
-            self.beyond += 1;
+        let (addresses, beyond) = self.addresses(family);
+        self.beyond += usize::from(beyond);
+        if addresses.is_empty() && (!beyond || port.node_port.is_none()) {
             return;
         }
         let choice = self.choice(port, family, slices);
@@ -101,16 +98,9 @@ impl<'a> Compiler<'a> {
         );
         let marks = marks.as_ref();
         let mut given = BTreeMap::new();
-        let mut beyond = false;
+        // The host decides at how many addresses a NodePort is.
+        self.own += addresses.len();
         for (address, number) in fronts {
-            // The host decides at how many addresses a NodePort is.
-            if address.kind != FrontKind::NodePort {
-                if self.own >= FRONTS {
-                    beyond = true;
-                    continue;
-                }
-                self.own += 1;
-            }
             let front = Front {
                 address: address.address,
                 port: number,
@@ -118,10 +108,18 @@ impl<'a> Compiler<'a> {
             };
             self.front(port, front, &address, &choice, marks, &mut given);
         }
-        self.beyond += usize::from(beyond);
         if let Some(marks) = marks {
             self.claim_marks(port, family, marks, given, &choice);
         }
+    }
+
+    /// The addresses of a family for which there are fronts left, and whether
+    /// there are more.
+    fn addresses(&self, family: Family) -> (Vec<Address>, bool) {
+        let mut all = self.shape.addresses.of(family);
+        let left = FRONTS.saturating_sub(self.own);
+        let addresses = all.by_ref().take(left).cloned().collect();
+        (addresses, all.next().is_some())
     }
 
     /// The endpoints of a port in one family.

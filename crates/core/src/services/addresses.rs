@@ -12,8 +12,11 @@ use crate::read::{self, Quoted};
 use crate::slices::unusable;
 use crate::warnings::Warnings;
 
-/// Addresses that are read of each list of a Service.
+/// Addresses that are read of each list of a Service from outside.
 const MOST: usize = 1024;
+/// Of `clusterIPs`: one a family, and an API server takes no more. A manifest
+/// may have any number.
+const CLUSTER_IPS: usize = 2;
 
 /// An address that a Service asks for: one that somebody can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,23 +37,29 @@ impl Asked {
 
 /// Tells of lists that are not read to their end.
 pub(super) fn too_long(service: &Service, warnings: &mut Warnings) {
+    let spec = &service.spec;
+    let ingress = service.status.load_balancer.ingress.len();
     let lists = [
-        ("externalIPs", service.spec.external_ips.len()),
-        (
-            "status.loadBalancer.ingress",
-            service.status.load_balancer.ingress.len(),
-        ),
+        ("clusterIPs", spec.cluster_ips.len(), CLUSTER_IPS),
+        ("externalIPs", spec.external_ips.len(), MOST),
+        ("status.loadBalancer.ingress", ingress, MOST),
     ];
-    for (field, length) in lists.into_iter().filter(|(_, length)| *length > MOST) {
+    for (field, length, most) in lists.into_iter().filter(|(_, length, most)| length > most) {
         warnings.add(format!(
-            "{field}: of {length} addresses the first {MOST} are served"
+            "{field}: of {length} addresses those beyond the first {most} are ignored"
         ));
     }
 }
 
+/// The `clusterIPs` that are read.
+fn cluster_ips(spec: &ServiceSpec) -> &[String] {
+    let all = spec.cluster_ips.as_slice();
+    all.get(..CLUSTER_IPS).unwrap_or(all)
+}
+
 /// Whether `None` stands where a cluster address would.
 pub(super) fn is_headless(spec: &ServiceSpec) -> bool {
-    let mut all = spec.cluster_ips.iter().chain(&spec.cluster_ip);
+    let mut all = cluster_ips(spec).iter().chain(&spec.cluster_ip);
     all.any(|text| text == "None")
 }
 
@@ -97,7 +106,7 @@ struct Reader<'w> {
 
 impl Reader<'_> {
     fn cluster(&mut self, spec: &ServiceSpec) {
-        let (texts, apart) = match spec.cluster_ips.as_slice() {
+        let (texts, apart) = match cluster_ips(spec) {
             [] => (spec.cluster_ip.as_slice(), None),
             several => (several, spec.cluster_ip.as_ref()),
         };

@@ -12,6 +12,10 @@ use crate::slices::Interner;
 use crate::state::Protocol;
 use crate::warnings::Warnings;
 
+/// Ports that are read of a Service: each is a front at least, and of those it
+/// has no more ([`crate::compile`]).
+const MOST: usize = 16_384;
+
 /// A port of a Service that makes sense.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Port {
@@ -28,8 +32,14 @@ pub(super) fn read(
     warnings: &mut Warnings,
 ) -> Box<[Port]> {
     let mut node_ports = BTreeSet::new();
-    let mut ports = Vec::with_capacity(spec.ports.len());
-    for port in &spec.ports {
+    let length = spec.ports.len();
+    if length > MOST {
+        warnings.add(format!(
+            "spec.ports: of {length} ports those beyond the first {MOST} are ignored"
+        ));
+    }
+    let mut ports = Vec::with_capacity(length.min(MOST));
+    for port in spec.ports.iter().take(MOST) {
         let name = Quoted(&port.name);
         let protocol = match protocol(port.protocol.as_deref()) {
             Ok(protocol) => protocol,

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::Cluster;
 use crate::event::Kind;
 use crate::fixtures::*;
-use crate::k8s::{Service, ServiceCidr};
+use crate::k8s::{Service, ServiceCidr, ServicePort};
 use crate::model::Model;
 use crate::names::Warning;
 use crate::object::Object;
@@ -88,7 +88,7 @@ fn a_value_of_a_megabyte_is_shown_cut_wherever_it_stands() {
 fn an_object_has_twenty_warnings_whichever_it_is() {
     let many = || (0..5000).map(|n| format!("bad-{n}"));
     let mut service = web();
-    service.spec.cluster_ips.extend(many());
+    service.spec.external_ips.extend(many());
     let mut bad = slice(&service, []);
     bad.endpoints = many().map(|text| ep(&text)).collect();
     let mut cidr = ServiceCidr::default();
@@ -414,15 +414,62 @@ fn ports_times_addresses_are_bounded() {
 
     assert_eq!(fronts, 16_384);
     let told: Vec<String> = cluster.warnings().into_iter().map(|w| w.message).collect();
-    assert!(
-        told.contains(&"externalIPs: of 5000 addresses the first 1024 are served".to_owned()),
-        "{told:?}"
-    );
+    let external = "externalIPs: of 5000 addresses those beyond the first 1024 are ignored";
+    assert!(told.contains(&external.to_owned()), "{told:?}");
     assert!(
         told.iter()
             .any(|m| m.starts_with("spec.ports: the first 16384 pairs")),
         "{told:?}"
     );
+}
+
+/// A manifest may name any number of them; an API server takes one a family.
+#[test]
+fn of_cluster_ips_two_are_read_and_the_rest_of_the_service_is_served() {
+    let addresses = (1..=5000).map(|n| format!("10.96.{}.{}", n / 250, n % 250));
+    let many = web().load_balancer("203.0.113.5").with(|s| {
+        s.spec.cluster_ips = addresses.collect();
+    });
+    let mut cluster = cluster_of(&[many]);
+
+    let [fronts, ..] = servers(&mut cluster);
+
+    let told: Vec<String> = cluster.warnings().into_iter().map(|w| w.message).collect();
+    assert_eq!(
+        told,
+        ["clusterIPs: of 5000 addresses those beyond the first 2 are ignored"]
+    );
+    assert_eq!(fronts, 3, "{}", cluster.text());
+    // One that is not read is nobody's.
+    let other = service("other", "10.96.0.3");
+    cluster
+        .add(other.clone())
+        .endpoints(&other, [ep("10.244.1.8")]);
+    assert!(cluster.text().contains("vip  10.96.0.3"));
+}
+
+#[test]
+fn ports_that_could_have_no_front_are_not_read() {
+    let port = |n: i64| ServicePort {
+        name: format!("p{n}"),
+        port: 1 + n,
+        ..ServicePort::default()
+    };
+    let many = |ports| web().with(|s| s.spec.ports = (0..ports).map(port).collect());
+    let told = |ports| {
+        let all = warnings(many(ports)).into_iter().map(|w| w.message);
+        all.filter(|message| message.starts_with("spec.ports"))
+            .collect::<Vec<_>>()
+    };
+
+    assert_eq!(told(16_384), Vec::<String>::new());
+    assert_eq!(
+        told(16_385),
+        ["spec.ports: of 16385 ports those beyond the first 16384 are ignored"]
+    );
+    let mut cluster = cluster_of(&[many(16_385)]);
+    let [fronts, ..] = servers(&mut cluster);
+    assert_eq!(fronts, 16_384);
 }
 
 #[test]
