@@ -18,7 +18,7 @@ use rtnetlink::sys::{AsyncSocket, SocketAddr};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::task::unconstrained;
 
-use crate::binder::VipRoute;
+use crate::binder::{Binding, VipRoute};
 use crate::host::local_address;
 use crate::link;
 use crate::listed::vip_of_address;
@@ -35,10 +35,26 @@ pub enum Notice {
     HostAddress(IpAddr),
     /// A VIP left our link, by our own doing or that of somebody else.
     VipGone(IpAddr),
+    /// A VIP came to our link, likewise.
+    VipCome(IpAddr),
+    /// Something came to our link, or left it, that is no VIP but may take some
+    /// with it: with the last IPv4 address of a link the kernel removes its
+    /// routes, and does not tell of them.
+    Stray,
     /// Our link was made, removed, renamed, or went up or down.
     Link,
     /// Some changes were lost, or cannot be followed any more: look again.
     Lost,
+}
+
+impl Notice {
+    fn of_vip(vip: IpAddr, exists: bool) -> Self {
+        if exists {
+            Self::VipCome(vip)
+        } else {
+            Self::VipGone(vip)
+        }
+    }
 }
 
 /// The stream of [`watch`]. It may be dropped at any time, and a `next()` that
@@ -56,14 +72,15 @@ pub struct Watch {
 }
 
 /// Watches addresses of all links, and the link named with its routes. Equal
-/// to `ip monitor link address route`, reduced to what matters.
+/// to `ip monitor link address route`, reduced to what matters. `binding` says
+/// what on the link is a VIP.
 ///
 /// To be called within a tokio runtime, on a thread in the network namespace
 /// to be watched. What happens after it returned is reported.
 ///
 /// # Errors
 /// The kernel gives no socket, or cannot be asked for the link.
-pub fn watch(link_name: &str) -> Result<Watch> {
+pub fn watch(link_name: &str, binding: Binding) -> Result<Watch> {
     link::check_name(link_name)?;
     let groups = [
         MulticastGroup::Link,
@@ -86,6 +103,7 @@ pub fn watch(link_name: &str) -> Result<Watch> {
         _handle: handle,
         our_link: OurLink {
             name: link_name.into(),
+            by_route: binding != Binding::Address,
             state: found.map(|link| (link.index, link.flags.contains(LinkFlags::Up))),
         },
         ready: VecDeque::new(),
@@ -126,6 +144,8 @@ impl Stream for Watch {
 /// What is known of our link, kept up to date from the messages themselves.
 struct OurLink {
     name: String,
+    /// VIPs are routes there, and not addresses.
+    by_route: bool,
     /// Index, and whether it is up; none while there is no such link.
     state: Option<(u32, bool)>,
 }
@@ -133,7 +153,7 @@ struct OurLink {
 impl OurLink {
     /// What a message of the kernel means to us.
     fn change(&mut self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Notice> {
-        use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink};
+        use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink, NewRoute};
         match payload {
             NetlinkPayload::Overrun(_) => Some(Notice::Lost),
             NetlinkPayload::InnerMessage(message) => match message {
@@ -141,7 +161,8 @@ impl OurLink {
                 DelLink(link) => self.link(link, false),
                 NewAddress(address) => self.address(address, true),
                 DelAddress(address) => self.address(address, false),
-                DelRoute(route) => self.route_gone(route),
+                NewRoute(route) => self.route(route, true),
+                DelRoute(route) => self.route(route, false),
                 _ => None,
             },
             _ => None,
@@ -166,16 +187,17 @@ impl OurLink {
     fn address(&self, message: &AddressMessage, exists: bool) -> Option<Notice> {
         match self.state {
             Some((ours, _)) if ours == message.header.index => {
-                // What comes to our link is our own doing.
-                let gone = (!exists).then(|| vip_of_address(message, ours)).flatten();
-                gone.map(Notice::VipGone)
+                if self.by_route {
+                    return Some(Notice::Stray);
+                }
+                vip_of_address(message, ours).map(|vip| Notice::of_vip(vip, exists))
             }
             _ => local_address(message).map(Notice::HostAddress),
         }
     }
 
-    fn route_gone(&self, message: &RouteMessage) -> Option<Notice> {
-        let (ours, _) = self.state?;
-        VipRoute::of(message, ours).map(|route| Notice::VipGone(route.vip))
+    fn route(&self, message: &RouteMessage, exists: bool) -> Option<Notice> {
+        let (ours, _) = self.state.filter(|_| self.by_route)?;
+        VipRoute::of(message, ours).map(|route| Notice::of_vip(route.vip, exists))
     }
 }

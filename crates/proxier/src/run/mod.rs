@@ -28,6 +28,7 @@ use kube_ipvs_dataplane::record::RecordFile;
 use kube_ipvs_source::kube::KubeConfig;
 use kube_ipvs_source::manifests::Manifests;
 use kube_ipvs_source::tasks::{Endings, Task, Tasks};
+use kube_ipvs_vip::Watch;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
@@ -180,7 +181,7 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
         .with_sink(sources.sink.take())
         .with_node_sink(sources.node_sink.take());
     let (stop, stopped) = watch::channel(false);
-    let link = program.setup.link.clone();
+    let (link, binding) = (program.setup.link.clone(), program.setup.binding);
     let times = program.times;
     let adopt = program.adopt.is_some();
     // What is not good is told, not waited for: serving comes first.
@@ -192,7 +193,8 @@ pub fn run(program: Program, settings: &Settings) -> anyhow::Result<ExitCode> {
     };
     let heard = Heard { events, questions };
     let kernel = Tasks::thread("kernel", move || {
-        keep(syncer, times, reporter, heard, &link, settled, stopped)
+        let notices = || kube_ipvs_vip::watch(&link, binding);
+        keep(syncer, times, reporter, heard, notices, settled, stopped)
     })?;
     let file = program.config_file.as_deref().map(watch_file::replaced);
     let finished = runtime.block_on(until_signal(&kernel, file, endings, asked));
@@ -288,7 +290,7 @@ fn keep(
     times: Times,
     reporter: Reporter,
     heard: Heard,
-    link: &str,
+    notices: impl FnOnce() -> kube_ipvs_vip::Result<Watch>,
     settled: impl FnOnce(&mut Linux) + 'static,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -297,7 +299,7 @@ fn keep(
         .build()
         .context("start the loop")?;
     runtime.block_on(async {
-        let changes = kube_ipvs_vip::watch(link).context("watch the host's addresses")?;
+        let changes = notices().context("watch the host's addresses")?;
         let mut driver = Driver::new(syncer, times, reporter).once_settled(settled);
         if let Some(questions) = heard.questions {
             driver = driver.answering(questions);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use kube_ipvs_core::plan::{AsDiff, Plan};
 use kube_ipvs_core::{Cluster, Event, Warning};
@@ -133,8 +133,9 @@ async fn follow(
     health: &Health,
     watch: bool,
 ) -> anyhow::Result<ExitCode> {
-    let link = &program.setup.link;
-    let mut changes = kube_ipvs_vip::watch(link).context("watch the host's addresses")?;
+    let setup = &program.setup;
+    let changes = kube_ipvs_vip::watch(&setup.link, setup.binding);
+    let mut changes = changes.context("watch the host's addresses")?;
     if !shown.wait_for_lists(&mut heard, health).await? {
         anyhow::bail!("ended before everything was listed once");
     }
@@ -242,6 +243,8 @@ impl<D: Dataplane, F: Show> Shown<D, F> {
                 None => return Ok(false),
             }
         }
+        // One look is for all that was told until now.
+        while let Some(Some(_)) = changes.next().now_or_never() {}
         Ok(true)
     }
 

@@ -30,8 +30,10 @@ pub(super) struct Agenda {
     audit: Option<Instant>,
     /// When everything was last looked at.
     audited: Instant,
-    /// This host's addresses are read again then, whatever is told of them.
+    /// This host's addresses are looked at again then, whatever is told of them.
     host: Instant,
+    /// When they were looked at last.
+    host_begun: Option<Instant>,
     /// When table sizes are counted anew.
     count: Option<Instant>,
 }
@@ -49,6 +51,7 @@ impl Agenda {
             audit: None,
             audited: now,
             host: now,
+            host_begun: None,
             count: None,
         }
     }
@@ -166,6 +169,17 @@ impl Agenda {
     /// This host's addresses are being read; they are again a period later.
     pub(super) fn host_begins(&mut self, now: Instant) {
         self.host = now + self.times.sync_period;
+        self.host_begun = Some(now);
+    }
+
+    /// This host's addresses changed. Where pods come in rows, each with an address
+    /// on the host's side, they are read no more than once a `min_sync_period`.
+    pub(super) fn host_changed(&mut self, now: Instant) {
+        let after = self
+            .host_begun
+            .map(|last| last + self.times.min_sync_period);
+        let then = after.map_or(now, |after| after.max(now));
+        self.host = self.host.min(then);
     }
 
     /// This host's addresses could not be read, and are again then.
@@ -294,11 +308,21 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_read_once_a_period_and_sooner_after_a_failure() {
+    fn the_host_is_read_once_a_period_and_sooner_after_a_change_or_failure() {
         let (mut agenda, now) = agenda();
         agenda.host_begins(now);
         assert_eq!(agenda.host(), now + 30 * SECOND);
         agenda.host_failed(now + SECOND);
         assert_eq!(agenda.host(), now + SECOND);
+
+        agenda.host_begins(now);
+        let half = SECOND / 2;
+        agenda.host_changed(now + half);
+        assert_eq!(agenda.host(), now + SECOND, "not twice in one");
+        agenda.host_changed(now + half / 2);
+        assert_eq!(agenda.host(), now + SECOND);
+        agenda.host_begins(now);
+        agenda.host_changed(now + 5 * SECOND);
+        assert_eq!(agenda.host(), now + 5 * SECOND, "at once");
     }
 }

@@ -1,10 +1,11 @@
 //! The rolling audit: the kernel is read piece by piece, so that a big node is
 //! never busy with all at once.
 //!
-//! A pass takes one `--ipvs-sync-period`. It reads sysctls, tables, VIPs and the
-//! list of virtual servers, and the real servers of so many virtual servers as
-//! cost little; those of the others have their turn in the passes after it. Once
-//! something was found that somebody else had changed, the next pass reads all,
+//! A pass takes one `--ipvs-sync-period`. It reads sysctls, tables and the list
+//! of virtual servers, and the real servers of so many virtual servers as cost
+//! little; those of the others have their turn in the passes after it. VIPs are
+//! read where the kernel told of something else than is known of them, and after
+//! [some](super::followed::PASSES) passes in any case. Once something was found that somebody else had changed, the next pass reads all,
 //! and those after it more than where nobody ever changes anything.
 //!
 //! A step reads one piece, compares it with what is known, and repairs what
@@ -95,6 +96,11 @@ impl Walk {
         }
     }
 
+    /// Whether somebody changed something not long ago.
+    fn is_wary(&self) -> bool {
+        self.wary > 0 || self.drifted
+    }
+
     /// A pass begins with so many virtual servers.
     fn begin(&mut self, total: usize) {
         let drifted = std::mem::take(&mut self.drifted);
@@ -168,7 +174,9 @@ impl<D: Dataplane> Syncer<D> {
                 Piece::Vips
             }
             Piece::Vips => {
-                self.look_at_vips(&mut state, &mut found)?;
+                if self.vips.pass() || self.walk.is_wary() {
+                    self.look_at_vips(&mut state, &mut found)?;
+                }
                 Piece::Servers
             }
             Piece::Servers => {
@@ -256,6 +264,7 @@ impl<D: Dataplane> Syncer<D> {
         }
         found.touched.vips.extend(moved);
         state.vips = vips;
+        self.vips.read();
         Ok(())
     }
 

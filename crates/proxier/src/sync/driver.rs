@@ -3,15 +3,18 @@
 //! Level-triggered: events, timers and the kernel's own notices only say that
 //! it is time to look; what to do comes from comparing states.
 
+mod notices;
+
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use kube_ipvs_core::Event;
 use kube_ipvs_dataplane::Dataplane;
 use kube_ipvs_vip::Notice;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use self::notices::noticed;
 use super::agenda::Agenda;
 use super::hour::LastHour;
 use super::reporter::Reporter;
@@ -92,9 +95,11 @@ impl<D: Dataplane> Driver<D> {
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<Event>,
-        mut changes: impl Stream<Item = Notice> + Unpin,
+        changes: impl Stream<Item = Notice> + Unpin,
         mut stop: watch::Receiver<bool>,
     ) {
+        let mut changes = Some(changes);
+        self.syncer.follow_notices(true);
         self.look_at_host();
         let mut questions = self.questions.take();
         loop {
@@ -110,13 +115,19 @@ impl<D: Dataplane> Driver<D> {
                     Some(event) => self.take(event, &mut events),
                     None => return,
                 },
-                Some(change) = changes.next() => self.notice(change),
+                change = noticed(&mut changes) => match change {
+                    Some(change) => self.notice(change),
+                    None => {
+                        changes = None;
+                        self.hear_nothing();
+                    }
+                },
                 () = at(round) => {
                     self.round();
                     self.steps();
                 }
                 () = at(self.agenda.audit()) => self.audit(),
-                () = sleep_until(self.agenda.host()) => self.look_at_host(),
+                () = sleep_until(self.agenda.host()) => self.read_host(Syncer::pass_over_host),
                 // What is pending comes first, so that a step tells of a whole state.
                 () = sleep_until(self.agenda.step()), if !is_pending => self.steps(),
                 () = at(drain) => self.drain(),
@@ -162,63 +173,6 @@ impl<D: Dataplane> Driver<D> {
         }
     }
 
-    /// The kernel told of a change that may not have been ours.
-    fn notice(&mut self, notice: Notice) {
-        tracing::debug!(?notice, "the kernel tells of a change");
-        let look = match notice {
-            Notice::HostAddress(_) => {
-                self.look_at_host();
-                false
-            }
-            Notice::VipGone(vip) => self.syncer.expects(vip),
-            Notice::Link => true,
-            Notice::Lost => {
-                tracing::info!("notices of the kernel were lost: everything is looked at");
-                self.look_at_host();
-                true
-            }
-        };
-        if look {
-            self.agenda.noticed(Instant::now());
-        }
-    }
-
-    /// Tells the cluster of this host's addresses. When they cannot be read,
-    /// the last ones stay in force.
-    fn look_at_host(&mut self) {
-        let begun = Instant::now();
-        self.agenda.host_begins(begun);
-        match self.syncer.look_at_host() {
-            Ok(changed) => {
-                self.reporter.reason("host-addresses", None);
-                if changed {
-                    self.request();
-                }
-                self.look_at_listeners(true);
-                if self.reporter.try_ports(&mut self.syncer) {
-                    self.request();
-                }
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "the last known addresses stay in force"
-                );
-                self.reporter
-                    .reason("host-addresses", Some(format!("{error:#}")));
-                let delay = self.backoff.failed_after(begun.elapsed());
-                self.agenda.host_failed(Instant::now() + delay);
-            }
-        }
-    }
-
-    /// Looks whether the host listens where Services are served.
-    fn look_at_listeners(&mut self, due: bool) {
-        if self.syncer.look_at_listeners(due) {
-            self.request();
-        }
-    }
-
     fn round(&mut self) {
         self.agenda.round_begins();
         self.tell_time();
@@ -259,6 +213,7 @@ impl<D: Dataplane> Driver<D> {
             Ok(round) => {
                 self.agenda.round_begins();
                 self.finished(&round, begun);
+                self.agenda.changed(Instant::now());
             }
             Err(error) => self.failed(&error, begun),
         }

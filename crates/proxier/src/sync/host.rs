@@ -8,6 +8,7 @@ use kube_ipvs_core::{Event, HostAddress};
 use kube_ipvs_dataplane::{Dataplane, Observed};
 
 use super::Syncer;
+use super::followed::Followed;
 
 /// The host as it was last read, and the addresses of others that could not be
 /// told from VIPs.
@@ -16,6 +17,8 @@ pub(super) struct KnownHost {
     /// None before they could be read once.
     addresses: Option<Vec<HostAddress>>,
     gateways: BTreeSet<IpAddr>,
+    /// Whether the addresses are read again.
+    pub(super) followed: Followed,
     /// Addresses that sources could not check.
     unchecked: BTreeSet<IpAddr>,
     /// VIPs that a previous run left, as far as they have stayed: that one had
@@ -24,14 +27,21 @@ pub(super) struct KnownHost {
 }
 
 impl KnownHost {
-    /// Takes in what was read; true when it differs from what was known.
-    fn differs(&mut self, addresses: &[HostAddress], gateways: &BTreeSet<IpAddr>) -> bool {
-        if self.addresses.as_deref() == Some(addresses) && self.gateways == *gateways {
-            return false;
+    /// Takes in addresses that were read; gives them if they differ from those
+    /// that were known.
+    fn new_addresses(&mut self, addresses: Vec<HostAddress>) -> Option<Vec<HostAddress>> {
+        self.followed.read();
+        let differ = self.addresses.as_ref() != Some(&addresses);
+        differ.then(|| self.addresses.insert(addresses).clone())
+    }
+
+    /// The same of gateways.
+    fn new_gateways(&mut self, gateways: BTreeSet<IpAddr>) -> Option<BTreeSet<IpAddr>> {
+        let differ = self.gateways != gateways;
+        if differ {
+            self.gateways.clone_from(&gateways);
         }
-        self.addresses = Some(addresses.to_vec());
-        self.gateways.clone_from(gateways);
-        true
+        differ.then_some(gateways)
     }
 
     /// Addresses that nobody could check, without VIPs of a previous run that
@@ -56,12 +66,38 @@ impl<D: Dataplane> Syncer<D> {
     pub fn look_at_host(&mut self) -> anyhow::Result<bool> {
         let addresses = self.dataplane.host_addresses()?;
         let gateways = self.dataplane.gateways()?;
-        let differs = self.host.differs(&addresses, &gateways);
-        if differs {
-            self.cluster.apply(Event::HostAddresses(addresses));
-            self.cluster.apply(Event::Gateways(gateways));
+        let addresses = self.host.new_addresses(addresses);
+        Ok(self.take_host(addresses, gateways))
+    }
+
+    /// A pass of the audit: as [`Self::look_at_host`], but addresses are read only
+    /// where the kernel does not tell of them.
+    ///
+    /// # Errors
+    /// As [`Self::look_at_host`].
+    pub fn pass_over_host(&mut self) -> anyhow::Result<bool> {
+        if self.host.followed.pass() {
+            return self.look_at_host();
         }
-        Ok(differs)
+        let gateways = self.dataplane.gateways()?;
+        Ok(self.take_host(None, gateways))
+    }
+
+    fn take_host(
+        &mut self,
+        addresses: Option<Vec<HostAddress>>,
+        gateways: BTreeSet<IpAddr>,
+    ) -> bool {
+        let gateways = self.host.new_gateways(gateways);
+        let differs = addresses.is_some() || gateways.is_some();
+        let events = [
+            addresses.map(Event::HostAddresses),
+            gateways.map(Event::Gateways),
+        ];
+        for event in events.into_iter().flatten() {
+            self.cluster.apply(event);
+        }
+        differs
     }
 
     /// Tells the cluster what the host itself listens on, when Services took

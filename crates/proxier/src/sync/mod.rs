@@ -11,6 +11,7 @@ mod carry;
 pub mod driver;
 mod first;
 mod flows;
+mod followed;
 mod health;
 mod host;
 mod hour;
@@ -27,7 +28,6 @@ mod told;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -42,6 +42,7 @@ use kube_ipvs_dataplane::record::RecordFile;
 use kube_ipvs_dataplane::{Dataplane, Observed};
 
 use carry::Scope;
+use followed::Followed;
 use host::KnownHost;
 use loads::Loads;
 use ownership::Ownership;
@@ -65,6 +66,8 @@ pub struct Syncer<D> {
     /// Tables were made anew with less than is known of them: whatever is next,
     /// they come before.
     overtaken: bool,
+    /// Whether it reads the VIPs.
+    vips: Followed,
     /// How it goes through the real servers.
     walk: audit::Walk,
     drain: Drain,
@@ -104,6 +107,7 @@ impl<D: Dataplane> Syncer<D> {
             known: None,
             piece: audit::Piece::default(),
             overtaken: false,
+            vips: Followed::default(),
             walk: audit::Walk::default(),
             drain: Drain::new(timeout),
             slices: slices::Slices::default(),
@@ -163,11 +167,6 @@ impl<D: Dataplane> Syncer<D> {
     /// What the kernel holds as far as is known.
     pub fn known(&self) -> Option<&KernelState> {
         self.known.as_ref().map(Model::state)
-    }
-
-    /// Whether an address should be bound to our link.
-    pub fn expects(&self, vip: IpAddr) -> bool {
-        self.known().is_none_or(|state| state.vips.contains(&vip))
     }
 
     /// The cluster as it is known.
@@ -249,6 +248,7 @@ impl<D: Dataplane> Syncer<D> {
         known.share(desired, desired.virtual_servers.keys());
         self.known = Some(known);
         self.piece = audit::Piece::default();
+        self.vips.read();
         self.walk.start_over(!drift.is_empty());
         let round = self.carry_out(now, Scope::Everything, trigger);
         // What serves comes first.

@@ -51,6 +51,11 @@ impl Round {
         self.report.refused.is_empty()
     }
 
+    /// Whether all was as it should be.
+    pub fn is_without_work(&self) -> bool {
+        self.plan.is_empty() && self.is_clean() && self.drift.is_empty()
+    }
+
     /// What went wrong that is not one Service's: the kernel takes no change of
     /// a kind, or nobody knows what it did.
     pub fn failures(&self) -> impl Iterator<Item = &Refusal> {
@@ -62,7 +67,7 @@ impl Round {
     /// round without work is not worth a line. What was refused is told once,
     /// by the reporter.
     pub fn log(&self) {
-        if self.plan.is_empty() && self.is_clean() && self.drift.is_empty() {
+        if self.is_without_work() {
             tracing::debug!(trigger = %self.trigger, "nothing to do");
             return;
         }

@@ -212,7 +212,10 @@ impl Reporter {
             self.metrics.withheld_addresses(reason, n as usize);
         }
         if round.trigger != Trigger::Change {
-            self.tables(syncer);
+            // A pass that finds all as it was leaves the numbers as they were.
+            if round.trigger == Trigger::Start || !round.is_without_work() {
+                self.tables(syncer);
+            }
             self.host(syncer.cluster());
         }
         changed

@@ -31,7 +31,7 @@ pub(super) const TIMES: Times = Times {
 pub(super) struct Stage {
     pub(super) fake: Fake,
     events: mpsc::Sender<Event>,
-    changes: futures::channel::mpsc::UnboundedSender<Notice>,
+    pub(super) changes: futures::channel::mpsc::UnboundedSender<Notice>,
     pub(super) health: Health,
     metrics: Metrics,
     /// What owners of Services were told.

@@ -54,6 +54,9 @@ pub(super) struct Kernel {
     /// servers, real servers, VIPs, elements.
     pub(super) asked: usize,
     pub(super) told: usize,
+    /// How often it was asked for all VIPs, and for this host's addresses.
+    pub(super) vips_read: usize,
+    pub(super) host_read: usize,
     /// Somebody else changed the tables since they were read.
     pub(super) tables_changed: bool,
     pub(super) observe_fails: Option<Errno>,
@@ -99,6 +102,8 @@ impl Fake {
             observed: 0,
             asked: 0,
             told: 0,
+            vips_read: 0,
+            host_read: 0,
             tables_changed: true,
             observe_fails: None,
             prepare_fails: false,
@@ -318,6 +323,7 @@ impl Dataplane for Fake {
     }
 
     fn vips(&mut self) -> anyhow::Result<BTreeSet<IpAddr>> {
+        self.kernel().vips_read += 1;
         self.kernel()
             .part(|state| (state.vips.clone(), state.vips.len()))
     }
@@ -415,7 +421,8 @@ impl Dataplane for Fake {
     }
 
     fn host_addresses(&mut self) -> anyhow::Result<Vec<HostAddress>> {
-        let kernel = self.kernel();
+        let mut kernel = self.kernel();
+        kernel.host_read += 1;
         anyhow::ensure!(!kernel.host_fails, "addresses cannot be read");
         Ok(kernel.host.clone())
     }

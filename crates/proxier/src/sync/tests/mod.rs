@@ -7,6 +7,7 @@ mod fake;
 mod farewell;
 mod faults;
 mod first_lists;
+mod followed;
 mod objects;
 mod others;
 mod refused;

@@ -9,6 +9,7 @@ use kube_ipvs_core::plan::Op;
 use kube_ipvs_core::state::{RealServerKey, VirtualServerKey};
 use kube_ipvs_core::{Cluster, Event, Options};
 use kube_ipvs_dataplane::record::RecordFile;
+use kube_ipvs_vip::Notice;
 use tokio::time::sleep;
 
 use super::clock::stage;
@@ -31,6 +32,7 @@ fn addresses_of_the_host_that_cannot_be_read_any_more_stay_in_force() {
         assert!(is_served());
 
         stage.fake.kernel().host_fails = true;
+        stage.notice(Notice::HostAddress("192.0.2.7".parse().unwrap()));
         sleep(Duration::from_secs(300)).await;
         assert!(is_served());
         assert!(stage.not_ready()["host-addresses"].contains("cannot be read"));
