@@ -5,7 +5,6 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -13,12 +12,13 @@ use ipnet::IpNet;
 
 use super::counts::Addresses;
 use super::networks::{Lifelines, ServiceCidrs, without_cluster_addresses};
+use super::node_ports;
 use super::territory::Territory;
 use crate::compile::Surroundings;
 use crate::event::{HostAddress, Listener};
 use crate::k8s::{Node, ZONE_LABEL};
 use crate::names::Warning;
-use crate::options::{NodePortAddresses, Options};
+use crate::options::Options;
 use crate::read::{self, Quoted};
 use crate::services::Service;
 use crate::slices::unusable;
@@ -284,7 +284,7 @@ impl Ground {
         protected.extend(self.other_nodes.values().flatten());
         protected.extend(&own);
         protected.extend(&self.gateways);
-        let (node_ports, mut warnings) = node_ports(&host, &own, options);
+        let (node_ports, mut warnings) = node_ports::addresses(&host, &own, options);
         warnings.extend(self.node.iter().flat_map(|node| oddities(node)));
         let pods = self.pod_networks(options);
         let lifelines = Lifelines {
@@ -358,59 +358,4 @@ fn addresses(node: &Node, types: &[&str]) -> Vec<IpAddr> {
             .collect::<Vec<IpAddr>>()
     };
     types.iter().flat_map(|wanted| of(wanted)).collect()
-}
-
-/// The addresses that take NodePorts. What is not known is not served: `primary`
-/// with an unknown address must not mean all addresses.
-fn node_ports(
-    host: &BTreeSet<IpAddr>,
-    own: &[IpAddr],
-    options: &Options,
-) -> (Vec<IpAddr>, Vec<Warning>) {
-    let usable = host.iter().copied().filter(|a| unusable(*a).is_none());
-    match &options.node_port_addresses {
-        NodePortAddresses::All => (usable.collect(), Vec::new()),
-        NodePortAddresses::Cidrs(nets) => {
-            let none_for = |family| {
-                let mut nets = nets.iter();
-                !nets.any(|net| Family::of(net.addr()) == family)
-            };
-            let chosen = usable.filter(|address| {
-                none_for(Family::of(*address)) || nets.iter().any(|net| net.contains(address))
-            });
-            (chosen.collect(), Vec::new())
-        }
-        NodePortAddresses::Primary => primary(host, own, options),
-        NodePortAddresses::PrimaryAnd(nets) => {
-            let (mut chosen, warnings) = primary(host, own, options);
-            let named = usable.filter(|a| nets.iter().any(|net| net.contains(a)));
-            let more: Vec<IpAddr> = named.filter(|a| !chosen.contains(a)).collect();
-            chosen.extend(more);
-            (chosen, warnings)
-        }
-    }
-}
-
-/// The node's own addresses that this host has, one a family.
-fn primary(
-    host: &BTreeSet<IpAddr>,
-    own: &[IpAddr],
-    options: &Options,
-) -> (Vec<IpAddr>, Vec<Warning>) {
-    let first = |family| {
-        let mut own = own.iter().copied();
-        own.find(|a| Family::of(*a) == family && host.contains(a))
-    };
-    let chosen: Vec<IpAddr> = options.families.iter().filter_map(|f| first(*f)).collect();
-    let warnings = if chosen.is_empty() {
-        vec![Warning {
-            object: format!("Node {}", options.node_name),
-            message: "NodePorts are for the node's primary address, and none is known \
-                      that this host has; they are not served there"
-                .to_owned(),
-        }]
-    } else {
-        Vec::new()
-    };
-    (chosen, warnings)
 }

@@ -14,6 +14,7 @@ mod health_ports;
 mod host_ports;
 mod lists;
 mod networks;
+mod node_ports;
 mod objects;
 mod placement;
 mod queries;
