@@ -1,5 +1,7 @@
 //! The client: one method a command.
 
+mod daemons;
+
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -13,8 +15,8 @@ use crate::generic::find_family;
 use crate::query::{Query, list, no_answer, once_each};
 use crate::request::write_id;
 use crate::{
-    Daemon, DaemonState, Destination, DestinationId, Error, Info, Netmask, Operation, Request,
-    Scheduler, Service, ServiceId, Timeouts,
+    Destination, DestinationId, Error, Info, Netmask, Operation, Request, Scheduler, Service,
+    ServiceId, Timeouts,
 };
 
 /// How often a listing that was interrupted is asked for again.
@@ -300,47 +302,6 @@ impl Client {
             IPVS_CMD_SET_INFO,
             Info::parse,
         )
-    }
-
-    /// The daemons that run, two at most; equivalent to `ipvsadm -L --daemon`.
-    ///
-    /// # Errors
-    ///
-    /// EPERM.
-    pub fn daemons(&mut self) -> Result<Vec<Daemon>, Error> {
-        let query = self.query(Operation::ListDaemons, IPVS_CMD_GET_DAEMON, true);
-        let answer = (IPVS_CMD_NEW_DAEMON, IPVS_CMD_ATTR_DAEMON);
-        list(&mut self.connection, &query, answer, |_| {}, Daemon::parse)
-    }
-
-    /// Start a daemon; equivalent to `ipvsadm --start-daemon`.
-    ///
-    /// # Errors
-    ///
-    /// EEXIST if one of the kind runs; ENODEV if there is no such interface.
-    pub fn start_daemon(&mut self, daemon: &Daemon) -> Result<(), Error> {
-        self.request(&Request::StartDaemon(daemon.clone()))
-    }
-
-    /// Stop a daemon; equivalent to `ipvsadm --stop-daemon`.
-    ///
-    /// The kernel stops one whose thread had not run yet like any other, but
-    /// never answers: it ends in `EINTR`, and `netlink_rcv_skb` keeps that to
-    /// itself. So after a time-out the list of daemons decides.
-    ///
-    /// # Errors
-    ///
-    /// ESRCH if none of the kind runs.
-    pub fn stop_daemon(&mut self, state: DaemonState) -> Result<(), Error> {
-        let unanswered = match self.request(&Request::StopDaemon(state)) {
-            Err(error @ Error::TimedOut { .. }) => error,
-            answered => return answered,
-        };
-        let running = self.daemons()?;
-        if running.iter().any(|daemon| daemon.state == state) {
-            return Err(unanswered);
-        }
-        Ok(())
     }
 
     /// Carry out one request.
