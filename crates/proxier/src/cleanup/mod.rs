@@ -10,6 +10,7 @@
 
 mod report;
 mod steps;
+mod timeouts;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -5,14 +5,13 @@ use std::path::Path;
 use anyhow::Context;
 use ipvs_netlink as ipvs;
 use kube_ipvs_core::state::VirtualServerKey;
-use kube_ipvs_dataplane::linux::{convert, set_timeouts, with_hint};
-use kube_ipvs_dataplane::record::{ChangedTimeouts, FILE_NAME, RecordFile};
+use kube_ipvs_dataplane::linux::{convert, with_hint};
+use kube_ipvs_dataplane::record::{FILE_NAME, RecordFile};
 use kube_ipvs_dataplane::sysctl;
 use kube_ipvs_nft::{Family, Nft, TABLE};
 use kube_ipvs_vip::{Binder, Binding};
 
 use super::{Action, CleanupArgs, Report};
-use crate::config::file::DEFAULT_TCP_TIMEOUT;
 
 const SYSCTLS: &str = "/proc/sys";
 const ROUTES: Binding = Binding::Route {
@@ -21,10 +20,10 @@ const ROUTES: Binding = Binding::Route {
 };
 
 pub(super) struct Cleaning<'a> {
-    args: &'a CleanupArgs,
+    pub(super) args: &'a CleanupArgs,
     report: Report,
     /// None when it cannot be read; the file stays then.
-    record: Option<RecordFile>,
+    pub(super) record: Option<RecordFile>,
     nft: Option<Nft>,
     /// Our tables that are there.
     tables: Vec<Family>,
@@ -102,7 +101,7 @@ impl<'a> Cleaning<'a> {
         self.report
     }
 
-    fn say(&mut self, action: Action, kind: &'static str, text: impl Into<String>) {
+    pub(super) fn say(&mut self, action: Action, kind: &'static str, text: impl Into<String>) {
         self.report.add(action, kind, text);
     }
 
@@ -271,27 +270,6 @@ impl<'a> Cleaning<'a> {
         Ok(())
     }
 
-    /// Time-outs that somebody has changed since are left alone.
-    fn put_back_timeouts(&mut self) -> anyhow::Result<()> {
-        let Some(changed) = self.record.as_ref().and_then(|x| x.record().timeouts) else {
-            return Ok(());
-        };
-        let mut client = open_ipvs()?;
-        let [tcp, tcp_fin, udp] = changed.new;
-        if client.timeouts()? == (ipvs::Timeouts { tcp, tcp_fin, udp }) {
-            let [tcp, tcp_fin, udp] = changed.old;
-            if !self.args.dry_run {
-                set_timeouts(&mut client, ipvs::Timeouts { tcp, tcp_fin, udp })?;
-            }
-            let text = format!("from {:?} to {:?} seconds", changed.new, changed.old);
-            self.say(Action::PutBack, "IPVS time-outs", text);
-        }
-        if let Some(record) = &mut self.record {
-            record.forget_timeouts();
-        }
-        Ok(())
-    }
-
     /// Routes to VIPs go where the other proxy has bound the address itself.
     fn leave_vips(&mut self) -> anyhow::Result<()> {
         let mut binder = Binder::new(&self.args.link, Binding::Address)?;
@@ -345,28 +323,6 @@ impl<'a> Cleaning<'a> {
         self.remove_these(&idle)
     }
 
-    /// A time-out that we raised by ourselves goes back, since the other proxy
-    /// would not set it; one that the configuration names is the other's too.
-    fn hand_over_timeouts(&mut self) -> anyhow::Result<()> {
-        let Some(changed) = self.record.as_ref().and_then(|x| x.record().timeouts) else {
-            return Ok(());
-        };
-        let mut client = open_ipvs()?;
-        let ipvs::Timeouts { tcp, tcp_fin, udp } = client.timeouts()?;
-        let handed = HandedTimeouts::of(&changed, [tcp, tcp_fin, udp]);
-        if handed.target != [tcp, tcp_fin, udp] && !self.args.dry_run {
-            let [tcp, tcp_fin, udp] = handed.target;
-            set_timeouts(&mut client, ipvs::Timeouts { tcp, tcp_fin, udp })?;
-        }
-        for (action, text) in handed.said {
-            self.say(action, "IPVS time-out", text);
-        }
-        if let Some(record) = &mut self.record {
-            record.forget_timeouts();
-        }
-        Ok(())
-    }
-
     fn leave_sysctls(&mut self) {
         let Some(record) = &mut self.record else {
             return;
@@ -380,51 +336,7 @@ impl<'a> Cleaning<'a> {
     }
 }
 
-/// What becomes of IPVS time-outs that we changed, when another proxy follows.
-struct HandedTimeouts {
-    target: [u32; 3],
-    said: Vec<(Action, String)>,
-}
-
-impl HandedTimeouts {
-    fn of(changed: &ChangedTimeouts, now: [u32; 3]) -> Self {
-        let mut handed = Self {
-            target: now,
-            said: Vec::new(),
-        };
-        for (at, name) in ["tcp", "tcpfin", "udp"].into_iter().enumerate() {
-            let (old, new) = (changed.old[at], changed.new[at]);
-            if old == new {
-                continue;
-            }
-            let by_default = at == 0 && new == DEFAULT_TCP_TIMEOUT;
-            let said = match (now[at] == new, by_default) {
-                (true, true) => {
-                    handed.target[at] = old;
-                    (
-                        Action::PutBack,
-                        format!("{name} from {new} to {old} seconds"),
-                    )
-                }
-                (true, false) => {
-                    let text = format!(
-                        "{name} as configured: {new} seconds, before it was {old}; the other \
-                         proxy's configuration says what it should be"
-                    );
-                    (Action::Left, text)
-                }
-                (false, _) => {
-                    let text = format!("{name}: somebody has changed it since, to {}", now[at]);
-                    (Action::Left, text)
-                }
-            };
-            handed.said.push(said);
-        }
-        handed
-    }
-}
-
-fn open_ipvs() -> anyhow::Result<ipvs::Client> {
+pub(super) fn open_ipvs() -> anyhow::Result<ipvs::Client> {
     ipvs::Client::open().map_err(with_hint).context("open IPVS")
 }
 
@@ -443,42 +355,5 @@ fn count(number: usize, word: &str) -> String {
     match number {
         1 => format!("1 {word}"),
         n => format!("{n} {word}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Lines of a report, and what is set.
-    fn handed(old: [u32; 3], new: [u32; 3], now: [u32; 3]) -> (Vec<String>, [u32; 3]) {
-        let handed = HandedTimeouts::of(&ChangedTimeouts { old, new }, now);
-        let said = handed.said.into_iter();
-        let line = |(action, text): (Action, String)| format!("{action:?} {text}");
-        (said.map(line).collect(), handed.target)
-    }
-
-    #[test]
-    fn a_time_out_that_nobody_asked_for_goes_back() {
-        let (said, target) = handed([900, 120, 300], [7800, 120, 300], [7800, 120, 300]);
-        assert_eq!(said, ["PutBack tcp from 7800 to 900 seconds"]);
-        assert_eq!(target, [900, 120, 300]);
-    }
-
-    #[test]
-    fn one_that_was_configured_is_left_and_named() {
-        let (said, target) = handed([900, 120, 300], [3600, 120, 60], [3600, 120, 60]);
-        assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].starts_with("Left tcp as configured: 3600 seconds, before it was 900"));
-        assert!(said[1].starts_with("Left udp as configured: 60 seconds, before it was 300"));
-        assert_eq!(target, [3600, 120, 60]);
-    }
-
-    #[test]
-    fn one_that_somebody_changed_since_is_left() {
-        // kube-proxy has set its own already.
-        let (said, target) = handed([900, 120, 300], [7800, 120, 300], [1800, 120, 300]);
-        assert_eq!(said, ["Left tcp: somebody has changed it since, to 1800"]);
-        assert_eq!(target, [1800, 120, 300]);
     }
 }
