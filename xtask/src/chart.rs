@@ -23,6 +23,8 @@ pub(crate) fn run() -> Result<Outcome> {
         "--test",
         "commands",
         "--test",
+        "plugin",
+        "--test",
         "alerts",
         "--",
         "--include-ignored",

@@ -27,6 +27,9 @@ pub struct Cli {
     command: Command,
 }
 
+/// Flags by which tools that else look change something, and those that belong to them.
+pub(crate) const CHANGING: [&str; 3] = ["restore", "zero", "force"];
+
 impl Cli {
     /// The flag by which a tool that else looks changes something, if it is given.
     pub(crate) fn changes(&self) -> Option<&'static str> {
@@ -136,8 +139,22 @@ struct ManArgs {
 /// command line that makes no sense.
 pub fn main() -> ExitCode {
     panics::exit_on_panic();
-    let arguments: Vec<_> = std::env::args_os().map(config::normalise).collect();
-    let result = if plugin::is_called(&arguments) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let result = if plugin::complete::is_called(&arguments) {
+        // Words of a line that is still being written: nothing is wrong with any.
+        plugin::complete::run(&arguments)
+    } else {
+        answer(arguments.into_iter().map(config::normalise).collect())
+    };
+    result.unwrap_or_else(|error: anyhow::Error| {
+        streams::complain(format_args!("kube-ipvs: {error:#}"));
+        code_of(&error)
+    })
+}
+
+/// The plugin of kubectl or the program itself, by the name it was called with.
+fn answer(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if plugin::is_called(&arguments) {
         match plugin::PluginArgs::try_parse_from(&arguments) {
             Ok(args) => plugin::run(&args),
             Err(answer) => no_command(&answer, &arguments),
@@ -147,11 +164,7 @@ pub fn main() -> ExitCode {
             Ok(cli) => run(cli.command),
             Err(answer) => no_command(&answer, &arguments),
         }
-    };
-    result.unwrap_or_else(|error: anyhow::Error| {
-        streams::complain(format_args!("kube-ipvs: {error:#}"));
-        code_of(&error)
-    })
+    }
 }
 
 /// Help, the version, or what is wrong with the command line.

@@ -62,7 +62,10 @@ pub(crate) const COMPLETION: &str = "\
 Examples:
   source <(kube-ipvs completion bash)          for this shell
   kube-ipvs completion bash > /etc/bash_completion.d/kube-ipvs
-  kube-ipvs completion fish > ~/.config/fish/completions/kube-ipvs.fish";
+  kube-ipvs completion fish > ~/.config/fish/completions/kube-ipvs.fish
+
+Tab behind `kubectl ipvs` needs no script: kubectl asks a program kubectl_complete-ipvs on the PATH,
+which is a link to this one.";
 
 /// The commands of `C` in groups, and which to try first.
 pub(crate) fn overview<C: Subcommand>() -> String {

@@ -11,6 +11,13 @@ use serde_json::{Value, json};
 const KUBECTL: &str = r#"#!/bin/sh
 echo "$*" >> "$0.calls"
 case "$*" in
+*stuck*) echo $$ > "$0.stuck"; exec tail -f /dev/null ;;
+*"config get-contexts "*) printf 'prod\npre prod\n:4\ntest\n' ;;
+*"--raw /api/v1/namespaces?"*) cat "$0.namespaces" ;;
+*"--raw /api/v1/namespaces/kube-system/pods?"*) cat "$0.pods" ;;
+*"--raw /api/v1/namespaces/shop/services?"*) echo '{"items": [{"metadata": {"name": "web"}}, {"metadata": {"name": "db"}}]}' ;;
+*"--raw /api/v1/namespaces/shop/pods?"*) echo '{"items": [{"metadata": {"name": "web-0"}}]}' ;;
+*"--raw "*) echo '{"items": [{"spec": {"nodeName": "half"}}]}'; exit 1 ;;
 *"get pods --selector nothing "*) echo '{"items": []}' ;;
 *"get pods --selector forbidden "*) echo 'Error: pods is forbidden' >&2; exit 1 ;;
 *"get pods --selector "*) cat "$0.pods" ;;
@@ -29,7 +36,9 @@ impl Plugin {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name);
-        symlink(env!("CARGO_BIN_EXE_kube-ipvs"), at("kubectl-ipvs")).expect("a link");
+        for name in ["kubectl-ipvs", "kubectl_complete-ipvs"] {
+            symlink(env!("CARGO_BIN_EXE_kube-ipvs"), at(name)).expect("a link");
+        }
         fs::write(at("kubectl"), KUBECTL).expect("a program");
         fs::set_permissions(at("kubectl"), fs::Permissions::from_mode(0o755)).expect("its mode");
         let pod = |name: &str, node: &str, phase: &str| json!({"metadata": {"name": name}, "spec": {"nodeName": node}, "status": {"phase": phase}});
@@ -39,20 +48,32 @@ impl Plugin {
             pod("kube-ipvs-b", "node-2", "Running"),
         ]});
         fs::write(at("kubectl.pods"), pods.to_string()).expect("a list");
+        let name = |name: &str| json!({"metadata": {"name": name}});
+        let namespaces = json!({"items": [name("default"), name("shop"), name("evil\n:4")]});
+        fs::write(at("kubectl.namespaces"), namespaces.to_string()).expect("a list");
         Self(directory)
     }
 
-    fn run_on(&self, path: &Path, arguments: &[&str]) -> Output {
-        let mut command = Command::new(self.0.path().join("kubectl-ipvs"));
+    /// A program, ours or kubectl, with this directory in front of the `PATH`.
+    fn output(&self, program: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program);
         let system = std::env::var("PATH").unwrap_or_default();
         command
             .args(arguments)
-            .env("PATH", format!("{}:{system}", path.display()));
-        command.output().expect("the plugin runs")
+            .env("PATH", format!("{}:{system}", self.0.path().display()));
+        command.output().expect("it runs")
+    }
+
+    /// What Tab offers behind `kubectl ipvs`.
+    fn tab(&self, words: &[&str]) -> String {
+        let output = self.output(&self.0.path().join("kubectl_complete-ipvs"), words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+        String::from_utf8(output.stdout).expect("a text")
     }
 
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = self.run_on(self.0.path(), arguments);
+        let output = self.output(&self.0.path().join("kubectl-ipvs"), arguments);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (
             output.status.code(),
@@ -188,5 +209,88 @@ fn what_makes_no_sense_or_changes_something_reaches_no_node() {
         let (code, _, error) = plugin.run(&["--selector", selector, "check"]);
         assert_eq!(code, Some(1), "{error}");
         assert!(error.contains(why), "{error}");
+    }
+}
+
+/// Names come of kubectl; those of a namespace's objects when the namespace is written.
+#[test]
+fn tab_offers_names_that_the_cluster_has() {
+    let plugin = Plugin::new();
+    assert_eq!(plugin.tab(&["explain", ""]), "default/\nshop/\n:6\n");
+    assert_eq!(plugin.tab(&["explain", "shop/"]), "shop/db\nshop/web\n:4\n");
+    assert_eq!(plugin.tab(&["--pod", "shop/w"]), "shop/web-0\n:4\n");
+    assert_eq!(
+        plugin.tab(&["--node", "node-"]),
+        "node-1\nnode-2\nnode-3\n:4\n"
+    );
+    assert_eq!(plugin.tab(&["--namespace=d"]), "default\n:4\n");
+    assert_eq!(plugin.tab(&["--context", ""]), "prod\ntest\n:4\n");
+    assert_eq!(
+        plugin.tab(&["--context", "prod", "explain", "a&b/"]),
+        ":4\n"
+    );
+    let call =
+        "--context prod get --request-timeout=2s --raw /api/v1/namespaces/a%26b/services?limit=500";
+    assert!(
+        plugin.calls().contains(&call.to_owned()),
+        "{:?}",
+        plugin.calls()
+    );
+}
+
+/// One that does not answer is not waited for, nor left behind.
+#[test]
+fn tab_offers_nothing_where_the_cluster_does_not_answer() {
+    let plugin = Plugin::new();
+    assert_eq!(
+        plugin.tab(&["--namespace", "forbidden", "--node", ""]),
+        ":4\n"
+    );
+    assert_eq!(plugin.tab(&["--context", "stuck", "explain", ""]), ":4\n");
+    let stuck = fs::read_to_string(plugin.0.path().join("kubectl.stuck")).expect("its process");
+    assert!(!Path::new("/proc").join(stuck.trim()).exists(), "{stuck}");
+    fs::remove_file(plugin.0.path().join("kubectl")).expect("there was one");
+    let alone = Command::new(plugin.0.path().join("kubectl_complete-ipvs"))
+        .args(["explain", ""])
+        .env("PATH", plugin.0.path())
+        .output();
+    assert_eq!(alone.expect("it runs").stdout, b":4\n");
+}
+
+/// What stands in a shell's script: `kubectl __complete` with the words of the line.
+#[test]
+#[ignore = "needs helm and kubectl: cargo xtask chart"]
+fn kubectl_itself_offers_what_the_plugin_offers() {
+    let plugin = Plugin::new();
+    let kubectl = std::env::var("KUBE_IPVS_KUBECTL").expect("cargo xtask chart names it");
+    for (words, offered) in [
+        (&["ipvs", "s"][..], "status\tOne page about each node\n:4\n"),
+        (
+            &["ipvs", "-n", "net", "to"],
+            "top\tRates, connections, weights, once\n:4\n",
+        ),
+        (
+            &["ipvs", "inspect", "--nos"],
+            "--nosort\tIn the kernel's order\n:4\n",
+        ),
+        (
+            &["ipvs", "explain", "web", "-o", "j"],
+            "json\tEverything, for programs\n:4\n",
+        ),
+        (
+            &["ipvs", "explain", "--output=j"],
+            "json\tEverything, for programs\n:4\n",
+        ),
+        (&["ipvs", "explain", "sh"], "shop/\n:6\n"),
+        (&["ipvs", "explain", "shop/w"], "shop/web\n:4\n"),
+        (&["ipvs", "cleanup", ""], ":4\n"),
+    ] {
+        let asked = [&["__complete"][..], words].concat();
+        let output = plugin.output(Path::new(&kubectl), &asked);
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            offered,
+            "{words:?}"
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! look can be asked for.
 
 mod answers;
+pub mod complete;
 mod kubectl;
 
 use std::ffi::OsString;
