@@ -9,7 +9,8 @@ use kube_ipvs_core::state::{Family, Front, VirtualServerKey};
 use kube_ipvs_core::{Account, Change, EndpointCounts, FrontAccount, PortAccount, Unserved};
 use serde::Serialize;
 
-use super::reason::{Nobody, key, plural};
+use super::nobody::Nobody;
+use super::reason::{key, plural};
 use super::target::Wanted;
 use crate::answers::{Refused, Told};
 

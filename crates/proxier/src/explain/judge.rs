@@ -10,7 +10,9 @@ use kube_ipvs_core::state::{Family, Front, VirtualServer, VirtualServerKey};
 use kube_ipvs_nft::{ForeignChain, Hook};
 
 use super::account::Known;
-use super::reason::{Answer, Asker, Missing, Nobody, Outcome, Reason, Said, key};
+use super::answer::Answer;
+use super::nobody::Nobody;
+use super::reason::{Asker, Missing, Outcome, Reason, Said, key};
 use super::seen::Seen;
 
 const CONNTRACK: &str = "net/ipv4/vs/conntrack";

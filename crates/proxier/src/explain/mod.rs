@@ -4,8 +4,10 @@
 //! without a daemon, and changes nothing.
 
 mod account;
+mod answer;
 mod judge;
 mod look;
+mod nobody;
 mod reason;
 mod seen;
 mod target;

@@ -5,10 +5,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use kube_ipvs_core::row::Masquerade;
-use kube_ipvs_core::state::{Family, Front, VirtualServerKey};
+use kube_ipvs_core::state::{Front, VirtualServerKey};
 use kube_ipvs_nft::Hook;
 use serde::Serialize;
+
+use super::answer::Answer;
+use super::nobody::Nobody;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -55,53 +57,6 @@ impl fmt::Display for Outcome {
             Self::NotTaken => "not taken by this node",
             Self::Open => "left to this host's own programs",
         })
-    }
-}
-
-/// The real servers that answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Answer {
-    /// How many take new connections.
-    pub open: usize,
-    /// How many keep the connections that they have.
-    pub draining: usize,
-    /// How many endpoints the port has, where none is ready: those that answer are leaving.
-    pub leaving: Option<usize>,
-    /// The mark whose virtual server it is.
-    pub by: Option<VirtualServerKey>,
-    /// Whose address they see.
-    pub masquerade: Masquerade,
-    /// For these clients only; none is everybody.
-    pub only: Option<Vec<IpNet>>,
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noun = plural(self.open, "real server");
-        write!(f, "by {} {noun}", self.open)?;
-        if let Some(by) = self.by {
-            write!(f, " of {by}")?;
-        }
-        if self.draining > 0 {
-            write!(f, ", {} more at weight 0", self.draining)?;
-        }
-        f.write_str(match self.masquerade {
-            Masquerade::Never => "",
-            Masquerade::OffCluster => ", with this node as source unless a local pod asks",
-            Masquerade::Always => ", with this node as source",
-        })?;
-        if let Some(only) = &self.only {
-            write!(f, ", for {} only; others are dropped", names(only))?;
-        }
-        let Some(endpoints) = self.leaving else {
-            return Ok(());
-        };
-        let who = if self.open == 1 { "it is" } else { "they are" };
-        let noun = plural(endpoints, "endpoint");
-        write!(
-            f,
-            "; {who} leaving: none of the port's {endpoints} {noun} is ready"
-        )
     }
 }
 
@@ -221,50 +176,6 @@ pub(crate) enum Reason {
         /// What that does.
         effect: &'static str,
     },
-}
-
-/// Why nobody answers, as far as is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "why", content = "n")]
-pub(crate) enum Nobody {
-    /// Only a running daemon would know.
-    Unknown,
-    /// It has no endpoints.
-    NoEndpoints,
-    /// It has none of this family, only of the other.
-    NoneOfFamily(#[serde(serialize_with = "family_word")] Family),
-    /// It has so many, and none of them is ready.
-    NoneReady(usize),
-    /// It has so many ready ones, none on this node, and its policy is Local.
-    NoneHere(usize),
-    /// The kernel refused its virtual server: the whole story.
-    RefusedByKernel(String),
-}
-
-impl fmt::Display for Nobody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str(
-                "no endpoint that this node may use is ready, or the kernel refused its virtual server",
-            ),
-            Self::NoEndpoints => f.write_str("the port has no endpoints"),
-            Self::NoneOfFamily(family) => {
-                let other = family.other();
-                write!(f, "the port has no endpoints of {family}, only of {other}")
-            }
-            Self::NoneReady(n) => {
-                let noun = plural(*n, "endpoint");
-                write!(f, "none of the port's {n} {noun} is ready")
-            }
-            Self::NoneHere(n) => {
-                let noun = plural(*n, "ready endpoint");
-                write!(f, "the policy is Local, and of the port's {n} {noun} none is on this node")
-            }
-            Self::RefusedByKernel(error) => {
-                write!(f, "the kernel refuses what it needs: {error}")
-            }
-        }
-    }
 }
 
 impl fmt::Display for Reason {
@@ -433,10 +344,6 @@ pub(crate) fn plural(n: usize, noun: &str) -> String {
     } else {
         format!("{noun}s")
     }
-}
-
-fn family_word<S: serde::Serializer>(family: &Family, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(family)
 }
 
 fn hook_word<S: serde::Serializer>(hook: &Hook, serializer: S) -> Result<S::Ok, S::Error> {

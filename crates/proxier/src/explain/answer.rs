@@ -1,0 +1,57 @@
+//! The real servers that answer, in words.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use kube_ipvs_core::row::Masquerade;
+use kube_ipvs_core::state::VirtualServerKey;
+use serde::Serialize;
+
+use super::reason::{names, plural};
+
+/// The real servers that answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Answer {
+    /// How many take new connections.
+    pub open: usize,
+    /// How many keep the connections that they have.
+    pub draining: usize,
+    /// How many endpoints the port has, where none is ready: those that answer are leaving.
+    pub leaving: Option<usize>,
+    /// The mark whose virtual server it is.
+    pub by: Option<VirtualServerKey>,
+    /// Whose address they see.
+    pub masquerade: Masquerade,
+    /// For these clients only; none is everybody.
+    pub only: Option<Vec<IpNet>>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = plural(self.open, "real server");
+        write!(f, "by {} {noun}", self.open)?;
+        if let Some(by) = self.by {
+            write!(f, " of {by}")?;
+        }
+        if self.draining > 0 {
+            write!(f, ", {} more at weight 0", self.draining)?;
+        }
+        f.write_str(match self.masquerade {
+            Masquerade::Never => "",
+            Masquerade::OffCluster => ", with this node as source unless a local pod asks",
+            Masquerade::Always => ", with this node as source",
+        })?;
+        if let Some(only) = &self.only {
+            write!(f, ", for {} only; others are dropped", names(only))?;
+        }
+        let Some(endpoints) = self.leaving else {
+            return Ok(());
+        };
+        let who = if self.open == 1 { "it is" } else { "they are" };
+        let noun = plural(endpoints, "endpoint");
+        write!(
+            f,
+            "; {who} leaving: none of the port's {endpoints} {noun} is ready"
+        )
+    }
+}
