@@ -99,6 +99,9 @@ pub struct EndpointCounts {
     pub ready_here: usize,
     /// Those that are terminating and still serve.
     pub leaving: usize,
+    /// Those of the leaving ones that are on this node.
+    #[serde(default)]
+    pub leaving_here: usize,
 }
 
 /// Endpoints and ports of slices that are looked at for one account.
@@ -217,13 +220,13 @@ fn counted(port: PortAccount, entry: &Entry, looks: &mut usize) -> PortAccount {
                 .values()
                 .filter(move |e| Family::of(e.address) == family)
         };
+        let leaving = || its().filter(|e| !e.ready && e.serving && e.terminating);
         EndpointCounts {
             endpoints: its().count(),
             ready: its().filter(|e| e.ready).count(),
             ready_here: its().filter(|e| e.ready && e.local).count(),
-            leaving: its()
-                .filter(|e| !e.ready && e.serving && e.terminating)
-                .count(),
+            leaving: leaving().count(),
+            leaving_here: leaving().filter(|e| e.local).count(),
         }
     };
     PortAccount {
@@ -259,6 +262,8 @@ mod tests {
                 ep("10.244.1.8"),
                 ep("10.244.1.9").not_ready(),
                 ep("10.244.1.10").terminating(),
+                ep("10.244.1.11").terminating().here(),
+                ep("10.244.1.12").terminating(),
             ],
         );
 
@@ -267,13 +272,14 @@ mod tests {
         let [port] = &told.ports[..] else {
             panic!("one port: {told:?}")
         };
-        let EndpointCounts {
-            endpoints,
-            ready,
-            ready_here,
-            leaving,
-        } = *port.of(Family::V4);
-        assert_eq!((endpoints, ready, ready_here, leaving), (4, 2, 1, 1));
+        let counts = EndpointCounts {
+            endpoints: 6,
+            ready: 2,
+            ready_here: 1,
+            leaving: 3,
+            leaving_here: 1,
+        };
+        assert_eq!(*port.of(Family::V4), counts);
         assert_eq!(port.of(Family::V6), &EndpointCounts::default());
         let [front] = &told.fronts[..] else {
             panic!("one front: {told:?}")

@@ -23,6 +23,9 @@ pub(crate) struct Known {
     pub service: Option<String>,
     /// How many endpoints the port has, where none is ready and those that leave serve on.
     pub leaving: Option<usize>,
+    /// How many are ready elsewhere, where the policy is Local and on this node
+    /// none is, and those that leave serve on.
+    pub leaving_here: Option<usize>,
     /// Why the kernel does not bind its address.
     pub unbound: Option<String>,
 }
@@ -33,6 +36,7 @@ impl Default for Known {
             nobody: Nobody::Unknown,
             service: None,
             leaving: None,
+            leaving_here: None,
             unbound: None,
         }
     }
@@ -127,6 +131,9 @@ impl Service {
             nobody: port.map_or(Nobody::Unknown, |port| self.nobody(held, port)),
             service: Some(service),
             leaving: port.and_then(|port| only_leaving(port, held.key.family())),
+            leaving_here: port
+                .filter(|_| self.is_local(held))
+                .and_then(|port| only_leaving_here(port, held.key.family())),
             unbound: self.unbound(front.address),
         }
     }
@@ -144,10 +151,7 @@ impl Service {
         if let Some(error) = self.refused_at(front) {
             return Nobody::RefusedByKernel(error.to_owned());
         }
-        let local = match front.kind.as_deref() {
-            Some("ClusterIP") => self.account.internal_local,
-            _ => self.account.external_local,
-        };
+        let local = self.is_local(front);
         let family = front.key.family();
         let other = port.of(family.other());
         let EndpointCounts {
@@ -155,6 +159,7 @@ impl Service {
             ready,
             ready_here,
             leaving,
+            leaving_here,
         } = *port.of(family);
         if port.more {
             return Nobody::Unknown;
@@ -163,8 +168,18 @@ impl Service {
             (0, ..) if other.endpoints > 0 => Nobody::NoneOfFamily(family),
             (0, ..) => Nobody::NoEndpoints,
             (n, 0, 0) => Nobody::NoneReady(n),
-            (_, ready, _) if ready > 0 && ready_here == 0 && local => Nobody::NoneHere(ready),
-            _ => Nobody::Unknown,
+            _ if !local || ready_here > 0 || leaving_here > 0 => Nobody::Unknown,
+            (_, 0, leaving) => Nobody::LeavingElsewhere(leaving),
+            (_, ready, _) => Nobody::NoneHere(ready),
+        }
+    }
+
+    /// Whether only endpoints on this node may answer a front from outside; a
+    /// ClusterIP, from anywhere.
+    fn is_local(&self, front: &FrontAccount) -> bool {
+        match front.kind.as_deref() {
+            Some("ClusterIP") => self.account.internal_local,
+            _ => self.account.external_local,
         }
     }
 
@@ -233,6 +248,13 @@ fn only_leaving(port: &PortAccount, family: Family) -> Option<usize> {
     only.then_some(of.endpoints)
 }
 
+/// The ready endpoints of a port, all of them elsewhere, where some on this node still serve.
+fn only_leaving_here(port: &PortAccount, family: Family) -> Option<usize> {
+    let of = port.of(family);
+    let only = of.ready > 0 && of.ready_here == 0 && of.leaving_here > 0 && !port.more;
+    only.then_some(of.ready)
+}
+
 /// A port that is meant.
 struct Meant<'a> {
     port: &'a PortAccount,
@@ -272,6 +294,7 @@ impl Service {
             ready,
             ready_here: here,
             leaving,
+            leaving_here,
         } = port.of(family);
         let of = named(port);
         let noun = plural(*n, "endpoint");
@@ -286,7 +309,7 @@ impl Service {
             Escaped(&of)
         )?;
         if *leaving > 0 {
-            write!(f, ", {leaving} leaving")?;
+            write!(f, ", {leaving} leaving, {leaving_here} of them here")?;
         }
         match n.saturating_sub(ready + leaving) {
             0 => writeln!(f),

@@ -7,6 +7,7 @@ use kube_ipvs_core::row::Masquerade;
 use kube_ipvs_core::state::VirtualServerKey;
 use serde::Serialize;
 
+use super::nobody::Nobody;
 use super::reason::{names, plural};
 
 /// The real servers that answer.
@@ -18,6 +19,9 @@ pub(crate) struct Answer {
     pub draining: usize,
     /// How many endpoints the port has, where none is ready: those that answer are leaving.
     pub leaving: Option<usize>,
+    /// How many are ready elsewhere, where the policy keeps to this node: those that answer
+    /// are leaving.
+    pub leaving_here: Option<usize>,
     /// The mark whose virtual server it is.
     pub by: Option<VirtualServerKey>,
     /// Whose address they see.
@@ -44,14 +48,12 @@ impl fmt::Display for Answer {
         if let Some(only) = &self.only {
             write!(f, ", for {} only; others are dropped", names(only))?;
         }
-        let Some(endpoints) = self.leaving else {
-            return Ok(());
-        };
         let who = if self.open == 1 { "it is" } else { "they are" };
-        let noun = plural(endpoints, "endpoint");
-        write!(
-            f,
-            "; {who} leaving: none of the port's {endpoints} {noun} is ready"
-        )
+        let why = match (self.leaving, self.leaving_here) {
+            (Some(all), _) => Nobody::NoneReady(all),
+            (None, Some(ready)) => Nobody::NoneHere(ready),
+            (None, None) => return Ok(()),
+        };
+        write!(f, "; {who} leaving: {why}")
     }
 }

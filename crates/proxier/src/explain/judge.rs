@@ -168,6 +168,10 @@ impl Question<'_> {
             open,
             draining: all - open,
             leaving: self.known.leaving,
+            leaving_here: self
+                .known
+                .leaving_here
+                .filter(|_| row.inside_server(self.front) != Some(of)),
             by: matches!(of, VirtualServerKey::Mark { .. }).then_some(of),
             masquerade: self.masquerade(row, &of),
             only: row

@@ -21,6 +21,9 @@ pub(crate) enum Nobody {
     NoneReady(usize),
     /// It has so many ready ones, none on this node, and its policy is Local.
     NoneHere(usize),
+    /// None is ready, so many leave and serve on, none of these on this node, and its policy is
+    /// Local.
+    LeavingElsewhere(usize),
     /// The kernel refused its virtual server: the whole story.
     RefusedByKernel(String),
 }
@@ -43,6 +46,14 @@ impl fmt::Display for Nobody {
             Self::NoneHere(n) => {
                 let noun = plural(*n, "ready endpoint");
                 write!(f, "the policy is Local, and of the port's {n} {noun} none is on this node")
+            }
+            Self::LeavingElsewhere(n) => {
+                let noun = plural(*n, "endpoint");
+                write!(
+                    f,
+                    "the policy is Local, none of the port's endpoints is ready, and of its {n} \
+                     leaving {noun} none is on this node"
+                )
             }
             Self::RefusedByKernel(error) => {
                 write!(f, "the kernel refuses what it needs: {error}")

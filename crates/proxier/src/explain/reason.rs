@@ -265,7 +265,9 @@ impl Reason {
             Self::NobodyAnswers(Nobody::NoneOfFamily(_)) => {
                 "see that its pods have addresses of both families"
             }
-            Self::NobodyAnswers(Nobody::NoneReady(_)) => "see why its pods are not ready",
+            Self::NobodyAnswers(Nobody::NoneReady(_) | Nobody::LeavingElsewhere(_)) => {
+                "see why its pods are not ready"
+            }
             Self::NobodyAnswers(Nobody::NoneHere(_)) | Self::Elsewhere => {
                 "ask a node that has an endpoint, or set the policy to Cluster"
             }
@@ -284,6 +286,13 @@ impl Reason {
             Self::Answered(Answer {
                 leaving: Some(_), ..
             }) => "see why its new pods are not ready, before the old ones have ended",
+            Self::Answered(Answer {
+                leaving_here: Some(_),
+                ..
+            }) => {
+                "see why no new pod on this node is ready, before the old ones have ended; or set \
+                 the policy to Cluster"
+            }
             Self::Answered(_)
             | Self::HealthCheck
             | Self::Forwarder

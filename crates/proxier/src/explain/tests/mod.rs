@@ -1,5 +1,6 @@
 //! Facts in, one verdict for each asker out.
 
+mod rollout;
 mod service;
 mod targets;
 

@@ -9,7 +9,7 @@ use super::{front, seen, serving};
 use crate::answers::{Refused, Told};
 
 /// What a daemon would say of `default/web`.
-fn told(change: impl FnOnce(&mut Account)) -> Told {
+pub(super) fn told(change: impl FnOnce(&mut Account)) -> Told {
     let mut account = Account {
         service: "default/web".into(),
         kind: "LoadBalancer".into(),
@@ -42,7 +42,7 @@ fn told(change: impl FnOnce(&mut Account)) -> Told {
 }
 
 /// The text of the whole answer, or the error.
-fn answered(target: &str, seen: &Seen, told: Option<&Told>) -> String {
+pub(super) fn answered(target: &str, seen: &Seen, told: Option<&Told>) -> String {
     let told: Vec<Told> = told.into_iter().cloned().collect();
     answered_by(target, seen, &told)
 }
@@ -83,6 +83,7 @@ fn why_nobody_answers_is_what_the_daemon_knows() {
                 ready,
                 ready_here,
                 leaving: 0,
+                leaving_here: 0,
             };
         })
     };
@@ -417,6 +418,7 @@ fn endpoints_are_counted_in_the_family_that_is_asked_about() {
             ready: 2,
             ready_here: 1,
             leaving: 0,
+            leaving_here: 0,
         };
         account.fronts.push(FrontAccount {
             key: v6,
@@ -447,6 +449,7 @@ fn a_node_port_on_a_loopback_address_is_the_forwarders() {
                 ready,
                 ready_here: ready,
                 leaving: 0,
+                leaving_here: 0,
             };
         })
     };
@@ -469,50 +472,4 @@ fn a_node_port_on_a_loopback_address_is_the_forwarders() {
         "{unknown}"
     );
     assert!(unknown.contains(outside), "{unknown}");
-}
-
-/// From the first new pod to the last old one.
-#[test]
-fn a_rollout_is_told_in_its_steps() {
-    let step = |endpoints, ready, leaving| {
-        let told = told(|account| {
-            account.external_local = false;
-            account.ports[0].v4 = EndpointCounts {
-                endpoints,
-                ready,
-                ready_here: 0,
-                leaving,
-            };
-        });
-        answered("web", &serving(), Some(&told))
-    };
-    const LEFT: &str = " leaving: none of the port's";
-
-    let begins = step(3, 2, 0);
-    assert!(
-        begins.contains("3 endpoints, 2 ready, 0 of them here, 1 not ready\n"),
-        "{begins}"
-    );
-    assert!(!begins.contains(LEFT), "{begins}");
-    let halfway = step(4, 1, 1);
-    assert!(
-        halfway.contains("1 ready, 0 of them here, 1 leaving, 2 not ready\n"),
-        "{halfway}"
-    );
-    assert!(!halfway.contains(LEFT), "{halfway}");
-    let broken = step(3, 0, 2);
-    assert!(broken.contains("from outside  served by "), "{broken}");
-    assert!(
-        broken.contains(" leaving: none of the port's 3 endpoints is ready\n"),
-        "{broken}"
-    );
-    assert!(
-        broken.contains("  to do         see why its new pods are not ready"),
-        "{broken}"
-    );
-    let well = step(2, 2, 0);
-    assert!(
-        well.contains("2 ready, 0 of them here\n") && !well.contains("not ready"),
-        "{well}"
-    );
 }
