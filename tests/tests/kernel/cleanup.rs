@@ -11,6 +11,7 @@ use kube_ipvs_tests::{
 };
 use serde_json::{Value, json};
 
+use crate::broken::said;
 use crate::manifests::{Manifests, web, web_slice};
 use crate::snapshot::{assert_same, snapshot};
 
@@ -230,6 +231,21 @@ fn one_daemon_has_one_state_directory_and_cleanup_waits_for_its_end() {
     lab.node()
         .run(|| kube_ipvs::cleanup::run(&dry))
         .expect("a daemon is no hindrance to looking");
+    let as_json = |arguments: &[&str]| {
+        let (code, text) = said(lab.node(), arguments);
+        assert_eq!(code, 0, "{text}");
+        let said: Value = serde_json::from_str(&text).expect("JSON");
+        said["daemon"].clone()
+    };
+    let [told, page] = [&["cleanup", "--dry-run"][..], &["status"]]
+        .map(|command| as_json(&[command, &["-o", "json"]].concat()));
+    // unshare and the shell became the program: the process is the same.
+    assert_eq!(told["pid"], json!(first.pid().as_raw()));
+    assert_eq!(
+        (&told["pid"], &told["since"]),
+        (&page["pid"], &page["since"])
+    );
+    assert!(told["since"].is_string(), "{told}");
     assert_same(&serving, &snapshot(lab.node()));
     first.kill();
     lab.node()

@@ -50,12 +50,10 @@ pub(super) fn check(
     runs: bool,
     ourselves: &Ourselves,
 ) -> Vec<Finding> {
-    if !runs {
-        ourselves.set(None);
-    }
+    let ask = |path: &str| get(METRICS, path);
     let seen = Seen {
         running: host.processes().iter().any(|name| name == PROXY),
-        mode: other_mode(|path| get(METRICS, path), ourselves, Instant::now()),
+        mode: other_mode(ask, runs, ourselves, Instant::now()),
         addresses: addresses_on_link(),
         record: args.state_dir.join(FILE_NAME).exists(),
         tables: kube_proxys(chains),
@@ -101,16 +99,22 @@ fn remains(seen: &Seen) -> Finding {
 /// The mode of a proxy that is not us; reaches one in another PID namespace too.
 fn other_mode(
     mut ask: impl FnMut(&str) -> Option<String>,
+    runs: bool,
     ourselves: &Ourselves,
     now: Instant,
 ) -> Option<String> {
+    if !runs {
+        // Somebody else may have taken our place, or will: one of ours that is
+        // about to end answers for a while without its lock.
+        ourselves.set(None);
+    }
     let known = ourselves.get();
     if known.is_some_and(|since| now < since + BELIEVED) {
         return None;
     }
     let mode = ask("/proxyMode")?;
     let ours = ask("/metrics")?.contains("kube_ipvs_build_info");
-    ourselves.set(ours.then_some(now));
+    ourselves.set((ours && runs).then_some(now));
     let known = ["ipvs", "iptables", "nftables"].contains(&mode.as_str());
     (known && !ours).then_some(mode)
 }
@@ -122,7 +126,7 @@ fn get(from: SocketAddr, path: &str) -> Option<String> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {from}\r\n\r\n").ok()?;
     let mut answer = Vec::new();
     stream.take(1 << 20).read_to_end(&mut answer).ok()?;
-    let answer = String::from_utf8(answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let good = head.split(' ').nth(1) == Some("200");
     good.then(|| body.trim().to_owned())
@@ -147,6 +151,8 @@ fn kube_proxys(chains: &[NamedChain]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufRead;
+
     use super::*;
     use crate::check::Verdict;
     use crate::check::host::testing::host;
@@ -231,10 +237,9 @@ mod tests {
         let mut look = |metrics: &str, at| {
             let ask = |path: &str| {
                 asked.push(path.to_owned());
-                let body = if path == "/metrics" { metrics } else { "ipvs" };
-                Some(body.to_owned())
+                Some(answered(path, metrics))
             };
-            other_mode(ask, &ourselves, at)
+            other_mode(ask, true, &ourselves, at)
         };
         let ours = "kube_ipvs_build_info 1";
         assert_eq!(look(ours, now), None);
@@ -244,6 +249,58 @@ mod tests {
         assert_eq!(ourselves.get(), None);
         let twice = ["/proxyMode", "/metrics", "/proxyMode", "/metrics"];
         assert_eq!(asked, twice, "in between nobody is asked");
+    }
+
+    fn answered(path: &str, metrics: &str) -> String {
+        let body = if path == "/metrics" { metrics } else { "ipvs" };
+        body.to_owned()
+    }
+
+    /// It has let go of its lock, still answers, and a kube-proxy begins in its place.
+    #[test]
+    fn one_of_ours_that_ends_is_not_believed_any_more() {
+        let (ourselves, now) = (Ourselves::default(), Instant::now());
+        let look = |metrics: &str, runs| {
+            let ask = |path: &str| Some(answered(path, metrics));
+            other_mode(ask, runs, &ourselves, now)
+        };
+        let ours = "kube_ipvs_build_info 1";
+
+        assert_eq!(look(ours, true), None);
+        assert_eq!(look(ours, false), None, "it ends, and is no kube-proxy yet");
+        let other = look("process_open_fds 1", false);
+        assert_eq!(other.as_deref(), Some("ipvs"));
+        // Neither is who answered while it ended, when the next of ours has begun.
+        assert_eq!(look(ours, false), None);
+        let other = look("process_open_fds 1", true);
+        assert_eq!(other.as_deref(), Some("ipvs"));
+    }
+
+    /// A great many series are not read to their end.
+    #[test]
+    fn an_answer_that_is_cut_within_a_letter_is_one() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let head = "HTTP/1.0 200 OK\r\n\r\n";
+        let odd = if head.len().is_multiple_of(2) {
+            "-"
+        } else {
+            ""
+        };
+        let body = format!("{head}{odd}{}", "\u{e9}".repeat(1 << 19));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("asked");
+            // What is not read when it is closed would cut the answer.
+            let mut question = std::io::BufReader::new(&stream).lines();
+            question.find(|line| line.as_ref().is_ok_and(String::is_empty));
+            // The other side reads no more from some point on.
+            let _ = stream.write_all(body.as_bytes());
+        });
+
+        let answer = get(address, "/metrics").expect("an answer");
+
+        assert!(answer.contains('\u{e9}'));
+        server.join().expect("it ended");
     }
 
     #[test]
