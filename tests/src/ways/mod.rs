@@ -8,6 +8,7 @@
 
 mod kernel;
 mod node;
+pub mod rollout;
 mod services;
 #[cfg(test)]
 mod tests;

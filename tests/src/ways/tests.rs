@@ -37,11 +37,12 @@ fn root() -> PathBuf {
 }
 
 /// All of them, by the heading of their tables.
-fn tables() -> [(&'static str, Vec<Way>); 3] {
+fn tables() -> [(&'static str, Vec<Way>); 4] {
     let scripted = |all: &[(&str, Way)]| all.iter().map(|(_, way)| *way).collect();
     [
         ("services", SERVICES.to_vec()),
         ("kernel", scripted(&KERNEL)),
+        ("rollout", rollout::ROLLOUT.map(|(_, way)| way).to_vec()),
         ("node", [scripted(&NODE), scripted(&OTHERS)].concat()),
     ]
 }
@@ -78,11 +79,12 @@ fn each_is_made_by_a_test() {
     let mut code = String::new();
     sources(&root().join("tests/tests"), &mut code);
 
-    for name in ["SERVICES", "KERNEL", "NODE"]
-        .into_iter()
-        .chain(OTHERS.map(|(name, _)| name))
-    {
-        let named = |end| code.contains(&format!("ways::{name}{end}"));
+    let alone = ["SERVICES", "KERNEL", "NODE"].into_iter();
+    let alone = alone.chain(OTHERS.map(|(name, _)| name));
+    let alone = alone.map(|name| format!("ways::{name}"));
+    let of_rollouts = rollout::ROLLOUT.map(|(name, _)| name.to_owned());
+    for name in alone.chain(of_rollouts) {
+        let named = |end| code.contains(&format!("{name}{end}"));
         assert!([".", ",", " ", ")", ";"].into_iter().any(named), "{name}");
     }
 }

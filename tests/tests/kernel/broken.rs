@@ -2,6 +2,7 @@
 //! `kube-ipvs status` say of it, alone: the right reason, and nothing untrue.
 
 mod api;
+mod rollout;
 
 use std::process::Stdio;
 use std::time::Duration;

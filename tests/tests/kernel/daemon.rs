@@ -21,5 +21,5 @@ mod stop;
 mod thousands;
 
 /// Periods short enough for a test.
-const QUICK: [&str; 2] = ["--ipvs-min-sync-period=100ms", "--ipvs-sync-period=3s"];
-const WEB: &str = "10.96.0.10:80";
+pub(crate) const QUICK: [&str; 2] = ["--ipvs-min-sync-period=100ms", "--ipvs-sync-period=3s"];
+pub(crate) const WEB: &str = "10.96.0.10:80";

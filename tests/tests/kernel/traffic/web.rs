@@ -36,6 +36,8 @@ pub(crate) enum State {
     Leaving,
     /// Terminates and answers no more.
     Left,
+    /// Has begun, and does not answer yet.
+    Beginning,
 }
 
 impl Web {
@@ -202,8 +204,8 @@ impl Endpoint {
             "nodeName": self.node,
             "conditions": {
                 "ready": self.state == State::Ready,
-                "serving": self.state != State::Left,
-                "terminating": self.state != State::Ready,
+                "serving": matches!(self.state, State::Ready | State::Leaving),
+                "terminating": matches!(self.state, State::Leaving | State::Left),
             },
         })
     }
