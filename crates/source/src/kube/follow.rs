@@ -1,6 +1,7 @@
 //! The task of one kind: list, watch, and start again where it stopped.
 
 mod lessons;
+mod lists;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::WatchSettings;
 use super::cursor::{Cursor, number};
 use super::failure::Failure;
 use super::lines::Lines;
-use super::requests::{As, Identity, Requests, tree};
+use super::requests::{Identity, Requests, tree};
 use super::seen::Seen;
 use super::signs::{Ear, Signs};
 use super::status::{KindStatus, SourceStatus};
@@ -180,90 +181,6 @@ impl Follower {
         self.answered();
         self.update(|status| status.failure = None);
         self.follow(lines, lasting, false).await
-    }
-
-    /// A watch that begins with everything there is.
-    async fn streamed_list(&mut self, lasting: Duration) -> Result<(), Failure> {
-        let fresh = std::mem::take(&mut self.silent);
-        let lines = self
-            .requests
-            .streaming_list(&self.cursor.wanted(As::Newest), lasting, fresh)
-            .await?;
-        self.answered();
-        self.list_started().await?;
-        self.follow(lines, lasting, true).await
-    }
-
-    /// A list page by page, each sent on and forgotten before the next.
-    async fn paged_list(&mut self) -> Result<(), Failure> {
-        let size = self.settings.page_size;
-        let mut page = self
-            .requests
-            .first_page(size, &self.cursor.wanted(As::Cached))
-            .await?;
-        self.answered();
-        let version = page.version().to_owned();
-        self.cursor.check_age(&version)?;
-        self.list_started().await?;
-        loop {
-            self.status.heard(self.kind());
-            let next = page.next();
-            for object in page.into_texts() {
-                self.apply(&object, true).await?;
-            }
-            match next {
-                Some(token) => page = self.requests.further_page(size, &token).await?,
-                None => return self.list_completed(version).await,
-            }
-        }
-    }
-
-    /// A watch from a version that the server has not reached says nothing, and
-    /// so does one where nothing happens. A server that was restored from a
-    /// backup would be listened to in vain until it is as far as it was: so it
-    /// is asked, as cheaply as can be, whether it has our version, and if not,
-    /// which is its newest.
-    async fn check_history(&mut self) -> Result<(), Failure> {
-        let Some(known) = self.cursor.known().map(str::to_owned) else {
-            return Ok(());
-        };
-        let at_least = As::NotOlderThan(known.clone());
-        let now = match self.requests.first_page(1, &at_least).await {
-            Err(Failure::Refused { code: 504, .. }) => {
-                self.requests.first_page(1, &As::Newest).await
-            }
-            answer => answer,
-        };
-        let now = now?.version().to_owned();
-        self.answered();
-        if number(&now) < number(&known) {
-            return Err(Failure::Back { known, now });
-        }
-        Ok(())
-    }
-
-    async fn list_started(&mut self) -> Result<(), Failure> {
-        self.seen.list_started();
-        self.listed = 0;
-        self.send(Event::ListStarted(self.kind())).await
-    }
-
-    async fn list_completed(&mut self, version: String) -> Result<(), Failure> {
-        self.cursor.check_age(&version)?;
-        self.seen.list_completed();
-        self.send(Event::ListCompleted(self.kind())).await?;
-        self.cursor.listed(version);
-        self.doubt = false;
-        self.update(|status| {
-            status.listed = true;
-            status.lists += 1;
-            status.failure = None;
-        });
-        if self.kind() == Kind::Node {
-            self.node_is_known(self.listed > 0);
-        }
-        tracing::debug!(kind = %self.kind(), objects = self.listed, "listed");
-        Ok(())
     }
 
     /// Reads a watch to its end. `listing`: it begins with a list.
