@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use kube_ipvs_core::k8s::{Node, Object};
+use kube_ipvs_core::k8s::Node;
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{Cluster, Event, Kind, TrafficPolicy, Warning, Withheld};
+use kube_ipvs_core::{Cluster, Event, TrafficPolicy, Warning, Withheld};
 use kube_ipvs_dataplane::{Cleaned, Dataplane};
 
+use super::other_proxies::{self, OtherProxies};
+use super::pending::Pending;
 use super::report::counts;
 use super::told::{self, Told};
 use super::{Round, Syncer, Trigger};
@@ -19,8 +20,6 @@ use crate::health::{self, Health};
 use crate::localhost::LocalhostNodePorts;
 use crate::metrics::Metrics;
 
-/// Annotation of EndpointSlices: when the change behind them happened.
-const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// The cluster autoscaler is about to delete the node.
 const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
@@ -29,11 +28,6 @@ pub type WarningSink = Box<dyn FnMut(&Warning) + Send>;
 
 /// Takes what those in charge of this Node should know.
 pub type NodeSink = Box<dyn FnMut(&str) + Send>;
-
-/// Somebody took away what is ours.
-const WIPED: &str = "all VIPs or virtual servers of kube-ipvs on this node were removed by somebody \
-                     else, as `kube-proxy --cleanup` does and a kube-proxy that starts; they are \
-                     made anew: see that no other Service proxy runs here";
 
 /// Tells the world.
 pub struct Reporter {
@@ -49,18 +43,8 @@ pub struct Reporter {
     told: Told,
     sink: Option<WarningSink>,
     node_sink: Option<NodeSink>,
-    /// Signs of another proxy that were told of.
-    others: BTreeSet<String>,
-    /// The oldest change of an EndpointSlice that no round has carried out.
-    triggered: Option<Timestamp>,
+    other_proxies: OtherProxies,
     pending: Pending,
-}
-
-/// Changes that no round has taken in yet.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pending {
-    services: usize,
-    endpoints: usize,
 }
 
 impl Reporter {
@@ -78,8 +62,7 @@ impl Reporter {
             told: Told::default(),
             sink: None,
             node_sink: None,
-            others: BTreeSet::new(),
-            triggered: None,
+            other_proxies: OtherProxies::default(),
             pending: Pending::default(),
         }
     }
@@ -115,38 +98,12 @@ impl Reporter {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        let kind = match event {
-            Event::Upsert(object) => Some(object.kind()),
-            Event::Delete(object) => Some(object.kind),
-            _ => None,
-        };
-        match kind {
-            Some(Kind::EndpointSlice) => {
-                self.metrics.endpoint_changes(1);
-                self.pending.endpoints += 1;
-            }
-            Some(Kind::Service) => {
-                self.metrics.service_changes(1);
-                self.pending.services += 1;
-            }
-            _ => {}
-        }
-        if let Event::Upsert(Object::EndpointSlice(slice)) = event {
-            let time = slice.metadata.annotations.get(TRIGGER_TIME);
-            if let Some(time) = time.and_then(|text| text.parse().ok()) {
-                self.triggered = Some(self.triggered.map_or(time, |first| first.min(time)));
-            }
-        }
+        self.pending.event(event, &self.metrics);
     }
 
     /// All events that waited have been taken in.
     pub(super) fn taken(&self) {
-        let Pending {
-            services,
-            endpoints,
-        } = self.pending;
-        self.metrics.service_changes_pending(services);
-        self.metrics.endpoint_changes_pending(endpoints);
+        self.pending.show(&self.metrics);
     }
 
     pub(super) fn queued(&self) {
@@ -194,7 +151,7 @@ impl Reporter {
         syncer: &mut Syncer<D>,
         took: Duration,
     ) -> bool {
-        self.pending = Pending::default();
+        self.pending.taken_in();
         self.taken();
         self.reason("source", None);
         self.readiness(round);
@@ -225,24 +182,11 @@ impl Reporter {
     /// readiness, since what it takes away is made anew.
     fn others<D: Dataplane>(&mut self, syncer: &mut Syncer<D>) {
         let others = syncer.others();
-        let (wiped, came, left) = (others.take_wiped(), others.came(), others.left());
-        if wiped {
-            self.tell_node(WIPED);
+        let warning = other_proxies::warning(others);
+        for note in self.other_proxies.news(others) {
+            self.tell_node(&note);
         }
-        if !came.is_subset(&self.others) {
-            self.tell_node(&beside_us(&came));
-        }
-        let warning = match (came.is_empty(), left.is_empty()) {
-            (false, _) => Some(beside_us(&came)),
-            (true, false) => Some(format!(
-                "a kube-proxy was here before, or is here: {}; where none runs any more, \
-                 --adopt-kube-proxy removes that",
-                words(&left)
-            )),
-            (true, true) => None,
-        };
         self.health.set_warning("other-proxy", warning);
-        self.others = came;
     }
 
     /// What stands in the way on the host itself. Pods that do not reach each
@@ -333,9 +277,7 @@ impl Reporter {
             self.metrics.drift(kind, *n);
         }
         // A change that failed goes on waiting for its programming.
-        if let Some(time) = self.triggered.take_if(|_| good) {
-            let latency = Timestamp::now().duration_since(time);
-            let latency = Duration::try_from(latency).unwrap_or_default();
+        if good && let Some(latency) = self.pending.carried_out() {
             for family in &self.families {
                 self.metrics.programming_latency(*family, latency);
             }
@@ -423,18 +365,4 @@ impl Reporter {
         self.localhost(LocalhostNodePorts::retry);
         !self.unopened.is_empty() && self.health_checks(syncer)
     }
-}
-
-fn beside_us(signs: &BTreeSet<String>) -> String {
-    format!(
-        "another Service proxy works on this node beside kube-ipvs: {} appeared; two proxies undo \
-         each other's work: stop it here (of kube-proxy: by the node selector of its DaemonSet), \
-         then --adopt-kube-proxy removes what it left",
-        words(signs)
-    )
-}
-
-fn words(signs: &BTreeSet<String>) -> String {
-    let all: Vec<&str> = signs.iter().map(String::as_str).collect();
-    all.join(", ")
 }
