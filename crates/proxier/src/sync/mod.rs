@@ -8,6 +8,7 @@ mod answers;
 mod audit;
 mod backoff;
 mod carry;
+mod draining;
 pub mod driver;
 mod first;
 mod flows;
@@ -37,8 +38,8 @@ use kube_ipvs_core::diff::{Owned, Terms, Touched, diff, diff_touched};
 use kube_ipvs_core::drain::Drain;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::plan::{Op, Plan};
-use kube_ipvs_core::state::{Family, Front, KernelState, VirtualServerKey};
-use kube_ipvs_core::{Change, Cluster, Event, Unknown};
+use kube_ipvs_core::state::{Front, KernelState, VirtualServerKey};
+use kube_ipvs_core::{Change, Cluster, Event};
 use kube_ipvs_dataplane::progress::Progress;
 use kube_ipvs_dataplane::record::RecordFile;
 use kube_ipvs_dataplane::{Dataplane, Observed};
@@ -46,7 +47,6 @@ use kube_ipvs_dataplane::{Dataplane, Observed};
 use carry::Scope;
 use followed::Followed;
 use host::KnownHost;
-use loads::Loads;
 use ownership::Ownership;
 use refusals::Refusals;
 
@@ -277,18 +277,6 @@ impl<D: Dataplane> Syncer<D> {
         ))
     }
 
-    /// Lets go of draining real servers that have nothing left to do.
-    ///
-    /// # Errors
-    /// As [`Self::sync`].
-    pub fn drain(&mut self, now: u64) -> anyhow::Result<Option<Round>> {
-        if self.known.is_none() {
-            return Ok(None);
-        }
-        let round = self.carry_out_touched(now, Touched::default(), Trigger::Change);
-        Ok((!round.plan.is_empty()).then_some(round))
-    }
-
     /// What the kernel refuses at the moment.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
@@ -297,11 +285,6 @@ impl<D: Dataplane> Syncer<D> {
     /// When [`Self::sync`] tries again what was refused, in milliseconds.
     pub fn retry_due(&self) -> Option<u64> {
         self.refusals.due()
-    }
-
-    /// When [`Self::drain`] is due, in milliseconds.
-    pub fn drain_due(&self) -> Option<u64> {
-        self.known.is_some().then_some(self.drain_due).flatten()
     }
 
     /// It is so late on the syncer's clock, and this on everybody's.
@@ -318,11 +301,6 @@ impl<D: Dataplane> Syncer<D> {
     /// Whether the ownership record names a virtual server.
     pub fn owns(&self, key: &VirtualServerKey) -> bool {
         self.ownership.holds(key)
-    }
-
-    /// How many real servers of a family drain.
-    pub fn draining(&self, family: Family) -> usize {
-        self.drain.waiting(family)
     }
 
     /// What the kernel holds, and how many sysctls had to be set.
@@ -359,45 +337,6 @@ impl<D: Dataplane> Syncer<D> {
             drift.insert("set-sysctl".to_owned(), sysctls);
         }
         drift
-    }
-
-    /// Whether anything may go at all: not before a list has been whole.
-    fn may_drain(&self) -> bool {
-        *self.cluster.unknown() != Unknown::Everything
-    }
-
-    /// Looks at draining real servers with the counts of a fresh observation.
-    fn look_at_drain(&mut self, now: u64, observed: &Observed) {
-        if !self.may_drain() {
-            return;
-        }
-        let ours = self.ownership.keys();
-        let wanted = self.cluster.desired().virtual_servers.keys();
-        let touched = Touched {
-            virtual_servers: ours.chain(wanted).copied().collect(),
-            ..Touched::default()
-        };
-        let step = self
-            .drain
-            .step(now, &self.cluster, &observed.state, &touched, |key| {
-                loads::observed(observed, key)
-            });
-        self.drain_due = step.next;
-    }
-
-    fn carry_out_touched(&mut self, now: u64, mut touched: Touched, trigger: Trigger) -> Round {
-        let known = self.known.as_ref().expect("the callers made sure").state();
-        if self.may_drain() {
-            let mut loads = Loads::of(&mut self.dataplane);
-            let step = self.drain.step(now, &self.cluster, known, &touched, |key| {
-                loads.of_server(key)
-            });
-            self.drain_due = step.next;
-            touched.extend(step.touched);
-        }
-        self.refusals
-            .release(now, self.cluster.desired(), known, &mut touched);
-        self.carry_out(now, Scope::Only(touched), trigger)
     }
 
     fn terms(&self, owned: Owned) -> Terms {
