@@ -166,8 +166,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_tried_again_without_hard_fail() {
-        let taken = listen(local(0), Reach::OwnFamily).expect("bind");
-        let address = taken.local_addr().expect("an address");
+        // One who does not listen: whoever asks for any port is given another.
+        let keeper = TcpSocket::new_v4().expect("a socket");
+        keeper.set_reuseaddr(true).expect("an option");
+        keeper.bind(local(0)).expect("a free port");
+        let address = keeper.local_addr().expect("an address");
+        let taken = listen(address, Reach::OwnFamily).expect("bind");
         let mut trial = Box::pin(bound(
             "health server",
             address,
