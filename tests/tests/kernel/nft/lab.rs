@@ -16,9 +16,10 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt,
 };
 
-/// How long a packet may be on its way: enough for one SYN sent again. Only what
-/// is dropped waits it out.
-const PATIENCE: Duration = Duration::from_millis(2500);
+/// How long a packet is waited for that is dropped: enough for one SYN sent again.
+const DROPPED: Duration = Duration::from_millis(2500);
+/// And one that is answered, on a slow machine; nobody waits it out.
+const LATE: Duration = Duration::from_secs(30);
 
 /// A network namespace of its own, with `lo` up; gone with the last handle and socket.
 pub(super) struct Netns(File);
@@ -282,28 +283,40 @@ fn fate<T>(result: io::Result<T>) -> Fate {
     }
 }
 
+impl Fate {
+    /// How long it takes until that is what became of a packet.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Dropped => DROPPED,
+            Self::Passed | Self::Refused => LATE,
+        }
+    }
+}
+
+/// A caller who knows what to expect, and waits for that.
+pub(super) struct Caller<'a> {
+    netns: &'a Netns,
+    fate: Fate,
+}
+
 impl Netns {
-    /// Opens a TCP connection from here.
+    /// Calls from here, of which this will become.
+    pub(super) fn expecting(&self, fate: Fate) -> Caller<'_> {
+        Caller { netns: self, fate }
+    }
+
+    /// Opens a TCP connection from here, which will not be dropped.
     pub(super) fn tcp(&self, address: IpAddr, port: u16) -> Fate {
-        fate(self.connect(address, port))
+        self.expecting(Fate::Passed).tcp(address, port)
     }
 
     pub(super) fn connect(&self, address: IpAddr, port: u16) -> io::Result<TcpStream> {
-        let target = SocketAddr::new(address, port);
-        self.run(|| TcpStream::connect_timeout(&target, PATIENCE))
+        self.expecting(Fate::Passed).connect(address, port)
     }
 
-    /// Sends a datagram from here and waits for the echo.
+    /// Sends a datagram from here, which will not be dropped, and waits for the echo.
     pub(super) fn udp(&self, address: IpAddr, port: u16) -> Fate {
-        let any = if address.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        };
-        self.run(|| {
-            let socket = UdpSocket::bind(any).expect("bind");
-            fate(ask(&socket, SocketAddr::new(address, port)))
-        })
+        self.expecting(Fate::Passed).udp(address, port)
     }
 
     /// One echo request from here, answered or not.
@@ -322,18 +335,51 @@ impl Netns {
                 &socket,
                 SocketAddr::new(address, 0),
                 &[request, 0, 0, 0, 0, 0, 0, 1],
+                Fate::Passed,
             ))
         })
     }
 }
 
-/// One datagram and its echo.
-pub(super) fn ask(socket: &UdpSocket, target: SocketAddr) -> io::Result<usize> {
-    exchange(socket, target, b"hello")
+impl Caller<'_> {
+    /// Opens a TCP connection.
+    pub(super) fn tcp(&self, address: IpAddr, port: u16) -> Fate {
+        fate(self.connect(address, port))
+    }
+
+    fn connect(&self, address: IpAddr, port: u16) -> io::Result<TcpStream> {
+        let target = SocketAddr::new(address, port);
+        let patience = self.fate.patience();
+        self.netns
+            .run(|| TcpStream::connect_timeout(&target, patience))
+    }
+
+    /// Sends a datagram and waits for the echo.
+    pub(super) fn udp(&self, address: IpAddr, port: u16) -> Fate {
+        let any = if address.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        self.netns.run(|| {
+            let socket = UdpSocket::bind(any).expect("bind");
+            fate(ask(&socket, SocketAddr::new(address, port), self.fate))
+        })
+    }
 }
 
-fn exchange(socket: &UdpSocket, target: SocketAddr, question: &[u8]) -> io::Result<usize> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+/// One datagram, of which this will become, and its echo.
+pub(super) fn ask(socket: &UdpSocket, target: SocketAddr, fate: Fate) -> io::Result<usize> {
+    exchange(socket, target, b"hello", fate)
+}
+
+fn exchange(
+    socket: &UdpSocket,
+    target: SocketAddr,
+    question: &[u8],
+    expected: Fate,
+) -> io::Result<usize> {
+    socket.set_read_timeout(Some(expected.patience()))?;
     socket.connect(target)?;
     socket.send(question)?;
     socket.recv(&mut [0; 64])
@@ -341,6 +387,6 @@ fn exchange(socket: &UdpSocket, target: SocketAddr, question: &[u8]) -> io::Resu
 
 /// Whether a connection still carries something from one end to the other.
 pub(super) fn carries(from: &mut TcpStream, to: &mut TcpStream) -> bool {
-    to.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    to.set_read_timeout(Some(LATE)).expect("a time-out");
     from.write_all(b"x").is_ok() && to.read_exact(&mut [0]).is_ok()
 }

@@ -321,12 +321,15 @@ fn a_pod_that_meets_itself_is_masqueraded() {
     assert!(
         ask(
             &socket,
-            SocketAddr::new("10.97.0.1".parse().expect("an address"), 81)
+            SocketAddr::new("10.97.0.1".parse().expect("an address"), 81),
+            Fate::Dropped
         )
         .is_err()
     );
     assert_eq!(
-        lab.peer.tcp("10.97.0.1".parse().expect("an address"), 80),
+        lab.peer
+            .expecting(Fate::Dropped)
+            .tcp("10.97.0.1".parse().expect("an address"), 80),
         Fate::Dropped
     );
 }

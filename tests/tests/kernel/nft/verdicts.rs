@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube_ipvs_nft::{Config, Family, LocalPods, Set, Unallocated};
 use socket2::{Domain, Socket, Type};
 
-use super::lab::{Content, Fate, Lab, Netns, Said, carries};
+use super::lab::{Content, Fate, Lab, Netns, Said, ask, carries};
 
 /// TCP 80 and UDP 53 are Service ports of the VIP; the node listens on 22 and 69 as well.
 fn guarded(family: Family) -> Lab {
@@ -176,14 +176,14 @@ fn a_datagram_flow_does_not_outlive_its_port() {
             .run(|| std::net::UdpSocket::bind(any))
             .expect("bind");
         let target = SocketAddr::new(lab.vip(), 53);
-        super::lab::ask(&socket, target).expect("served");
+        ask(&socket, target, Fate::Passed).expect("served");
 
         lab.apply(
             &lab.config(),
             &Content::from([(Said::In(Set::Vips), lab.vip().to_string())]),
         );
 
-        let error = super::lab::ask(&socket, target).expect_err("the host's own port 53");
+        let error = ask(&socket, target, Fate::Refused).expect_err("the host's own port 53");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{family}");
     });
 }
@@ -247,12 +247,24 @@ fn only_allowed_sources_reach_a_restricted_front() {
         lab.apply(&lab.config(), &allow(lab.peer_address()));
         assert_eq!(lab.peer.tcp(lab.vip(), 80), Fate::Passed, "{family}");
         assert_eq!(lab.peer.udp(lab.vip(), 53), Fate::Passed, "{family}");
-        assert_eq!(lab.node.tcp(lab.vip(), 80), Fate::Dropped, "{family}");
+        assert_eq!(
+            lab.node.expecting(Fate::Dropped).tcp(lab.vip(), 80),
+            Fate::Dropped,
+            "{family}"
+        );
 
         // The node's source towards a VIP it holds is the VIP.
         lab.apply(&lab.config(), &allow(lab.vip()));
-        assert_eq!(lab.peer.tcp(lab.vip(), 80), Fate::Dropped, "{family}");
-        assert_eq!(lab.peer.udp(lab.vip(), 53), Fate::Dropped, "{family}");
+        assert_eq!(
+            lab.peer.expecting(Fate::Dropped).tcp(lab.vip(), 80),
+            Fate::Dropped,
+            "{family}"
+        );
+        assert_eq!(
+            lab.peer.expecting(Fate::Dropped).udp(lab.vip(), 53),
+            Fate::Dropped,
+            "{family}"
+        );
         assert_eq!(lab.node.tcp(lab.vip(), 80), Fate::Passed, "{family}");
         assert_eq!(lab.node.udp(lab.vip(), 53), Fate::Passed, "{family}");
     });
@@ -282,7 +294,8 @@ fn drop_for_outside_spares_pods_and_the_host() {
 
             lab.apply(&config, &local_only);
 
-            assert_eq!(lab.peer.tcp(lab.vip(), 80), from_peer, "{config:?}");
+            let peer = lab.peer.expecting(from_peer);
+            assert_eq!(peer.tcp(lab.vip(), 80), from_peer, "{config:?}");
             assert_eq!(lab.node.tcp(lab.vip(), 80), Fate::Passed, "{config:?}");
         }
     });
@@ -371,7 +384,7 @@ fn a_cluster_address_that_no_service_has_leads_nowhere() {
 
             for (who, netns) in [("peer", &lab.peer), ("node", &lab.node)] {
                 let told = format!("{who} {family} {unallocated:?}");
-                assert_eq!(netns.tcp(nobodys, 80), fate, "{told}");
+                assert_eq!(netns.expecting(fate).tcp(nobodys, 80), fate, "{told}");
                 assert_eq!(netns.tcp(lab.vip(), 80), Fate::Passed, "{told}");
                 assert_eq!(netns.tcp(lab.vip(), 22), Fate::Refused, "{told}");
             }
