@@ -69,6 +69,19 @@ fn firewall_that(
     table: i32,
     refuses: fn(usize) -> Option<i32>,
 ) -> (Nft, Changes) {
+    firewall_of(Ok(rules), table, refuses)
+}
+
+/// One whose chains vanished before their rules were listed, or that says no.
+fn without_rules(why: i32) -> Nft {
+    firewall_of(Err(why), 0, |_| None).0
+}
+
+fn firewall_of(
+    rules: Result<Vec<Rule>, i32>,
+    table: i32,
+    refuses: fn(usize) -> Option<i32>,
+) -> (Nft, Changes) {
     let changes = Changes::default();
     let seen = changes.clone();
     let mut generation = 1;
@@ -79,7 +92,10 @@ fn firewall_that(
         let listed: Vec<Vec<u8>> = if is(Kind::GetChain) {
             CHAINS.map(|chain| chain_listed(sequence, chain)).into()
         } else if is(Kind::GetRule) {
-            let rules = rules.iter().cloned().enumerate();
+            let rules = match &rules {
+                Ok(rules) => rules.iter().cloned().enumerate(),
+                Err(why) => return vec![Ok(status(sequence, *why))],
+            };
             rules.map(|(at, rule)| listed(sequence, at, rule)).collect()
         } else if is(Kind::GetGen) {
             let told = number_told(NEW_GENERATION, sequence, 1, generation);
@@ -165,6 +181,32 @@ fn accepted(rules: Vec<Rule>, bit: u8) -> (bool, usize) {
     let changes = changes.lock().expect("nobody panicked");
     let new = |sent: &&Sent| sent.message_type == Kind::NewRule.message_type();
     (inserted, changes.iter().flatten().filter(new).count())
+}
+
+/// Not so where nobody knows: what is there may drop.
+#[test]
+fn a_chain_that_vanished_before_it_was_read_has_no_rules() {
+    let mut gone = without_rules(ENOENT);
+    let found = gone.foreign_drops().expect("by its policy");
+    assert_eq!(names(&found), ["fw in", "other in"]);
+    let (dropping, some) = gone.foreign_drops_and_some().expect("by their policy");
+    assert_eq!((names(&dropping), some), (names(&found), vec![]));
+    assert_eq!(gone.foreign_redirects().expect("none"), []);
+    assert_eq!(gone.accept_bit(Family::Ip).expect("none"), None);
+    assert_eq!(gone.remove_accepts().expect("none"), 0);
+
+    let mut silent = without_rules(EPERM);
+    let errors = [
+        silent.foreign_drops().map(drop),
+        silent.foreign_drops_and_some().map(drop),
+        silent.foreign_redirects().map(drop),
+        silent.accept_bit(Family::Ip).map(drop),
+        silent.remove_accepts().map(drop),
+    ];
+    for error in errors {
+        let error = error.expect_err("nobody knows");
+        assert_eq!(error.errno(), Some(Errno::EPERM), "{error}");
+    }
 }
 
 #[test]
