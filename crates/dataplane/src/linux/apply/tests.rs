@@ -11,12 +11,23 @@ use super::*;
 const NFTABLES: u8 = 10;
 const BATCH_BEGIN: u16 = 16;
 const NEW_GENERATION: u16 = nfnetlink::message_type(NFTABLES, 15);
+const GET_TABLE: u16 = nfnetlink::message_type(NFTABLES, 1);
+const ENOENT: i32 = -2;
 const EINVAL: i32 = -22;
 
 /// A kernel that refuses the transaction of this place, and takes the others.
 fn nft(refused: u32) -> Nft {
+    nft_that(move |place| i32::from(place == refused) * EINVAL)
+}
+
+/// One without tables that answers transactions with these errnos by their places,
+/// from 1 on, and 0 for what it does.
+fn nft_that(errno: impl Fn(u32) -> i32 + Send + 'static) -> Nft {
     let (mut generation, mut place) = (1, 0);
     let kernel = Kernel::new(1 << 20, move |sent: &[Sent]| -> Vec<Answer> {
+        if sent[0].message_type == GET_TABLE {
+            return vec![Ok(status(sent[0].sequence, ENOENT))];
+        }
         if sent[0].message_type != BATCH_BEGIN {
             let mut payload = Vec::new();
             let mut out = Writer::new(&mut payload);
@@ -28,8 +39,9 @@ fn nft(refused: u32) -> Nft {
         let last = sent.iter().find(|sent| sent.acknowledge());
         let sequence = last.expect("one asks").sequence;
         place += 1;
-        if place == refused {
-            return vec![Ok(status(sequence, EINVAL))];
+        let errno = errno(place);
+        if errno != 0 {
+            return vec![Ok(status(sequence, errno))];
         }
         generation += 1;
         vec![Ok(status(sequence, 0))]

@@ -18,7 +18,6 @@ const CONTROLLER: u16 = 0x10;
 const GET_INFO: u8 = 15;
 const SET_INFO: u8 = 14;
 const EPERM: i32 = -1;
-const ENOENT: i32 = -2;
 const ESRCH: i32 = -3;
 const EEXIST: i32 = -17;
 
@@ -256,8 +255,12 @@ fn front_comes(last: u8, inside: Option<u32>) -> Edit {
 
 /// With a table, of which nf_tables refuses the transaction of this place.
 fn linux_with_table(refused: u32) -> (Linux, Asked) {
+    linux_over(nft(refused))
+}
+
+fn linux_over(nft: Nft) -> (Linux, Asked) {
     let (mut linux, asked) = linux(|_| Some(0));
-    linux.nft = nft(refused);
+    linux.nft = nft;
     let config = kube_ipvs_nft::Config::new(Family::Ip);
     linux.tables = vec![crate::linux::table::Table::new(config)];
     (linux, asked)
@@ -295,6 +298,41 @@ fn nothing_follows_a_table_that_was_refused() {
     assert_eq!(outcome_of_table(0), (2, vec![], "A".to_owned()));
     let refused = vec![("table", Nature::Own)];
     assert_eq!(outcome_of_table(1), (0, refused, String::new()));
+}
+
+/// What comes of a change, and of what follows it, where nf_tables answers with
+/// these errnos: the report, whether the table knows of the change, and all that
+/// IPVS was asked.
+fn outcome_of_stale<const N: usize>(errnos: [i32; N]) -> (ApplyReport, bool, String) {
+    let at = move |place: u32| errnos.get(place as usize - 1).copied().unwrap_or(0);
+    let (mut linux, asked) = linux_over(nft_that(at));
+    let ops = vec![Op::Table(Box::new(front_comes(1, Some(1)))), add(1)];
+    let report = plan(&mut linux, &Plan { ops });
+    let second = linux.tables[0].change(&front_comes(2, Some(2)));
+    let second = second.expect("it makes sense").to_string();
+    let asked = asked.lock().expect("nobody panicked").clone();
+    (report, !second.contains("before-ipvs"), asked)
+}
+
+/// The whole table is made, with the change in it; that may be refused, too.
+#[test]
+fn a_table_that_a_change_does_not_fit_is_made_anew() {
+    for stale in [ENOENT, EEXIST] {
+        let (report, knows, asked) = outcome_of_stale([stale]);
+        assert!(report.remade && report.refused.is_empty(), "{report:?}");
+        assert_eq!((report.done, knows, &*asked), (2, true, "A"));
+    }
+    let (report, knows, asked) = outcome_of_stale([]);
+    assert!(!report.remade && report.refused.is_empty(), "{report:?}");
+    assert_eq!((report.done, knows, &*asked), (2, true, "A"));
+
+    let (report, knows, asked) = outcome_of_stale([ENOENT, EPERM]);
+    let [refusal] = &report.refused[..] else {
+        panic!("one refusal: {report:?}")
+    };
+    assert_eq!((refusal.kind, refusal.nature), ("table", Nature::Whole));
+    assert!(refusal.error.contains("make nftables table"), "{refusal:?}");
+    assert_eq!((report.done, knows, &*asked), (0, false, ""));
 }
 
 #[test]
