@@ -61,6 +61,8 @@ struct Derived {
 pub(super) struct Change {
     /// Addresses that became, or ceased to be, this host's, protected or unchecked.
     addresses: BTreeSet<IpAddr>,
+    /// Those of them that became, or ceased to be, this host's.
+    host: BTreeSet<IpAddr>,
     /// Networks that became, or ceased to be, the Services' or the pods'.
     networks: BTreeSet<IpNet>,
     node_ports: bool,
@@ -96,8 +98,7 @@ impl Change {
         if self.addresses.is_empty() && self.networks.is_empty() {
             return false;
         }
-        // Whether this host is let in, and which answers are for it.
-        if !self.addresses.is_empty() && (service.ranges.is_some() || service.untracked) {
+        if self.host.iter().any(|at| service.asks_whether_ours(*at)) {
             return true;
         }
         service.addresses.iter().any(|asked| {
@@ -311,7 +312,8 @@ impl Ground {
         };
         let before = core::mem::replace(&mut self.derived, derived);
         let now = &self.derived;
-        let mut moved: BTreeSet<IpAddr> = &before.host ^ &now.host;
+        let host = &before.host ^ &now.host;
+        let mut moved = host.clone();
         moved.extend(&before.protected ^ &now.protected);
         moved.extend(&before.unchecked ^ &now.unchecked);
         moved.extend(&before.gateways ^ &now.gateways);
@@ -319,6 +321,7 @@ impl Ground {
         networks.extend(&before.pod_networks ^ &now.pod_networks);
         Change {
             addresses: moved,
+            host,
             networks,
             node_ports: before.node_ports != now.node_ports,
             zone: before.zone != now.zone,

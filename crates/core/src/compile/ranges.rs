@@ -20,17 +20,10 @@ pub(crate) struct Ranges {
 
 impl Ranges {
     pub(super) fn new(networks: Option<Arc<Networks>>, host: &BTreeSet<IpAddr>) -> Self {
-        let mut ranges = Self {
-            networks,
-            ours: BTreeSet::new(),
-        };
-        let lets_in = |address: &&IpAddr| {
-            let mut nets = ranges.of_family(**address).into_iter().flatten();
-            nets.any(|net| net.contains(*address))
-        };
-        let ours = host.iter().filter(lets_in);
-        ranges.ours = ours.map(|address| Family::of(*address)).collect();
-        ranges
+        let nets = networks.iter();
+        let ours = nets.flat_map(|nets| host.iter().filter(|at| nets.contain(**at)));
+        let ours = ours.map(|address| Family::of(*address)).collect();
+        Self { networks, ours }
     }
 
     /// Whether an address is for some only.

@@ -2,7 +2,7 @@
 
 use super::endpoints::{Choice, Servers};
 use super::fronts::Compiler;
-use crate::services::FrontKind;
+use crate::services::{FrontKind, asks_endpoints};
 use crate::state::{Family, Front};
 use crate::table::Untracked;
 
@@ -22,7 +22,7 @@ impl Compiler<'_> {
         let own = choice.local_addresses().chain(choice.draining_here());
         let host = self.around.host.iter().copied();
         let family = Family::of(front.address);
-        let host = host.filter(|at| Family::of(*at) == family && !at.is_loopback());
+        let host = host.filter(|at| Family::of(*at) == family && asks_endpoints(*at));
         let own = own.chain(host).map(Untracked::Own);
         let endpoints = servers.all_at(front.protocol).map(Untracked::Endpoint);
         let all = [Untracked::Front(front)].into_iter();

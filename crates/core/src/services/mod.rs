@@ -20,6 +20,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
+use core::net::IpAddr;
 
 use jiff::Timestamp;
 
@@ -34,6 +35,7 @@ pub use self::annotations::{annotation_words, annotations_of};
 pub(crate) use self::ports::Port;
 pub(crate) use self::ranges::Networks;
 pub(crate) use self::tuning::{Tuning, Tunings};
+pub(crate) use self::untracked::asks_endpoints;
 pub(crate) use self::weights::{Weights, unheeded};
 
 /// How a front came to a Service.
@@ -156,6 +158,14 @@ impl Service {
     /// The scheduler that it names, if it is one.
     pub(crate) fn named_scheduler(&self) -> Option<&'static str> {
         self.tunings.named
+    }
+
+    /// Whether it is served in another way where this address is this host's: who
+    /// is let in, and which answers are tracked.
+    pub(crate) fn asks_whether_ours(&self, address: IpAddr) -> bool {
+        let ranges = self.ranges.as_ref();
+        ranges.is_some_and(|nets| nets.contain(address))
+            || (self.untracked && asks_endpoints(address))
     }
 
     /// What is to be said of it, wherever it is served.

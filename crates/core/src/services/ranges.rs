@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -24,6 +25,12 @@ impl Networks {
             Family::V4 => self.v4.as_deref(),
             Family::V6 => self.v6.as_deref(),
         }
+    }
+
+    /// Whether an address is in one of them.
+    pub(crate) fn contain(&self, address: IpAddr) -> bool {
+        let mut nets = self.of(Family::of(address)).into_iter().flatten();
+        nets.any(|net| net.contains(&address))
     }
 }
 

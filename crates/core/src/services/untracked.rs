@@ -1,6 +1,7 @@
 //! Which Services pass without entries in conntrack.
 
 use alloc::format;
+use core::net::IpAddr;
 
 use super::addresses::is_headless;
 use super::annotations::value;
@@ -8,6 +9,7 @@ use crate::k8s::Service;
 use crate::options::Options;
 use crate::read::Quoted;
 use crate::row::Masquerade;
+use crate::slices::unusable;
 use crate::warnings::Warnings;
 
 pub(super) const UNTRACKED: &str = "ipvs.kube-ipvs.dev/untracked";
@@ -36,6 +38,12 @@ pub(super) fn is_asked(
     };
     warnings.add(format!("untracked: {why}; it stays tracked"));
     false
+}
+
+/// Whether endpoints see an address when it is this host's. Not one of a link: there
+/// is one for each pod's in IPv6, and none calls an address of another scope.
+pub(crate) fn asks_endpoints(address: IpAddr) -> bool {
+    unusable(address).is_none()
 }
 
 fn is_named(service: &Service, options: &Options) -> bool {

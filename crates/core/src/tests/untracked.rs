@@ -1,8 +1,13 @@
 //! Services that pass without entries in conntrack.
 
+use std::borrow::ToOwned;
+use std::collections::BTreeSet;
 use std::string::{String, ToString};
+use std::vec;
 use std::vec::Vec;
 
+use crate::cluster::Cluster;
+use crate::event::Event;
 use crate::fixtures::*;
 use crate::k8s::Service;
 use crate::names::ServiceName;
@@ -146,9 +151,44 @@ fn an_address_of_this_host_is_tracked_from_when_it_comes_to_when_it_goes() {
     };
     let first = ["but 192.0.2.1"];
     assert_eq!(with(&["192.0.2.1", "127.0.0.1", "fd00::1"]), first);
+    assert_eq!(with(&["192.0.2.1", "169.254.7.7"]), first, "of a link");
     let both = ["but 10.244.1.1", "but 192.0.2.1"];
     assert_eq!(with(&["192.0.2.1", "10.244.1.1"]), both);
     assert_eq!(with(&["192.0.2.1"]), first);
+}
+
+/// Each pod that comes to a node may bring an address of its link, and each node
+/// addresses of its own.
+#[test]
+fn only_who_asks_for_an_address_of_this_host_is_compiled_again() {
+    let untracked = web().annotation(UNTRACKED, "true");
+    let mut limited = service("limited", "10.96.0.2").load_balancer("203.0.113.5");
+    limited.spec.load_balancer_source_ranges = vec!["198.51.100.0/24".to_owned()];
+    let mut cluster = cluster_with(by_annotation());
+    let dirty = |cluster: &mut Cluster| {
+        let dirty = cluster.is_dirty();
+        cluster.compile();
+        dirty
+    };
+    for (service, address, again) in [
+        (&untracked, "169.254.7.7", false),
+        (&untracked, "fe80::7", false),
+        (&untracked, "10.244.1.1", true),
+        (&limited, "10.244.1.1", false),
+        (&limited, "198.51.100.9", true),
+    ] {
+        cluster.add(service.clone()).host(&["192.0.2.1"]);
+        dirty(&mut cluster);
+        cluster.host(&["192.0.2.1", address]);
+        assert_eq!(dirty(&mut cluster), again, "{address} came");
+        cluster.host(&["192.0.2.1"]);
+        assert_eq!(dirty(&mut cluster), again, "{address} went");
+        let others = BTreeSet::from(["192.0.2.77".parse().unwrap()]);
+        cluster.apply(Event::Protected(others));
+        assert!(!dirty(&mut cluster), "another node's");
+        cluster.apply(Event::Protected(BTreeSet::new()));
+        cluster.remove(service.clone());
+    }
 }
 
 /// It may have a connection to itself, which is masqueraded.
