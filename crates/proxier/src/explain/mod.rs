@@ -9,6 +9,7 @@ mod judge;
 mod look;
 mod nobody;
 mod reason;
+mod remedy;
 mod seen;
 mod target;
 #[cfg(test)]
