@@ -51,7 +51,7 @@ fn what_is_refused_never_leads_to_the_host_and_leaves_the_node_well() {
 
     site.write(&bad().endpoint(pod));
     wait_until("it serves", PATIENCE, || {
-        let verdict = site.outside().call(Protocol::Tcp, BAD);
+        let verdict = site.outside().timeout(PATIENCE).call(Protocol::Tcp, BAD);
         assert!(
             matches!(&verdict, Verdict::Refused) || verdict.who() == "p1",
             "{verdict:?}"

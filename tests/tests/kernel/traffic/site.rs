@@ -166,10 +166,12 @@ impl Site {
         wait_until(&format!("{vip} is bound"), PATIENCE, bound);
     }
 
-    /// Code and body of a page of the program on the node.
+    /// Code and body of a page of the program on the node, which may have to open
+    /// its port yet.
     pub(crate) fn get(&self, port: u16, path: &str) -> (u16, String) {
-        let page = page(self.node(), (Ipv4Addr::LOCALHOST, port).into(), path);
-        page.unwrap_or_else(|| panic!("no answer on {port}{path}"))
+        let at = (Ipv4Addr::LOCALHOST, port).into();
+        let page = wait_for(PATIENCE, || page(self.node(), at, path).ok_or(()));
+        page.unwrap_or_else(|()| panic!("no answer on {port}{path}"))
     }
 
     /// Value of a series in `/metrics`, all its labels added up; 0 when it is absent.
