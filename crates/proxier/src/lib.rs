@@ -35,6 +35,7 @@ mod initialise;
 pub mod inspect;
 mod localhost;
 pub mod metrics;
+mod pace;
 pub mod panics;
 pub mod plugin;
 pub mod pods;

@@ -65,9 +65,9 @@ pub(crate) struct CheckArgs {
     /// What a NodePort is in IPVS; where it is a mark, local ports may have its number
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub nodeport_virtual_servers: NodePortVirtualServers,
-    /// Look again every ten seconds, and say everything again when a verdict changes, until SIGTERM
-    /// or SIGINT: a table below a line that begins with #, JSON one document a line. The exit code
-    /// is that of the last look
+    /// Look again every ten seconds, later where that would take over a twentieth of a processor, and
+    /// say everything again when a verdict changes, until SIGTERM or SIGINT: a table below a line that
+    /// begins with #, JSON one document a line. The exit code is that of the last look
     #[arg(short, long)]
     pub watch: bool,
     /// Form of the answer

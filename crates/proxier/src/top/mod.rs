@@ -23,7 +23,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::time::{ClockId, clock_gettime};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -33,6 +32,7 @@ pub use rows::{Choice, Column, Level};
 pub use source::{Kernel, Source};
 pub use table::{Sample, Seen, Table};
 
+use crate::pace::Pace;
 use crate::pods::PodNames;
 use crate::streams;
 use crate::tool::Output;
@@ -107,7 +107,8 @@ pub fn show(choice: Choice, interval: Duration, source: &mut impl Source) -> any
     let mut every = caption(interval, interval);
     let colours = terminal::colours();
     let mut next = Instant::now() + interval;
-    let mut used = processor_time();
+    // Of looks, and of the screens between them.
+    let mut pace = Pace::of(interval);
     loop {
         if let Some((service, addresses)) = app.in_depth()
             && let Some(pods) = source.pods(service, &addresses)
@@ -125,29 +126,12 @@ pub fn show(choice: Choice, interval: Duration, source: &mut impl Source) -> any
             if !app.frozen {
                 app.take(source.look(&app.table, app.shown()));
             }
-            let now = processor_time();
-            let period = period(interval, now.saturating_sub(used));
-            used = now;
+            let period = pace.period();
             every = caption(interval, period);
             // However long a look takes, there is time for keys before the next.
             next = Instant::now() + period;
         }
     }
-}
-
-/// Looks and screens take no more than this part of a processor.
-const SHARE: u32 = 20;
-
-/// What this thread has used of a processor, the kernel's work for it included.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
-    time.map(Duration::from).unwrap_or_default()
-}
-
-/// Until the next look: longer than asked for where the last one, and the screens since the
-/// one before, took much.
-fn period(asked: Duration, spent: Duration) -> Duration {
-    asked.max(spent * SHARE)
 }
 
 /// How often there is a look.
@@ -227,11 +211,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_that_are_dear_are_rare() {
+    fn looks_that_are_rarer_than_asked_for_say_so() {
         let asked = Duration::from_secs(2);
-        assert_eq!(period(asked, Duration::from_millis(100)), asked);
-        let dear = period(asked, Duration::from_millis(356));
-        assert_eq!(dear, Duration::from_millis(7120), "a twentieth");
+        let dear = Duration::from_millis(7120);
         assert_eq!(caption(asked, asked), "every 2s");
         assert_eq!(caption(asked, dear), "every 7.1s instead of 2s");
     }
@@ -256,15 +238,5 @@ mod tests {
         }
         let words = ["top"].iter().chain(words);
         <Top as clap::Parser>::parse_from(words).args
-    }
-
-    #[test]
-    fn processor_time_goes_on_with_work_alone() {
-        let begun = processor_time();
-        let mut worked = 0_u64;
-        while processor_time() == begun {
-            worked = std::hint::black_box(worked + 1);
-        }
-        assert!(processor_time() > begun);
     }
 }
