@@ -11,7 +11,7 @@ pub const BROKEN: Way = Way {
     symptom: "a rollout is stuck: no new pod gets ready, and the old ones leave",
     ask: WEB,
     answer: "from outside  served by 1 real server; it is leaving: none of the port's 2 endpoints is ready",
-    says: "leaving: none of the port's … is ready",
+    says: "it is leaving: … none of the port's … is ready",
     never: &["refused", "dropped", "no endpoints"],
     remedy: "see why the new ones are not ready, before the old ones have ended",
 };
@@ -29,7 +29,7 @@ pub const ALL_LEAVE: Way = Way {
     symptom: "all pods leave, and none comes",
     ask: WEB,
     answer: "from outside  served by 2 real servers; they are leaving: none of the port's 2 endpoints is ready",
-    says: "they are leaving: none of the port's … is ready",
+    says: "they are leaving: … none of the port's … is ready",
     never: &["refused", "dropped", "no endpoints"],
     remedy: "see why there are no new ones",
 };
@@ -38,7 +38,7 @@ pub const HERE_LEAVES: Way = Way {
     symptom: "the policy of traffic from outside is Local, and the pod here leaves",
     ask: PORT,
     answer: "; it is leaving: the policy is Local, and of the port's 1 ready endpoint none is on this node",
-    says: "it is leaving: the policy is Local, and of the port's … none is on this node",
+    says: "it is leaving: … the policy is Local, and of the port's … none is on this node",
     never: &[
         "dropped",
         "refused",
@@ -64,7 +64,7 @@ pub const AGENT_LEAVES: Way = Way {
     symptom: "the policy of traffic from inside is Local, and the pod here leaves",
     ask: WEB,
     answer: "from pods     served by 1 real server; it is leaving: the policy is Local, and of the port's 1 ready endpoint none is on this node",
-    says: "it is leaving: the policy is Local, and of the port's … none is on this node",
+    says: "it is leaving: … the policy is Local, and of the port's … none is on this node",
     never: &["refused", "dropped"],
     remedy: "see why the new pod of this node is not ready, before the old one has ended",
 };

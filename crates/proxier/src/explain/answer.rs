@@ -48,12 +48,15 @@ impl fmt::Display for Answer {
         if let Some(only) = &self.only {
             write!(f, ", for {} only; others are dropped", names(only))?;
         }
-        let who = if self.open == 1 { "it is" } else { "they are" };
+        let who = match self.open {
+            1 => "it is leaving: ",
+            _ => "they are leaving: ",
+        };
         let why = match (self.leaving, self.leaving_here) {
             (Some(all), _) => Nobody::NoneReady(all),
             (None, Some(ready)) => Nobody::NoneHere(ready),
             (None, None) => return Ok(()),
         };
-        write!(f, "; {who} leaving: {why}")
+        write!(f, "; {who}{why}")
     }
 }
