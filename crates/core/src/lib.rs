@@ -24,6 +24,7 @@ pub mod event;
 #[cfg(test)]
 mod fixtures;
 pub mod k8s;
+pub mod listing;
 pub mod localhost;
 mod metadata_texts;
 pub mod model;

@@ -1,6 +1,7 @@
 //! The client: one method a command.
 
 mod daemons;
+mod lists;
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -12,15 +13,12 @@ use nix::errno::Errno;
 
 use crate::constants::*;
 use crate::generic::find_family;
-use crate::query::{Query, list, no_answer, once_each};
+use crate::query::{Query, list, no_answer};
 use crate::request::write_id;
 use crate::{
     Destination, DestinationId, Error, Info, Netmask, Operation, Request, Scheduler, Service,
     ServiceId, Timeouts,
 };
-
-/// How often a listing that was interrupted is asked for again.
-const DISTURBED: usize = 9;
 
 /// How long an answer is waited for. The kernel answers at once; only a module
 /// that it must load first takes longer.
@@ -89,36 +87,6 @@ impl Client {
         self.connection.set_timeout(timeout).map_err(unopened)
     }
 
-    /// All services, in the kernel's order; equivalent to `ipvsadm -Ln --nosort`
-    /// without the destinations.
-    ///
-    /// A list of more than about a hundred services is no snapshot. The kernel
-    /// makes it in pieces, finds its place again by counting, and does not say
-    /// so when services came or went meanwhile. Kernels that keep one table for
-    /// all network namespaces (6.1 does) even count those of the others. An
-    /// entry that comes twice gives this away; one that is left out does not.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Interrupted`] if the table is seen to change: look again. EPERM.
-    pub fn services(&mut self) -> Result<Vec<Service>, Error> {
-        // Services of other namespaces that come or go disturb the listing.
-        for _ in 0..DISTURBED {
-            match self.services_once() {
-                Err(Error::Interrupted { .. }) => {}
-                answer => return answer,
-            }
-        }
-        self.services_once()
-    }
-
-    fn services_once(&mut self) -> Result<Vec<Service>, Error> {
-        let query = self.query(Operation::ListServices, IPVS_CMD_GET_SERVICE, true);
-        let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
-        let services = list(&mut self.connection, &query, answer, |_| {}, Service::parse)?;
-        once_each(services, |service| service.id, query.operation)
-    }
-
     /// One service.
     ///
     /// # Errors
@@ -126,29 +94,6 @@ impl Client {
     /// ESRCH if there is none.
     pub fn service(&mut self, id: &ServiceId) -> Result<Service, Error> {
         self.look_at(id, Operation::ShowService(*id))
-    }
-
-    /// The destinations of a service, in the kernel's order. No snapshot either.
-    ///
-    /// # Errors
-    ///
-    /// ESRCH if there is no such service: the kernel gives an empty list for it,
-    /// so an empty list is looked into. [`Error::Interrupted`].
-    pub fn destinations(&mut self, id: &ServiceId) -> Result<Vec<Destination>, Error> {
-        let operation = Operation::ListDestinations(*id);
-        let query = self.query(operation, IPVS_CMD_GET_DEST, true);
-        let answer = (IPVS_CMD_NEW_DEST, IPVS_CMD_ATTR_DEST);
-        let destinations = list(
-            &mut self.connection,
-            &query,
-            answer,
-            |out| write_id(out, id),
-            |nest| Destination::parse(nest, id.family()),
-        )?;
-        if destinations.is_empty() {
-            self.look_at(id, query.operation.clone())?;
-        }
-        once_each(destinations, |destination| destination.id, query.operation)
     }
 
     /// Add a service; equivalent to `ipvsadm -A`.

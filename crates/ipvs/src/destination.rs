@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use netlink_exchange::attributes::Attribute;
 use netlink_packet_core::{DecodeError, DefaultNla};
 
 use crate::constants::*;
@@ -137,20 +138,11 @@ impl Destination {
     pub fn parse(attributes: &[u8], service: Family) -> Result<Self, DecodeError> {
         // Of no meaning until all is read.
         let nowhere = DestinationId::new(Ipv4Addr::UNSPECIFIED, 0);
-        let mut destination = Self {
-            weight: 0,
-            ..Self::new(nowhere)
-        };
-        let mut id = IdParts::default();
+        let mut destination = Self::new(nowhere);
         let mut stats = StatsChoice::default();
-        read_attributes(attributes, |attribute| {
+        let settings = DestinationSettings::read(attributes, service, |attribute| {
             let value = attribute.value();
             match attribute.kind() {
-                IPVS_DEST_ATTR_ADDR => id.address = Some(value),
-                IPVS_DEST_ATTR_PORT => id.port = Some(read_be16(value, "port")?),
-                IPVS_DEST_ATTR_ADDR_FAMILY => {
-                    id.family = Some(Family::from_number(read_u16(value, "address family")?)?);
-                }
                 IPVS_DEST_ATTR_STATS => stats.narrow(value),
                 IPVS_DEST_ATTR_STATS64 => stats.wide(value),
                 kind if destination.take(kind, value)? => {}
@@ -158,20 +150,32 @@ impl Destination {
             }
             Ok(())
         })?;
-        destination.id = id.finish(service)?;
-        destination.stats = stats.best()?;
-        Ok(destination)
+        Ok(Self {
+            id: settings.id,
+            forwarding: settings.forwarding,
+            weight: settings.weight,
+            upper_threshold: settings.upper_threshold,
+            lower_threshold: settings.lower_threshold,
+            stats: stats.best()?,
+            ..destination
+        })
     }
 
-    /// Take one attribute; whether it is known.
+    /// Its settings alone.
+    pub fn settings(&self) -> DestinationSettings {
+        DestinationSettings {
+            id: self.id,
+            forwarding: self.forwarding,
+            weight: self.weight,
+            upper_threshold: self.upper_threshold,
+            lower_threshold: self.lower_threshold,
+        }
+    }
+
+    /// Take one attribute that is none of its [settings](DestinationSettings);
+    /// whether it is known.
     fn take(&mut self, kind: u16, value: &[u8]) -> Result<bool, DecodeError> {
         match kind {
-            IPVS_DEST_ATTR_FWD_METHOD => {
-                self.forwarding = read_u32(value, "forwarding method")?.into();
-            }
-            IPVS_DEST_ATTR_WEIGHT => self.weight = read_u32(value, "weight")?,
-            IPVS_DEST_ATTR_U_THRESH => self.upper_threshold = read_u32(value, "upper threshold")?,
-            IPVS_DEST_ATTR_L_THRESH => self.lower_threshold = read_u32(value, "lower threshold")?,
             IPVS_DEST_ATTR_ACTIVE_CONNS => {
                 self.active_connections = read_u32(value, "active connections")?;
             }
@@ -190,6 +194,64 @@ impl Destination {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+/// What an audit looks at of a [`Destination`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DestinationSettings {
+    /// What identifies it.
+    pub id: DestinationId,
+    /// As [`Destination::forwarding`].
+    pub forwarding: ForwardingMethod,
+    /// As [`Destination::weight`].
+    pub weight: u32,
+    /// As [`Destination::upper_threshold`].
+    pub upper_threshold: u32,
+    /// As [`Destination::lower_threshold`].
+    pub lower_threshold: u32,
+}
+
+impl DestinationSettings {
+    /// As [`Destination::parse`].
+    pub(crate) fn parse(attributes: &[u8], service: Family) -> Result<Self, DecodeError> {
+        Self::read(attributes, service, |_| Ok(()))
+    }
+
+    /// The same; `rest` gets the attributes that are none of these settings.
+    fn read<'a>(
+        attributes: &'a [u8],
+        service: Family,
+        mut rest: impl FnMut(Attribute<'a>) -> Result<(), DecodeError>,
+    ) -> Result<Self, DecodeError> {
+        let mut id = IdParts::default();
+        let mut forwarding = ForwardingMethod::Masquerade;
+        let (mut weight, mut upper_threshold, mut lower_threshold) = (0, 0, 0);
+        read_attributes(attributes, |attribute| {
+            let value = attribute.value();
+            match attribute.kind() {
+                IPVS_DEST_ATTR_ADDR => id.address = Some(value),
+                IPVS_DEST_ATTR_PORT => id.port = Some(read_be16(value, "port")?),
+                IPVS_DEST_ATTR_ADDR_FAMILY => {
+                    id.family = Some(Family::from_number(read_u16(value, "address family")?)?);
+                }
+                IPVS_DEST_ATTR_FWD_METHOD => {
+                    forwarding = read_u32(value, "forwarding method")?.into();
+                }
+                IPVS_DEST_ATTR_WEIGHT => weight = read_u32(value, "weight")?,
+                IPVS_DEST_ATTR_U_THRESH => upper_threshold = read_u32(value, "upper threshold")?,
+                IPVS_DEST_ATTR_L_THRESH => lower_threshold = read_u32(value, "lower threshold")?,
+                _ => rest(attribute)?,
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            id: id.finish(service)?,
+            forwarding,
+            weight,
+            upper_threshold,
+            lower_threshold,
+        })
     }
 }
 

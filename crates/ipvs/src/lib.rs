@@ -48,7 +48,7 @@ mod wire;
 
 pub use client::Client;
 pub use daemon::{Daemon, DaemonState};
-pub use destination::{Destination, DestinationId};
+pub use destination::{Destination, DestinationId, DestinationSettings};
 pub use error::Error;
 pub use family::Family;
 pub use flags::ServiceFlags;
@@ -60,7 +60,7 @@ pub use operation::Operation;
 pub use protocol::Protocol;
 pub use request::{Batch, Request};
 pub use scheduler::Scheduler;
-pub use service::{Service, ServiceId};
+pub use service::{Service, ServiceId, ServiceSettings};
 pub use settings::{Info, Timeouts, Version};
 pub use stats::Stats;
 pub use tunnel::{Tunnel, TunnelFlags, TunnelKind};

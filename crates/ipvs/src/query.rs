@@ -76,15 +76,29 @@ pub(crate) fn list<T>(
     parse: impl Fn(&[u8]) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, Error> {
     let mut all = Vec::new();
+    survey(connection, query, (answer, kind), body, |nest| {
+        all.push(parse(nest)?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// The same; `each` gets the content of every nest as it comes.
+pub(crate) fn survey(
+    connection: &mut Connection,
+    query: &Query,
+    (answer, kind): (u8, u16),
+    body: impl Fn(&mut Writer<'_>),
+    mut each: impl FnMut(&[u8]) -> Result<(), DecodeError>,
+) -> Result<(), Error> {
     query.ask(connection, body, |command, attributes| {
         if command == answer
             && let Some(nest) = nested(attributes, kind)?
         {
-            all.push(parse(nest)?);
+            each(nest)?;
         }
         Ok(())
-    })?;
-    Ok(all)
+    })
 }
 
 /// The list, unless something is in it twice: then it was counted wrong, and

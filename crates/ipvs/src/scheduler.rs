@@ -47,7 +47,8 @@ impl Scheduler {
     /// Random choice of two (kernel 5.12).
     pub const TWOS: Self = Self::known("twos");
     /// No scheduler: only connections that are there are served.
-    pub const NONE: Self = Self::known("none");
+    pub const NONE: Self = Self::known(Self::NONE_NAME);
+    pub(crate) const NONE_NAME: &'static str = "none";
 
     const fn known(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))

@@ -1,8 +1,10 @@
 //! Services: what clients connect to.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
+use netlink_exchange::attributes::Attribute;
 use netlink_packet_core::{DecodeError, DefaultNla};
 
 use crate::constants::*;
@@ -202,12 +204,79 @@ impl Service {
     /// Read the content of a service nest. Settings that it lacks get their
     /// defaults; what identifies the service must be there.
     pub fn parse(attributes: &[u8]) -> Result<Self, DecodeError> {
-        // Of no meaning until all is read.
-        let nowhere = ServiceId::tcp(Ipv4Addr::UNSPECIFIED, 0);
-        let mut service = Self::new(nowhere, Scheduler::NONE);
-        let mut id = IdParts::default();
-        let mut netmask = None;
+        let mut pe_name = None;
         let mut stats = StatsChoice::default();
+        let mut other = Vec::new();
+        let settings = ServiceSettings::read(attributes, |attribute| {
+            let value = attribute.value();
+            match attribute.kind() {
+                IPVS_SVC_ATTR_PE_NAME => pe_name = Some(read_name(value)),
+                IPVS_SVC_ATTR_STATS => stats.narrow(value),
+                IPVS_SVC_ATTR_STATS64 => stats.wide(value),
+                _ => keep(&mut other, attribute)?,
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            id: settings.id,
+            scheduler: (&*settings.scheduler).into(),
+            flags: settings.flags,
+            flags_mask: settings.flags_mask,
+            timeout: settings.timeout,
+            netmask: settings.netmask,
+            pe_name,
+            stats: stats.best()?,
+            other,
+        })
+    }
+
+    /// Its settings alone.
+    pub fn settings(&self) -> ServiceSettings<'_> {
+        ServiceSettings {
+            id: self.id,
+            scheduler: self.scheduler.as_str().into(),
+            flags: self.flags,
+            flags_mask: self.flags_mask,
+            timeout: self.timeout,
+            netmask: self.netmask,
+        }
+    }
+}
+
+/// What an audit looks at of a [`Service`]: all but its counters and its
+/// persistence engine, and nothing of it copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSettings<'a> {
+    /// What identifies it.
+    pub id: ServiceId,
+    /// The name of who picks destinations.
+    pub scheduler: Cow<'a, str>,
+    /// As [`Service::flags`].
+    pub flags: ServiceFlags,
+    /// As [`Service::flags_mask`].
+    pub flags_mask: ServiceFlags,
+    /// As [`Service::timeout`].
+    pub timeout: u32,
+    /// As [`Service::netmask`].
+    pub netmask: Netmask,
+}
+
+impl<'a> ServiceSettings<'a> {
+    /// As [`Service::parse`].
+    pub(crate) fn parse(attributes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::read(attributes, |_| Ok(()))
+    }
+
+    /// The same; `rest` gets the attributes that are none of these settings.
+    fn read(
+        attributes: &'a [u8],
+        mut rest: impl FnMut(Attribute<'a>) -> Result<(), DecodeError>,
+    ) -> Result<Self, DecodeError> {
+        let mut id = IdParts::default();
+        let mut scheduler = Cow::Borrowed(Scheduler::NONE_NAME);
+        let mut flags = (ServiceFlags::empty(), ServiceFlags::all());
+        let mut timeout = 0;
+        let mut netmask = None;
         read_attributes(attributes, |attribute| {
             let value = attribute.value();
             match attribute.kind() {
@@ -216,34 +285,34 @@ impl Service {
                 | IPVS_SVC_ATTR_ADDR
                 | IPVS_SVC_ATTR_PORT
                 | IPVS_SVC_ATTR_FWMARK => id.take(attribute.kind(), value)?,
-                IPVS_SVC_ATTR_SCHED_NAME => service.scheduler = (&*read_text(value)).into(),
-                IPVS_SVC_ATTR_FLAGS => service.read_flags(value)?,
-                IPVS_SVC_ATTR_TIMEOUT => service.timeout = read_u32(value, "timeout")?,
+                IPVS_SVC_ATTR_SCHED_NAME => scheduler = read_text(value),
+                IPVS_SVC_ATTR_FLAGS => flags = read_flags(value)?,
+                IPVS_SVC_ATTR_TIMEOUT => timeout = read_u32(value, "timeout")?,
                 IPVS_SVC_ATTR_NETMASK => netmask = Some(value),
-                IPVS_SVC_ATTR_PE_NAME => service.pe_name = Some(read_name(value)),
-                IPVS_SVC_ATTR_STATS => stats.narrow(value),
-                IPVS_SVC_ATTR_STATS64 => stats.wide(value),
-                _ => keep(&mut service.other, attribute)?,
+                _ => rest(attribute)?,
             }
             Ok(())
         })?;
-        service.id = id.finish()?;
-        let family = service.id.family();
-        service.netmask = match netmask {
-            Some(value) => Netmask::read(family, value)?,
-            None => Netmask::host(family),
-        };
-        service.stats = stats.best()?;
-        Ok(service)
+        let id = id.finish()?;
+        let family = id.family();
+        let netmask = netmask.map(|value| Netmask::read(family, value));
+        Ok(Self {
+            id,
+            scheduler,
+            flags: flags.0,
+            flags_mask: flags.1,
+            timeout,
+            netmask: netmask.transpose()?.unwrap_or(Netmask::host(family)),
+        })
     }
+}
 
-    /// `struct ip_vs_flags`: flags and mask, both in host order.
-    fn read_flags(&mut self, value: &[u8]) -> Result<(), DecodeError> {
-        self.flags = ServiceFlags::from_bits_retain(read_u32(value, "flags")?);
-        let mask = value.get(4..).unwrap_or_default();
-        self.flags_mask = ServiceFlags::from_bits_retain(read_u32(mask, "mask of flags")?);
-        Ok(())
-    }
+/// `struct ip_vs_flags`: flags and mask, both in host order.
+fn read_flags(value: &[u8]) -> Result<(ServiceFlags, ServiceFlags), DecodeError> {
+    let flags = read_u32(value, "flags")?;
+    let mask = read_u32(value.get(4..).unwrap_or_default(), "mask of flags")?;
+    let retain = ServiceFlags::from_bits_retain;
+    Ok((retain(flags), retain(mask)))
 }
 
 /// What identifies a service, as it comes out of its attributes.

@@ -87,16 +87,16 @@ pub(super) fn service(key: &VirtualServerKey, settings: &ServerSettings) -> ipvs
 }
 
 /// A virtual server, without real servers, for what the kernel reported.
-pub fn virtual_server(service: &ipvs::Service) -> VirtualServer {
+pub fn virtual_server(service: &ipvs::ServiceSettings<'_>) -> VirtualServer {
     let has = |flag| service.flags.contains(flag);
-    let hashes = matches!(service.scheduler.as_str(), "sh" | "mh");
+    let hashes = matches!(&*service.scheduler, "sh" | "mh");
     let persistence = has(ipvs::ServiceFlags::PERSISTENT).then(|| Persistence {
         timeout: service.timeout,
         // A mask with holes is nobody's prefix: it differs from any that we want.
         prefix: service.netmask.prefix().unwrap_or(0),
     });
     VirtualServer {
-        scheduler: service.scheduler.as_str().into(),
+        scheduler: (&*service.scheduler).into(),
         flags: Flags {
             one_packet: has(ipvs::ServiceFlags::ONE_PACKET),
             fallback: hashes && has(ipvs::ServiceFlags::SCHED1),
@@ -127,7 +127,7 @@ pub(super) fn destination_id(key: &RealServerKey) -> ipvs::DestinationId {
 ///
 /// One that somebody made with another forwarding method gets a weight that
 /// nobody wants, so that it differs and is edited back.
-pub(super) fn real_server(destination: &ipvs::Destination) -> (RealServerKey, RealServer) {
+pub(super) fn real_server(destination: &ipvs::DestinationSettings) -> (RealServerKey, RealServer) {
     let key = RealServerKey {
         address: destination.id.address,
         port: destination.id.port,
@@ -207,7 +207,10 @@ mod tests {
         };
         let service = service(&key, &settings);
         assert_eq!(super::key(&service.id), Some(key));
-        assert_eq!(ServerSettings::of(&virtual_server(&service)), settings);
+        assert_eq!(
+            ServerSettings::of(&virtual_server(&service.settings())),
+            settings
+        );
     }
 
     #[test]
@@ -219,8 +222,8 @@ mod tests {
             lower_threshold: 0,
         };
         let mut seen = destination(&key, &wanted);
-        assert_eq!(real_server(&seen), (key, wanted));
+        assert_eq!(real_server(&seen.settings()), (key, wanted));
         seen.forwarding = ipvs::ForwardingMethod::Tunnel;
-        assert_ne!(real_server(&seen), (key, wanted));
+        assert_ne!(real_server(&seen.settings()), (key, wanted));
     }
 }

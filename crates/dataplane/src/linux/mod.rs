@@ -13,10 +13,12 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use ipvs_netlink as ipvs;
 use kube_ipvs_core::drain::Load;
+use kube_ipvs_core::listing::Compared;
 use kube_ipvs_core::plan::Plan;
 use kube_ipvs_core::state::{
     Family, Front, Protocol, RealServer, RealServerKey, VirtualServer, VirtualServerKey,
@@ -164,8 +166,11 @@ impl Dataplane for Linux {
         observe::all(self)
     }
 
-    fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
-        observe::virtual_servers(self)
+    fn compare_virtual_servers(
+        &mut self,
+        known: &BTreeMap<VirtualServerKey, Arc<VirtualServer>>,
+    ) -> anyhow::Result<Compared> {
+        observe::compare_virtual_servers(self, known)
     }
 
     fn virtual_server(

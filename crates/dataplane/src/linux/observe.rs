@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use ipvs_netlink::Destination;
 use kube_ipvs_core::drain::Load;
-use kube_ipvs_core::state::{RealServer, RealServerKey, VirtualServer, VirtualServerKey};
+use kube_ipvs_core::listing::{Compared, Listing};
+use kube_ipvs_core::state::{Family, RealServer, RealServerKey, VirtualServer, VirtualServerKey};
 use kube_ipvs_core::table::Table;
 
 use super::{Linux, convert};
@@ -21,7 +23,7 @@ pub(super) fn all(linux: &mut Linux) -> anyhow::Result<Observed> {
             continue;
         };
         for destination in &destinations {
-            let (real, state) = convert::real_server(destination);
+            let (real, state) = convert::real_server(&destination.settings());
             server.real_servers.insert(real, state);
             let connections = Connections {
                 active: destination.active_connections,
@@ -38,14 +40,52 @@ pub(super) fn all(linux: &mut Linux) -> anyhow::Result<Observed> {
     Ok(observed)
 }
 
-/// Virtual servers without their real servers, of the families that we serve.
-pub(super) fn virtual_servers(
+/// How often a list that was interrupted is read again: virtual servers of other
+/// namespaces that come or go disturb it.
+const DISTURBED: usize = 9;
+
+/// What the list of virtual servers, of the families that we serve, has other
+/// than is known.
+pub(super) fn compare_virtual_servers(
     linux: &mut Linux,
-) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
+    known: &BTreeMap<VirtualServerKey, Arc<VirtualServer>>,
+) -> anyhow::Result<Compared> {
+    for _ in 0..=DISTURBED {
+        match compare_once(linux, known) {
+            Ok(Some(compared)) => return Ok(compared),
+            Ok(None) | Err(ipvs_netlink::Error::Interrupted { .. }) => {}
+            Err(error) => return Err(error).context("read IPVS services"),
+        }
+    }
+    anyhow::bail!("read IPVS services: the table changed each time; to be tried again")
+}
+
+/// None where one came twice.
+fn compare_once(
+    linux: &mut Linux,
+    known: &BTreeMap<VirtualServerKey, Arc<VirtualServer>>,
+) -> Result<Option<Compared>, ipvs_netlink::Error> {
+    let serves = [Family::V4, Family::V6].map(|family| (family, linux.serves(family)));
+    let mut listing = Listing::new(known);
+    linux.client.survey_services(|service| {
+        let key = convert::key(&service.id);
+        let key = key.filter(|key| serves.contains(&(key.family(), true)));
+        if let Some(key) = key {
+            listing.take(key, convert::virtual_server(&service));
+        }
+    })?;
+    Ok(listing.compared())
+}
+
+/// Virtual servers without their real servers, of the families that we serve.
+fn virtual_servers(linux: &mut Linux) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
     let services = linux.client.services().context("read IPVS services")?;
     Ok(services
         .iter()
-        .filter_map(|service| Some((convert::key(&service.id)?, convert::virtual_server(service))))
+        .filter_map(|service| {
+            let server = convert::virtual_server(&service.settings());
+            Some((convert::key(&service.id)?, server))
+        })
         .filter(|(key, _)| linux.serves(key.family()))
         .collect())
 }
@@ -59,7 +99,7 @@ pub(super) fn virtual_server(
         return Ok(None);
     }
     match linux.client.service(&convert::service_id(key)) {
-        Ok(service) => Ok(Some(convert::virtual_server(&service))),
+        Ok(service) => Ok(Some(convert::virtual_server(&service.settings()))),
         Err(error) if convert::is_not_found(&error) => Ok(None),
         Err(error) => Err(error).context("read an IPVS service"),
     }
@@ -70,8 +110,9 @@ pub(super) fn real_servers(
     linux: &mut Linux,
     key: &VirtualServerKey,
 ) -> anyhow::Result<Option<BTreeMap<RealServerKey, RealServer>>> {
-    let destinations = destinations(linux, key)?;
-    Ok(destinations.map(|all| all.iter().map(convert::real_server).collect()))
+    let settings = linux.client.destination_settings(&convert::service_id(key));
+    let settings = found(settings)?;
+    Ok(settings.map(|all| all.iter().map(convert::real_server).collect()))
 }
 
 /// Connections of the real servers of one virtual server.
@@ -83,7 +124,7 @@ pub(super) fn loads(
     Ok(destinations
         .iter()
         .map(|destination| {
-            let (real, state) = convert::real_server(destination);
+            let (real, state) = convert::real_server(&destination.settings());
             let load = Load {
                 weight: state.weight,
                 active: destination.active_connections,
@@ -114,7 +155,12 @@ fn destinations(
     linux: &mut Linux,
     key: &VirtualServerKey,
 ) -> anyhow::Result<Option<Vec<Destination>>> {
-    match linux.client.destinations(&convert::service_id(key)) {
+    found(linux.client.destinations(&convert::service_id(key)))
+}
+
+/// None where there is no such virtual server.
+fn found<T>(destinations: Result<T, ipvs_netlink::Error>) -> anyhow::Result<Option<T>> {
+    match destinations {
         Ok(destinations) => Ok(Some(destinations)),
         Err(error) if convert::is_not_found(&error) => Ok(None),
         Err(error) => Err(error).context("read IPVS destinations"),

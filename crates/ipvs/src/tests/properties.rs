@@ -147,13 +147,21 @@ proptest! {
         service.emit(&mut bytes);
         *at.get_mut(&mut bytes) = byte;
         let _ = Service::parse(&bytes[..cut.index(bytes.len())]);
-        let _ = Service::parse(&bytes);
+        let service = Service::parse(&bytes);
+        let settings = ServiceSettings::parse(&bytes);
+        if let Ok(service) = service {
+            prop_assert_eq!(settings.ok(), Some(service.settings()));
+        }
 
         bytes.clear();
         destination.emit(&mut bytes);
         *at.get_mut(&mut bytes) = byte;
         let _ = Destination::parse(&bytes[..cut.index(bytes.len())], Family::V6);
-        let _ = Destination::parse(&bytes, Family::V6);
+        let destination = Destination::parse(&bytes, Family::V6);
+        let settings = DestinationSettings::parse(&bytes, Family::V6);
+        if let Ok(destination) = destination {
+            prop_assert_eq!(settings.ok(), Some(destination.settings()));
+        }
     }
 
     /// An answer of a real kernel with one byte changed: an answer or an error,

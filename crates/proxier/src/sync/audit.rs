@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use kube_ipvs_core::diff::Touched;
+use kube_ipvs_core::listing::Compared;
 use kube_ipvs_core::model::Model;
 use kube_ipvs_core::state::{KernelState, VirtualServer, VirtualServerKey};
 use kube_ipvs_core::table::Table;
@@ -274,16 +275,19 @@ impl<D: Dataplane> Syncer<D> {
         state: &mut KernelState,
         found: &mut Found,
     ) -> anyhow::Result<()> {
-        let mut listed = self.dataplane.virtual_servers().context(READ)?;
-        let known = state.virtual_servers.keys();
-        let unlisted = known.filter(|key| !listed.contains_key(key)).copied();
-        for key in unlisted.collect::<Vec<_>>() {
+        let known = &state.virtual_servers;
+        let compared = self.dataplane.compare_virtual_servers(known);
+        let Compared {
+            mut other,
+            unlisted,
+        } = compared.context(READ)?;
+        for key in unlisted {
             match self.dataplane.virtual_server(&key).context(READ)? {
-                Some(server) => _ = listed.insert(key, server),
+                Some(server) => other.push((key, server)),
                 None => found.differs(key, state.virtual_servers.remove(&key)),
             }
         }
-        for (key, server) in listed {
+        for (key, server) in other {
             match state.virtual_servers.get_mut(&key) {
                 Some(known) if known.has_settings_of(&server) => {}
                 Some(known) => {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use kube_ipvs_core::drain::{Key, Load};
+use kube_ipvs_core::listing::{Compared, Listing};
 use kube_ipvs_core::model::{Model, ModelError};
 use kube_ipvs_core::plan::{Op, Plan};
 use kube_ipvs_core::state::{
@@ -281,7 +282,10 @@ impl Dataplane for Fake {
         Ok(Observed { state, connections })
     }
 
-    fn virtual_servers(&mut self) -> anyhow::Result<BTreeMap<VirtualServerKey, VirtualServer>> {
+    fn compare_virtual_servers(
+        &mut self,
+        known: &BTreeMap<VirtualServerKey, Arc<VirtualServer>>,
+    ) -> anyhow::Result<Compared> {
         let unlisted = self.kernel().unlisted.clone();
         self.kernel().part(|state| {
             let all = state.virtual_servers.iter();
@@ -294,9 +298,13 @@ impl Dataplane for Fake {
                 };
                 (*key, server)
             };
-            let servers: BTreeMap<_, _> = all.map(without).collect();
-            let count = servers.len();
-            (servers, count)
+            let mut listing = Listing::new(known);
+            let mut count = 0;
+            for (key, server) in all.map(without) {
+                listing.take(key, server);
+                count += 1;
+            }
+            (listing.compared().unwrap(), count)
         })
     }
 
