@@ -303,27 +303,41 @@ fn write_config(settings: &Settings, path: &PathBuf) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of a command that only looks; it may `watch`. A command line that makes no
-/// sense is all that is told of it.
-fn settings_to_look(args: &LookArgs, command: &str, watch: bool) -> anyhow::Result<Settings> {
+/// The settings of a command that only looks, and what is `wrong` with them for it. A command
+/// line that makes no sense is all that is told of it.
+fn settings_to_look(
+    args: &LookArgs,
+    command: &str,
+    wrong: impl Fn(&config::Source) -> Option<&'static str>,
+) -> anyhow::Result<Settings> {
     let settings = config::load(&args.run)?;
     if let Some(flag) = settings.action.flag() {
         let why = format!("{flag} is for `kube-ipvs run`; `{command}` only shows what would be");
         return Err(Usage(why).into());
     }
-    if let config::Source::Manifests(path) = &settings.source
-        && watch
-        && path == Path::new("-")
-    {
-        let why = "--watch follows a directory or a file; standard input is read once";
+    if let Some(why) = wrong(&settings.source) {
         return Err(Usage(why.to_owned()).into());
     }
     start_logging(&settings, quiet);
     Ok(settings)
 }
 
+/// Why what is read once cannot be watched.
+fn unwatchable(source: &config::Source) -> Option<&'static str> {
+    let is_read_once = matches!(source, config::Source::Manifests(path) if path == Path::new("-"));
+    is_read_once.then_some("--watch follows a directory or a file; standard input is read once")
+}
+
+/// What to compile, if it is not named.
+fn nothing_to_compile(source: &config::Source) -> Option<&'static str> {
+    let is_named = matches!(source, config::Source::Manifests(_));
+    (!is_named).then_some("compile needs --manifests: a directory, a file, or - for standard input")
+}
+
 fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let settings = settings_to_look(&args.common, "plan", args.watch)?;
+    let settings = settings_to_look(&args.common, "plan", |source| {
+        args.watch.then(|| unwatchable(source)).flatten()
+    })?;
     let showing = run::plan::Showing {
         json: args.common.output == Output::Json,
         watch: args.watch,
@@ -332,7 +346,7 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn compile(args: &CompileArgs) -> anyhow::Result<ExitCode> {
-    let settings = settings_to_look(&args.common, "compile", false)?;
+    let settings = settings_to_look(&args.common, "compile", nothing_to_compile)?;
     let (output, warnings) = compile::run(&settings, args.strict)?;
     match args.common.output {
         Output::Text => streams::print(&output)?,

@@ -18,7 +18,7 @@ use crate::run::{self, resolve};
 /// No manifests, or some that cannot be read.
 pub(crate) fn run(settings: &Settings, strict: bool) -> anyhow::Result<(Output, usize)> {
     let Source::Manifests(path) = &settings.source else {
-        anyhow::bail!("compile needs --manifests: a directory, a file, or - for standard input");
+        anyhow::bail!("compile reads manifests only");
     };
     let mut manifests = Manifests::at(path);
     if strict {

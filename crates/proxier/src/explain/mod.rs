@@ -21,11 +21,13 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::Args;
+use kube_ipvs_core::state::{Family, Front};
 use serde::Serialize;
 
 use crate::answers::{self, Ask, Told};
 use crate::streams;
 use crate::tool::{NodeArgs, Output};
+use crate::usage::Usage;
 pub(crate) use account::Service;
 pub(crate) use look::look;
 pub(crate) use reason::plural;
@@ -206,6 +208,10 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answ
         }
         fronts.extend(service.fronts(wanted));
     }
+    let client = args.from.map(|client| client.to_canonical());
+    if let Some(client) = client {
+        keep_callable(&mut fronts, client, &args.target)?;
+    }
     let endpoint = match args.target {
         Target::Address(address) => verdict::endpoint(address, seen),
         Target::Front(socket, _) if !fronts.iter().any(|front| seen.holds(front)) => {
@@ -221,7 +227,7 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answ
     let all = fronts.iter().map(|front| {
         let mut known = services.iter().map(|service| service.known(front));
         let known = known.find(|known| known.service.is_some());
-        explain(front, args.from, &known.unwrap_or_default(), seen)
+        explain(front, client, &known.unwrap_or_default(), seen)
     });
     let mut notes = seen.notes();
     notes.extend(seen.redirected(&fronts));
@@ -240,6 +246,25 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answ
         fronts,
         endpoint,
     })
+}
+
+/// Leaves those that a client can call at all: the fronts of its family.
+fn keep_callable(
+    fronts: &mut BTreeSet<Front>,
+    client: IpAddr,
+    target: &Target,
+) -> Result<(), Usage> {
+    let family = Family::of(client);
+    let had_some = !fronts.is_empty();
+    fronts.retain(|front| Family::of(front.address) == family);
+    if had_some && fronts.is_empty() {
+        let other = family.other();
+        return Err(Usage(format!(
+            "--from {client}: no client with an address of {family} calls {target}, which is \
+             there over {other} alone"
+        )));
+    }
+    Ok(())
 }
 
 /// Why there is nothing to explain, claiming no more than is known.

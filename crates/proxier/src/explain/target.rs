@@ -51,22 +51,50 @@ impl FromStr for Target {
             let parsed = protocol.map(Protocol::from_str).transpose();
             parsed.map_err(|error| error.to_string())
         };
-        if let Ok(socket) = place.parse() {
-            return Ok(Self::Front(socket, protocol()?));
-        }
-        if let Ok(address) = text.trim_matches(['[', ']']).parse() {
+        if let Some(address) = address(text) {
             return Ok(Self::Address(address));
         }
-        if let Some(port) = place.strip_prefix("nodeport:") {
-            let port = port
-                .parse()
-                .map_err(|_| format!("{port} is no port; {ALLOWED}"))?;
-            return Ok(Self::NodePort(port, protocol()?));
+        if let Some((at, number)) = place.rsplit_once(':') {
+            if at == "nodeport" {
+                return Ok(Self::NodePort(port(number)?, protocol()?));
+            }
+            // Of IPv6 without brackets nobody could say where the port begins.
+            if let Some(at) = address(at).filter(|_| at.starts_with('[') || !at.contains(':')) {
+                return Ok(Self::Front((at, port(number)?).into(), protocol()?));
+            }
         }
-        Wanted::read(text)
-            .map(Self::Service)
-            .ok_or_else(|| ALLOWED.to_owned())
+        Wanted::read(text).map(Self::Service).ok_or_else(|| {
+            let near = near(text).map(|near| format!("perhaps {near}; "));
+            near.unwrap_or_default() + ALLOWED
+        })
     }
+}
+
+/// An address, that of IPv6 in brackets too. One of IPv4 within IPv6 is what it is on the wire.
+fn address(text: &str) -> Option<IpAddr> {
+    let within = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let address: IpAddr = within.unwrap_or(text).parse().ok()?;
+    Some(address.to_canonical())
+}
+
+/// A port that something can listen at.
+fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("{text:?} is no port of 1 to 65535; {ALLOWED}")),
+        Ok(port) => Ok(port),
+    }
+}
+
+/// What somebody may have meant who wrote `web.shop`, as pods may in DNS.
+fn near(text: &str) -> Option<Wanted> {
+    let (object, port) = match text.split_once(':') {
+        Some((object, port)) => (object, format!(":{port}")),
+        None => (text, String::new()),
+    };
+    let (name, namespace) = object.split_once('.')?;
+    Wanted::read(&format!("{namespace}/{name}{port}"))
 }
 
 impl Wanted {

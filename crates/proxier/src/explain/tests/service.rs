@@ -59,7 +59,7 @@ fn answered_by(target: &str, seen: &Seen, told: &[Told]) -> String {
     }
 }
 
-fn args(target: &str) -> ExplainArgs {
+pub(super) fn args(target: &str) -> ExplainArgs {
     ExplainArgs {
         target: target.parse().expect("a target"),
         from: None,

@@ -6,7 +6,8 @@ use kube_ipvs_core::state::Front;
 use super::super::account::Known;
 use super::super::target::Target;
 use super::super::verdict::{endpoint, joined};
-use super::super::{Seen, explain};
+use super::super::{ExplainArgs, Seen, answer, explain};
+use super::service::args;
 use super::{MARK, front, server, serving};
 
 /// A NodePort at three addresses, by one mark.
@@ -103,6 +104,9 @@ fn targets_are_told_apart() {
         ("10.96.0.10:80", "10.96.0.10:80"),
         ("10.96.0.10", "10.96.0.10"),
         ("fd00::a", "fd00::a"),
+        ("[fd00::a]", "fd00::a"),
+        ("::ffff:10.96.0.10", "10.96.0.10"),
+        ("[::ffff:10.96.0.10]:80", "10.96.0.10:80"),
         ("[fd00::a]:53/udp", "[fd00::a]:53/UDP"),
         ("nodeport:30080/udp", "nodeport:30080/UDP"),
         ("web", "default/web"),
@@ -126,6 +130,35 @@ fn targets_are_told_apart() {
 }
 
 #[test]
+fn what_is_wrong_with_a_target_is_told_with_what_is_near() {
+    let said = |text: &str| text.parse::<Target>().expect_err(text);
+    let allowed = "allowed: [NAMESPACE/]NAME[:PORT], ";
+
+    for (text, wrong) in [
+        ("10.96.0.10:99999", "\"99999\" is no port of 1 to 65535; "),
+        ("10.96.0.10:http/udp", "\"http\" is no port of 1 to 65535; "),
+        ("10.96.0.10:", "\"\" is no port of 1 to 65535; "),
+        ("[fd00::a]:0", "\"0\" is no port of 1 to 65535; "),
+        ("nodeport:0", "\"0\" is no port of 1 to 65535; "),
+        ("nodeport:", "\"\" is no port of 1 to 65535; "),
+        ("web.shop", "perhaps shop/web; "),
+        ("web.shop:http", "perhaps shop/web:http; "),
+        ("web.shop.pod", ""),
+        ("[fd00::a", ""),
+        ("]fd00::a[", ""),
+    ] {
+        let said = said(text);
+        let rest = said.strip_prefix(wrong);
+        assert!(
+            rest.is_some_and(|rest| rest.starts_with(allowed)),
+            "{text}: {said}"
+        );
+    }
+    let protocol = said("nodeport:80/icmp");
+    assert_eq!(protocol, "\"icmp\" is not TCP, UDP or SCTP");
+}
+
+#[test]
 fn a_pod_is_told_whom_it_serves_and_where_it_drains() {
     let address = "10.244.1.3".parse().expect("an address");
     let text = endpoint(address, &serving())
@@ -139,4 +172,38 @@ fn a_pod_is_told_whom_it_serves_and_where_it_drains() {
 "
     );
     assert_eq!(endpoint(front().address, &serving()), None);
+}
+
+/// Nobody calls an address of the other family.
+#[test]
+fn a_client_is_judged_at_the_fronts_of_its_family() {
+    let asked = |target: &str, from: &str, seen: &Seen| {
+        let args = ExplainArgs {
+            from: Some(from.parse().expect("an address")),
+            ..args(target)
+        };
+        let answer = answer(&args, seen, &[]).map_err(|error| error.to_string())?;
+        let fronts = answer.fronts.iter().map(|each| each.front.to_string());
+        Ok::<_, String>(fronts.collect::<Vec<_>>())
+    };
+    let v4 = serving();
+    let mut dual = serving();
+    let other = "[fd00:96::5]:80/TCP".parse().expect("a front");
+    dual.recorded.insert(other, "default/web:http".into());
+
+    let error = asked("web", "fd00::9", &v4).expect_err("it is of IPv4");
+    assert_eq!(
+        error,
+        "--from fd00::9: no client with an address of IPv6 calls default/web, which is there \
+         over IPv4 alone"
+    );
+    let at_address = asked("203.0.113.5:80", "fd00::9", &v4).expect_err("the same");
+    assert!(
+        at_address.contains("calls 203.0.113.5:80, "),
+        "{at_address}"
+    );
+    let only = |from| asked("web", from, &dual).expect("one of the two");
+    assert_eq!(only("fd00::9"), ["[fd00:96::5]:80/TCP"]);
+    assert_eq!(only("192.0.2.1"), ["203.0.113.5:80/TCP"]);
+    assert_eq!(only("::ffff:192.0.2.1"), ["203.0.113.5:80/TCP"]);
 }
