@@ -155,7 +155,7 @@ pub fn main() -> ExitCode {
 /// The plugin of kubectl or the program itself, by the name it was called with.
 fn answer(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     if plugin::is_called(&arguments) {
-        match plugin::PluginArgs::try_parse_from(&arguments) {
+        match plugin::read(&arguments) {
             Ok(args) => plugin::run(&args),
             Err(answer) => no_command(&answer, &arguments),
         }

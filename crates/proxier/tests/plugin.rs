@@ -177,6 +177,25 @@ fn json_of_all_nodes_is_one_document() {
     assert_eq!(json["nodes"][2]["exit_code"], 1);
 }
 
+/// As it is typed on a node, and as kubectl takes its own flags, in any place.
+#[test]
+fn a_tools_flags_are_its_own_and_those_of_the_plugin_may_follow() {
+    let plugin = Plugin::new();
+
+    let (code, _, error) = plugin.run(&["inspect", "-ln"]);
+    assert_eq!(code, Some(1), "the pod of node-3 differs: {error}");
+    let calls = plugin.calls();
+    let asked = |words: &str| calls.iter().filter(|call| call.ends_with(words)).count();
+    assert_eq!(asked(" inspect -ln"), 3, "{calls:?}");
+
+    let (code, out, error) = plugin.run(&["explain", "web", "--node", "node-1"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(!out.contains("refused"), "{out}");
+    let (code, out, error) = plugin.run(&["explain", "--help"]);
+    assert_eq!((code, &error[..]), (Some(0), ""));
+    assert!(out.contains("--from <ADDRESS>"), "{out}");
+}
+
 #[test]
 fn what_makes_no_sense_or_changes_something_reaches_no_node() {
     let plugin = Plugin::new();
@@ -188,6 +207,9 @@ fn what_makes_no_sense_or_changes_something_reaches_no_node() {
         ),
         (&["inspect", "--stat"], "--stats"),
         (&["explian", "web"], "explain"),
+        (&["--pod", "a/b/c", "status"], "allowed: [NAMESPACE/]NAME"),
+        (&["--pod", "a/", "status"], "allowed: [NAMESPACE/]NAME"),
+        (&["--pod", "A b", "status"], "allowed: [NAMESPACE/]NAME"),
         (&["cleanup"], "invalid value 'cleanup'"),
     ] {
         let (code, _, error) = plugin.run(arguments);

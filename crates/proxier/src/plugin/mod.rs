@@ -5,6 +5,7 @@
 mod answers;
 pub mod complete;
 mod kubectl;
+mod words;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -45,7 +46,7 @@ pub struct PluginArgs {
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
     /// Only on the node of this pod, [NAMESPACE/]NAME
-    #[arg(long, value_name = "POD", conflicts_with = "node")]
+    #[arg(long, value_name = "POD", conflicts_with = "node", value_parser = pod)]
     pod: Option<String>,
     /// Namespace of kube-ipvs
     #[arg(short, long, value_name = "NAME", default_value = "kube-system")]
@@ -130,14 +131,41 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code(&answers)))
 }
 
+/// What is written behind `kubectl ipvs`, or the help that is asked for.
+///
+/// # Errors
+/// That help, of the plugin or of a tool, or a wrong command line, as clap prints them.
+pub fn read(arguments: &[OsString]) -> Result<PluginArgs, clap::Error> {
+    let args = PluginArgs::try_parse_from(words::arranged(arguments))?;
+    match Cli::try_parse_from(words_of(&args)) {
+        Err(answer) if !answer.use_stderr() => Err(answer),
+        _ => Ok(args),
+    }
+}
+
+/// `[NAMESPACE/]NAME` of something that can be a pod.
+fn pod(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let mut parts = text.split('/');
+    let named = parts.all(|part| !part.is_empty() && part.chars().all(fits));
+    if named && text.split('/').count() <= 2 {
+        Ok(text.to_owned())
+    } else {
+        Err("allowed: [NAMESPACE/]NAME, in small letters".to_owned())
+    }
+}
+
+/// What a tool is called with.
+fn words_of(args: &PluginArgs) -> Vec<String> {
+    let tool = args.tool.to_possible_value();
+    let tool = tool.map(|tool| tool.get_name().to_owned());
+    let own = ["kube-ipvs".to_owned()].into_iter().chain(tool);
+    own.chain(args.arguments.iter().cloned()).collect()
+}
+
 /// The command line of a tool, as its pod is to run it.
 fn command(args: &PluginArgs) -> Result<Vec<String>, Usage> {
-    let tool = args.tool.to_possible_value();
-    let tool = tool
-        .map(|tool| tool.get_name().to_owned())
-        .unwrap_or_default();
-    let mut command = vec!["kube-ipvs".to_owned(), tool];
-    command.extend(args.arguments.iter().cloned());
+    let mut command = words_of(args);
     if args.tool == Tool::Top && !args.arguments.iter().any(|word| word == "--once") {
         command.push("--once".to_owned());
     }

@@ -1,11 +1,11 @@
 //! What Tab offers, for lines of all sorts.
 
-use clap::Parser;
+use std::ffi::OsString;
 
 use super::line::{Line, Offer};
 use super::names::Cluster;
 use super::{Candidate, is_called, printed};
-use crate::plugin::{PluginArgs, command};
+use crate::plugin::{command, read};
 
 fn line(words: &[&str]) -> Line {
     let mut line = Line::new();
@@ -154,8 +154,13 @@ fn every_flag_that_is_offered_is_one_that_the_plugin_takes() {
     for tool in TOOLS {
         let target = if tool == "explain" { &["web"][..] } else { &[] };
         for flag in offered(&[tool, "-"]) {
-            let words = [&["kubectl-ipvs", tool, "--"][..], target, &[&flag]].concat();
-            let args = PluginArgs::try_parse_from(words).expect("a line of the plugin");
+            let words = [&["kubectl-ipvs", tool][..], target, &[&flag]].concat();
+            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            // Of the tool's help it is said so.
+            let Ok(args) = read(&words) else {
+                assert!(["-h", "--help"].contains(&&flag[..]), "{tool} {flag}");
+                continue;
+            };
             let why = command(&args).map_or_else(|error| error.to_string(), |_| String::new());
             assert!(!why.contains("changes the node"), "{tool} {flag}: {why}");
             assert!(!why.contains("unexpected argument"), "{tool} {flag}: {why}");
