@@ -5,8 +5,9 @@
 //! of virtual servers, and the real servers of so many virtual servers as cost
 //! little; those of the others have their turn in the passes after it. VIPs are
 //! read where the kernel told of something else than is known of them, and after
-//! [some](super::followed::PASSES) passes in any case. Once something was found that somebody else had changed, the next pass reads all,
-//! and those after it more than where nobody ever changes anything.
+//! [some](super::followed::PASSES) passes in any case. Once something was found
+//! that somebody else had changed, the next pass reads all, and those after it
+//! more than where nobody ever changes anything.
 //!
 //! A step reads one piece, compares it with what is known, and repairs what
 //! differs. What needs the whole picture – the start, what follows a refusal,
@@ -23,123 +24,11 @@ use kube_ipvs_core::state::{KernelState, VirtualServer, VirtualServerKey};
 use kube_ipvs_core::table::Table;
 use kube_ipvs_dataplane::{Dataplane, Observed};
 
+use super::walk::{Piece, slices};
 use super::{READ, Round, Syncer, Trigger};
 
-/// Steps of a pass that read real servers, at most.
-pub(super) const SLICES: usize = 21;
-/// Virtual servers of such a step: a small table is not worth many, and a big
-/// one is read in several passes.
-pub(super) const SHARE: usize = 32;
-/// Virtual servers of a pass while nobody changes anything: what a look finds is
-/// nothing then, and it is most of what an idle node does.
-pub(super) const CALM: usize = 84;
-/// Passes to read all in then, unless [`SLICES`] of [`SHARE`] take longer: more
-/// are read in one where there are that many.
-pub(super) const CALM_PASSES: usize = 30;
-/// Passes without drift before that is believed again: an hour of 30 s.
-pub(super) const WARY_PASSES: u32 = 120;
 /// The other steps of a pass.
 const OTHERS: usize = 3;
-
-/// Where the audit stands: the piece that is read next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// Sysctls, link and tables: they guard what follows.
-    #[default]
-    Tables,
-    /// VIPs.
-    Vips,
-    /// Virtual servers without their real servers.
-    Servers,
-    /// Real servers, in so many steps.
-    RealServers(usize),
-}
-
-impl Piece {
-    fn real_servers(slices: usize) -> Self {
-        if slices == 0 {
-            Self::default()
-        } else {
-            Self::RealServers(slices)
-        }
-    }
-}
-
-/// The way through the real servers of all virtual servers.
-#[derive(Debug, Default)]
-pub(super) struct Walk {
-    /// Those of the virtual servers after this one are read next.
-    after: Option<VirtualServerKey>,
-    /// Virtual servers a step; none is an equal share of all that are left.
-    share: Option<usize>,
-    /// Passes to read all in; none is as many as their number asks for.
-    passes: Option<u32>,
-    /// Something was other than we left it since the last pass began.
-    drifted: bool,
-    /// Passes until nobody is thought to change anything.
-    wary: u32,
-}
-
-impl Walk {
-    /// In so many passes whatever their number.
-    pub(super) fn in_passes(passes: u32) -> Self {
-        Self {
-            passes: Some(passes),
-            ..Self::default()
-        }
-    }
-
-    /// From the first one: all was looked at, and was as we left it or not.
-    pub(super) fn start_over(&mut self, drifted: bool) {
-        (self.after, self.drifted) = (None, false);
-        if drifted {
-            self.wary = WARY_PASSES;
-        }
-    }
-
-    /// Whether somebody changed something not long ago.
-    fn is_wary(&self) -> bool {
-        self.wary > 0 || self.drifted
-    }
-
-    /// A pass begins with so many virtual servers.
-    fn begin(&mut self, total: usize) {
-        let drifted = std::mem::take(&mut self.drifted);
-        self.wary = if drifted {
-            WARY_PASSES
-        } else {
-            self.wary.saturating_sub(1)
-        };
-        let share = self.share_of(total);
-        let all = drifted || share * slices(total) >= total;
-        self.share = (!all).then_some(share);
-        if all {
-            self.after = None;
-        }
-    }
-
-    /// Of so many virtual servers, those of one step.
-    fn share_of(&self, total: usize) -> usize {
-        let most = SLICES * SHARE;
-        let of_a_pass = match self.passes {
-            Some(passes) => total.div_ceil(passes.max(1) as usize),
-            None if self.wary > 0 => most,
-            None => CALM.max(total.div_ceil(CALM_PASSES)).min(most),
-        };
-        of_a_pass.div_ceil(slices(total).max(1)).max(1)
-    }
-
-    /// Passes until all of so many are read, from now on.
-    fn passes(&self, total: usize) -> u32 {
-        let of_a_pass = self.share_of(total) * slices(total).max(1);
-        let passes = if self.drifted {
-            1
-        } else {
-            total.div_ceil(of_a_pass)
-        };
-        u32::try_from(passes.max(1)).unwrap_or(u32::MAX)
-    }
-}
 
 /// What a step found to be other than known.
 #[derive(Default)]
@@ -367,11 +256,6 @@ impl Found {
         let known = known.map(|server| (key, server));
         self.known.virtual_servers.extend(known);
     }
-}
-
-/// Steps of a pass that read real servers of so many virtual servers.
-fn slices(total: usize) -> usize {
-    total.div_ceil(SHARE).min(SLICES)
 }
 
 /// What was touched of a state.

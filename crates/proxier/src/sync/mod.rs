@@ -28,6 +28,7 @@ pub mod reporter;
 mod schedulers;
 mod slices;
 mod told;
+mod walk;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -64,14 +65,14 @@ pub struct Syncer<D> {
     /// What the kernel holds as far as we know; none when we must look first.
     known: Option<Model>,
     /// What the rolling audit reads next.
-    piece: audit::Piece,
+    piece: walk::Piece,
     /// Tables were made anew with less than is known of them: whatever is next,
     /// they come before.
     overtaken: bool,
     /// Whether it reads the VIPs.
     vips: Followed,
     /// How it goes through the real servers.
-    walk: audit::Walk,
+    walk: walk::Walk,
     drain: Drain,
     /// What has been compiled and not been carried out.
     slices: slices::Slices,
@@ -107,10 +108,10 @@ impl<D: Dataplane> Syncer<D> {
             dataplane,
             ownership: Ownership::new(record),
             known: None,
-            piece: audit::Piece::default(),
+            piece: walk::Piece::default(),
             overtaken: false,
             vips: Followed::default(),
-            walk: audit::Walk::default(),
+            walk: walk::Walk::default(),
             drain: Drain::new(timeout),
             slices: slices::Slices::default(),
             drain_due: None,
@@ -134,7 +135,7 @@ impl<D: Dataplane> Syncer<D> {
     /// Reads all real servers in so many passes of the audit, instead of in as
     /// many as their number asks for.
     pub fn real_servers_in_passes(mut self, passes: u32) -> Self {
-        self.walk = audit::Walk::in_passes(passes);
+        self.walk = walk::Walk::in_passes(passes);
         self
     }
 
@@ -249,7 +250,7 @@ impl<D: Dataplane> Syncer<D> {
         let desired = self.cluster.desired();
         known.share(desired, desired.virtual_servers.keys());
         self.known = Some(known);
-        self.piece = audit::Piece::default();
+        self.piece = walk::Piece::default();
         self.vips.read();
         self.walk.start_over(!drift.is_empty());
         let round = self.carry_out(now, Scope::Everything, trigger);

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::fake::Fake;
 use super::objects::{dns, endpoints, service, web};
 use super::{DNS, FOREIGN, Host, WEB, key, lists, move_web, tell};
-use crate::sync::audit::{CALM, CALM_PASSES, SHARE, SLICES, WARY_PASSES};
+use crate::sync::walk::{CALM, CALM_PASSES, SHARE, SLICES, WARY_PASSES};
 use crate::sync::{Round, Syncer, Trigger};
 
 const WEIGHT_9: RealServer = RealServer {
