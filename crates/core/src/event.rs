@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::Escaped;
 use crate::k8s::Object;
+use crate::regarding::Reference;
 use crate::state::Protocol;
 
 /// The kinds of objects the cluster takes.
@@ -26,15 +27,22 @@ pub enum Kind {
     Node,
 }
 
-impl fmt::Display for Kind {
+impl Kind {
     /// As in `kind:` of a manifest.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::ServiceCidr => "ServiceCIDR",
             Self::Node => "Node",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    /// Its name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -95,7 +103,7 @@ pub enum Event {
     Upsert(Object),
     /// An object is there, but cannot be decoded: what it was when it last could
     /// stays in force.
-    Unreadable(ObjectRef),
+    Unreadable(Reference),
     /// An object is gone.
     Delete(ObjectRef),
     /// A full list of a kind begins.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use crate::endpoint_address::EndpointAddress;
 use crate::metadata_texts;
 pub use crate::object::{DecodeError, Object};
+use crate::regarding::{self, Uid};
 
 /// Label of an EndpointSlice: the Service it belongs to.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -38,9 +39,9 @@ pub struct ObjectMeta {
     /// Namespace; empty for Nodes and ServiceCIDRs.
     #[serde(deserialize_with = "or_default")]
     pub namespace: String,
-    /// Unique id.
-    #[serde(deserialize_with = "or_default")]
-    pub uid: String,
+    /// Unique id; none when absent or no UUID.
+    #[serde(deserialize_with = "regarding::uid")]
+    pub uid: Option<Uid>,
     /// Version for watches.
     #[serde(deserialize_with = "or_default")]
     pub resource_version: String,

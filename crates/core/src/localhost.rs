@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::names::ServicePortName;
+use crate::regarding::Uid;
 use crate::state::Family;
 
 /// A TCP port to listen on, and where a new connection may go.
@@ -15,6 +16,8 @@ use crate::state::Family;
 pub struct LocalhostPort {
     /// Whose NodePort it is.
     pub service: ServicePortName,
+    /// The uid of that Service.
+    pub uid: Option<Uid>,
     /// Endpoints that take new connections, in the order of address and port;
     /// never empty, since a port without one is not listened on.
     pub endpoints: Box<[SocketAddr]>,

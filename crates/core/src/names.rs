@@ -8,6 +8,7 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::escape::Escaped;
+use crate::regarding::Regarding;
 
 /// A Service by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -78,34 +79,35 @@ impl fmt::Display for ServicePortName {
 /// Something about an object that its owner should know; the rest of it is served.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Warning {
-    /// `Service default/web`.
-    pub object: String,
+    /// Whom it is about.
+    pub object: Regarding,
     /// Which field, which value, and what is done instead.
     pub message: String,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", Escaped(&self.object), Escaped(&self.message))
+        write!(f, "{}: {}", self.object, Escaped(&self.message))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alloc::format;
     use alloc::string::ToString;
 
     use super::*;
+    use crate::event::Kind;
 
     #[test]
     fn names_and_warnings_are_one_line_and_act_on_no_terminal() {
         let service = ServiceName::new("default", "web\nready");
+        let object = Regarding::named(Kind::Service, &service.namespace, &service.name, None);
         let port = ServicePortName {
             service,
             port: "\u{1b}[31mhttp".into(),
         };
         let warning = Warning {
-            object: format!("Service {}", port.service),
+            object,
             message: "annotation \u{202e}x\r is unknown".into(),
         };
 

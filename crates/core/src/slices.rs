@@ -9,10 +9,12 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::num::{NonZeroI64, NonZeroU16};
 
+use crate::event::Kind;
 use crate::k8s::{self, EndpointAddress, TRIGGER_TIME_ANNOTATION, WEIGHT_ANNOTATION};
 use crate::names::Warning;
 use crate::options::{NOT_HONOURED, Options};
 use crate::read::{self, Quoted};
+use crate::regarding::Regarding;
 use crate::state::{Family, Protocol};
 use crate::warnings::Warnings;
 
@@ -169,10 +171,7 @@ impl Interner {
 /// Reads a slice. One of names (`FQDN`) has nothing in it for us.
 pub(crate) fn read(slice: &k8s::EndpointSlice, options: &Options, names: &mut Interner) -> Slice {
     let node = &*options.node_name;
-    let k8s::ObjectMeta {
-        namespace, name, ..
-    } = &slice.metadata;
-    let object = format_args!("EndpointSlice {namespace}/{name}");
+    let object = || Regarding::of(Kind::EndpointSlice, &slice.metadata);
     let mut warnings = Warnings::default();
     let family = match slice.address_type.as_str() {
         "IPv4" => Family::V4,

@@ -10,6 +10,7 @@ use core::fmt;
 
 use crate::names::Warning;
 use crate::read::Quoted;
+use crate::regarding::Regarding;
 
 /// Warnings about one object; the last says how many more there are.
 pub(crate) const MOST: usize = 20;
@@ -43,8 +44,8 @@ impl Warnings {
         self.all.is_empty()
     }
 
-    /// All that are to be told, about the object named so: `Service default/web`.
-    pub(crate) fn finish(self, object: impl fmt::Display) -> Vec<Warning> {
+    /// All that are to be told, about an object, which is only asked for where there are any.
+    pub(crate) fn finish(self, object: impl FnOnce() -> Regarding) -> Vec<Warning> {
         let mut all = self.all;
         if self.more > 0 {
             // The last place is taken by their number.
@@ -54,7 +55,7 @@ impl Warnings {
         if all.is_empty() {
             return Vec::new();
         }
-        let object = object.to_string();
+        let object = object();
         let about = |message| Warning {
             object: object.clone(),
             message,
@@ -90,11 +91,16 @@ pub(crate) fn cut(text: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Kind;
+
+    fn web() -> Regarding {
+        Regarding::named(Kind::Service, "default", "web", None)
+    }
 
     fn messages(count: usize) -> Vec<String> {
         let mut warnings = Warnings::default();
         (0..count).for_each(|n| warnings.add(format!("warning {n}")));
-        let all = warnings.finish("Service default/web");
+        let all = warnings.finish(web);
         all.into_iter().map(|warning| warning.message).collect()
     }
 
@@ -112,17 +118,14 @@ mod tests {
     fn what_was_said_is_not_said_again() {
         let mut warnings = Warnings::default();
         (0..1000).for_each(|_| warnings.add("the same"));
-        assert_eq!(warnings.finish("Service default/web").len(), 1);
+        assert_eq!(warnings.finish(web).len(), 1);
     }
 
     #[test]
     fn a_message_has_an_end_whatever_it_is_made_of() {
         let mut warnings = Warnings::default();
         warnings.add("x".repeat(1_000_000));
-        assert_eq!(
-            warnings.finish("Service default/web")[0].message.len(),
-            LONGEST_MESSAGE + 3
-        );
+        assert_eq!(warnings.finish(web)[0].message.len(), LONGEST_MESSAGE + 3);
     }
 
     #[test]

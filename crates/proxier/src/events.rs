@@ -9,6 +9,6 @@ mod body;
 mod limiter;
 mod recorder;
 
-pub use body::{About, Fact, Severity};
+pub use body::{Fact, Severity};
 pub use limiter::Limiter;
 pub use recorder::{Counts, Pace, Recorder};

@@ -260,8 +260,9 @@ impl Replica {
                 self.changes += 1;
             }
             Event::Unreadable(reference) => {
-                if let Some(listed) = self.running.get_mut(&reference.kind) {
-                    listed.insert(reference);
+                let object = reference.object;
+                if let Some(listed) = self.running.get_mut(&object.kind) {
+                    listed.insert(object);
                 }
             }
             Event::Delete(reference) => {

@@ -3,24 +3,20 @@
 use std::time::Duration;
 
 use kube_ipvs::events::{Counts, Fact, Pace, Recorder};
-use kube_ipvs_core::names::Warning;
+use kube_ipvs_core::{Cluster, Event, Kind, Object, Options, Regarding, Uid, Warning};
 use kube_ipvs_source::tasks::Tasks;
 use kube_ipvs_tests::apiserver::{Access, ApiServer, Fault, service};
 use tokio::time::{sleep, timeout};
 
 use kube_ipvs_tests::apiserver::replica::SOON;
 
-/// About default/web, whose uid is known.
-fn fact(note: &str) -> Fact {
-    let mut fact = warning(note);
-    fact.about.uid = "1234".into();
-    fact
-}
+/// Of default/web.
+const UID: &str = "5d1c2d9a-0000-4000-8000-000000004711";
 
-/// What the compiler says of default/web: it knows no uid.
-pub(crate) fn warning(message: &str) -> Fact {
+/// What the compiler says of default/web.
+pub(crate) fn fact(message: &str) -> Fact {
     let warning = Warning {
-        object: "Service default/web".into(),
+        object: Regarding::named(Kind::Service, "default", "web", Uid::read(UID)),
         message: message.into(),
     };
     Fact::of_warning(&warning).expect("a Service has an owner")
@@ -80,7 +76,7 @@ async fn the_same_fact_from_many_nodes_is_one_event() {
         .sum();
     assert_eq!((written, server.objects("Event").len()), (1, 1));
     let event = &server.objects("Event")[0];
-    assert_eq!(event["regarding"]["uid"], "1234");
+    assert_eq!(event["regarding"]["uid"], UID);
     assert_eq!(event["metadata"]["namespace"], "default");
 }
 
@@ -144,42 +140,38 @@ async fn missing_permission_is_not_insisted_on() {
     assert_eq!(server.count("create", "events"), 1);
 }
 
+/// What the source read and the cluster warns of is all that an Event needs.
 #[tokio::test]
-async fn warning_of_the_compiler_finds_its_service() {
+async fn no_uid_is_asked_for() {
     let server = ApiServer::local();
-    server.upsert(service("default", "web", "10.96.0.10"));
+    let mut bad = service("default", "web", "10.96.0.10");
+    bad["spec"]["sessionAffinity"] = "None, please".into();
+    server.upsert(bad);
+    let stored = server
+        .object("Service", "default", "web")
+        .expect("it is there");
+    let mut cluster = Cluster::new(Options::default());
+    cluster.apply(Event::Upsert(
+        Object::decode(Kind::Service, stored.clone()).expect("a Service"),
+    ));
+    cluster.compile();
+    let warnings = cluster.warnings();
     let recorder = recorder(&server, "node-1", hasty()).await;
 
-    recorder.record(warning("203.0.113.80 is a Node's"));
-    recorder.record(warning("203.0.113.80 is a Node's"));
+    recorder.record(Fact::of_warning(&warnings[0]).expect("a Service has an owner"));
 
-    until(&recorder, "one is written, one known", |counts| {
-        counts.written + counts.known == 2
-    })
-    .await;
-    let uid = server
-        .object("Service", "default", "web")
-        .expect("it is there")["metadata"]["uid"]
-        .clone();
-    assert_eq!(server.objects("Event")[0]["regarding"]["uid"], uid);
+    until(&recorder, "it is written", |counts| counts.written == 1).await;
+    let uid = &stored["metadata"]["uid"];
+    assert!(uid.is_string(), "{stored}");
+    assert_eq!(&server.objects("Event")[0]["regarding"]["uid"], uid);
     assert_eq!(
         (
             server.count("list", "services"),
+            server.count("get", "services"),
             server.count("create", "events")
         ),
-        (1, 1)
+        (0, 0, 1)
     );
-}
-
-#[tokio::test]
-async fn warning_about_a_service_that_has_gone_is_dropped() {
-    let server = ApiServer::local();
-    let recorder = recorder(&server, "node-1", hasty()).await;
-
-    recorder.record(warning("late"));
-
-    until(&recorder, "it is given up", |counts| counts.failed == 1).await;
-    assert!(server.objects("Event").is_empty());
 }
 
 /// A real server refuses more than 1,024 bytes (422), and so does the fake.

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::events::warning;
+use crate::events::fact;
 
 /// Everything the program asks of a server in its life: its own Node, lists and
 /// watches, lists again when the server has forgotten, addresses of others for
@@ -95,7 +95,7 @@ async fn life(streaming_lists: bool) -> BTreeSet<role::Call> {
         "node-1",
         Pace::default(),
     );
-    recorder.record(warning("203.0.113.80 is a Node's"));
+    recorder.record(fact("203.0.113.80 is a Node's"));
     until("an Event is written", || recorder.counts().written == 1).await;
     role::calls(&server.requests())
 }

@@ -383,8 +383,8 @@ mod tests {
         };
         assert_eq!(told(&mut cluster), [""; 0]);
 
-        cluster.apply(Event::Unreadable(of(Kind::Service, "web")));
-        cluster.apply(Event::Unreadable(its_slice.clone()));
+        cluster.apply(Event::Unreadable(of(Kind::Service, "web").into()));
+        cluster.apply(Event::Unreadable(its_slice.clone().into()));
         let both = [
             said("Service default/web"),
             said(&format!("EndpointSlice default/{}", slice.name)),

@@ -18,7 +18,7 @@ impl Cluster {
         match event {
             Event::Upsert(object) => self.upsert(object),
             Event::Unreadable(object) => {
-                let known = self.knows(&object);
+                let known = self.knows(&object.object);
                 self.lists.unreadable(object, known);
             }
             Event::Delete(object) => self.delete(&object),

@@ -8,7 +8,9 @@ use super::grant::Grant;
 use super::health_ports::Wish;
 use super::host_ports::HostPort;
 use crate::compile::{Health, TrafficPolicy, Withheld};
+use crate::event::Kind;
 use crate::names::{ServiceName, Warning};
+use crate::regarding::Regarding;
 use crate::state::{Family, Front, VirtualServerKey};
 use crate::table::Untracked;
 
@@ -65,7 +67,9 @@ impl Footprint {
         keep(&mut self.passing, grant.passing.iter().copied());
         keep(&mut self.vips, grant.vips.iter().copied());
         self.health = grant.health.map(Box::new);
-        let mut warnings = grant.warnings.finish(format_args!("Service {name}"));
+        let (namespace, uid) = (&name.namespace, grant.uid);
+        let object = || Regarding::named(Kind::Service, namespace, &name.name, uid);
+        let mut warnings = grant.warnings.finish(object);
         warnings.append(&mut grant.slice_warnings);
         self.warnings = warnings.into();
         self.withheld = grant.withheld.into();

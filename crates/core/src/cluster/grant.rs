@@ -12,6 +12,7 @@ use crate::compile::{Claim, Compiled, Health, Ranges, TrafficPolicy, Withheld};
 use crate::localhost::LocalhostPort;
 use crate::names::{ServiceName, Warning};
 use crate::read::Quoted;
+use crate::regarding::Uid;
 use crate::row::{Row, Sources, Verdict};
 use crate::state::{Family, Front, VirtualServer, VirtualServerKey};
 use crate::table::Untracked;
@@ -37,6 +38,8 @@ pub(super) struct Grant {
     pub(super) vips: BTreeSet<IpAddr>,
     pub(super) health: Option<Health>,
     pub(super) warnings: Warnings,
+    /// Of the Service.
+    pub(super) uid: Option<Uid>,
     /// Fronts that only some may use.
     restricted: BTreeSet<Front>,
     pub(super) withheld: Vec<Withheld>,
@@ -52,6 +55,7 @@ impl Grant {
             passing: compiled.passing,
             health: compiled.health,
             warnings: compiled.warnings,
+            uid: compiled.uid,
             withheld: compiled.withheld,
             without_local: compiled.without_local,
             slice_warnings: compiled.slice_warnings,

@@ -11,15 +11,17 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 
 use super::counts::Addresses;
-use super::networks::{Lifelines, ServiceCidrs, without_cluster_addresses};
+use super::networks::{Lifelines, ServiceCidrs, ServiceNetworks, without_cluster_addresses};
 use super::node_ports;
 use super::territory::Territory;
 use crate::compile::Surroundings;
+use crate::event::Kind;
 use crate::event::{HostAddress, Listener};
 use crate::k8s::{Node, ZONE_LABEL};
 use crate::names::Warning;
 use crate::options::Options;
 use crate::read::{self, Quoted};
+use crate::regarding::Regarding;
 use crate::services::Service;
 use crate::slices::unusable;
 use crate::state::{Family, Protocol};
@@ -197,7 +199,7 @@ impl Ground {
     pub(super) fn service_cidr(
         &mut self,
         name: &str,
-        read: Option<(BTreeSet<IpNet>, Vec<Warning>)>,
+        read: Option<ServiceNetworks>,
         options: &Options,
     ) -> Change {
         match read {
@@ -347,7 +349,7 @@ fn oddities(node: &Node) -> impl Iterator<Item = Warning> {
         )),
     });
     messages.map(|message| Warning {
-        object: format!("Node {}", node.metadata.name),
+        object: Regarding::of(Kind::Node, &node.metadata),
         message: format!("status.addresses: {message}"),
     })
 }

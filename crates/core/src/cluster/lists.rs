@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use crate::event::{Kind, ObjectRef};
 use crate::options::Options;
+use crate::regarding::{Reference, Uid};
 use crate::unknown::Unknown;
 
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct Lists {
     /// Objects that are there and were never readable.
     unreadable: BTreeSet<ObjectRef>,
     /// Objects that cannot be read any more: what they were stays in force.
-    outdated: BTreeSet<ObjectRef>,
+    outdated: BTreeMap<ObjectRef, Option<Uid>>,
     node: String,
     unknown: Unknown,
 }
@@ -40,7 +41,7 @@ impl Lists {
             whole: BTreeSet::new(),
             incomplete: BTreeSet::new(),
             unreadable: BTreeSet::new(),
-            outdated: BTreeSet::new(),
+            outdated: BTreeMap::new(),
             node: options.node_name.clone(),
             unknown: Unknown::default(),
         }
@@ -65,19 +66,19 @@ impl Lists {
     }
 
     /// An object is there and cannot be read. `known`: it could be once.
-    pub(super) fn unreadable(&mut self, object: ObjectRef, known: bool) {
+    pub(super) fn unreadable(&mut self, Reference { object, uid }: Reference, known: bool) {
         if let Some(seen) = self.running.get_mut(&object.kind) {
             seen.insert(object.clone());
         }
         if known {
-            self.outdated.insert(object);
+            self.outdated.insert(object, uid);
         } else if self.unreadable.insert(object) {
             self.settle();
         }
     }
 
     /// What is in force as it was when it could be read last.
-    pub(super) fn outdated(&self) -> impl Iterator<Item = &ObjectRef> {
+    pub(super) fn outdated(&self) -> impl Iterator<Item = (&ObjectRef, &Option<Uid>)> {
         self.outdated.iter()
     }
 
@@ -99,7 +100,7 @@ impl Lists {
         self.whole.insert(kind);
         self.incomplete.remove(&kind);
         let is_there = |object: &ObjectRef| object.kind != kind || seen.contains(object);
-        self.outdated.retain(is_there);
+        self.outdated.retain(|object, _| is_there(object));
         self.unreadable.retain(is_there);
         self.settle();
         Some(seen)

@@ -350,11 +350,12 @@ mod tests {
         let before = cluster.text();
         let mut list = |kind, namespace: &str, name: &str| {
             cluster.apply(Event::ListStarted(kind));
-            cluster.apply(Event::Unreadable(ObjectRef {
+            let object = ObjectRef {
                 kind,
                 namespace: namespace.into(),
                 name: name.into(),
-            }));
+            };
+            cluster.apply(Event::Unreadable(object.into()));
             cluster.apply(Event::ListCompleted(kind));
             cluster.text()
         };

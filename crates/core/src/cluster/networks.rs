@@ -9,10 +9,21 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::event::Kind;
 use crate::names::Warning;
+use crate::regarding::{Regarding, Uid};
 
 /// ServiceCIDRs by name: their networks, and what is odd about how they are written.
-pub(super) type ServiceCidrs = BTreeMap<String, (BTreeSet<IpNet>, Vec<Warning>)>;
+pub(super) type ServiceCidrs = BTreeMap<String, ServiceNetworks>;
+
+/// The networks of a ServiceCIDR.
+#[derive(Debug)]
+pub(super) struct ServiceNetworks {
+    pub(super) uid: Option<Uid>,
+    pub(super) networks: BTreeSet<IpNet>,
+    /// What makes no sense in it.
+    pub(super) warnings: Vec<Warning>,
+}
 
 /// What a ServiceCIDR is held against: when something this node lives by lies
 /// in it, it is somebody's mistake, and must not cut the node off.
@@ -41,12 +52,12 @@ impl Lifelines<'_> {
     pub(super) fn service_networks(&self, all: &ServiceCidrs) -> (BTreeSet<IpNet>, Vec<Warning>) {
         let mut networks = BTreeSet::new();
         let mut warnings = Vec::new();
-        for (name, (nets, odd)) in all {
-            warnings.extend(odd.iter().cloned());
-            for net in nets {
+        for (name, read) in all {
+            warnings.extend(read.warnings.iter().cloned());
+            for net in &read.networks {
                 match self.within(net) {
                     Some(what) => warnings.push(Warning {
-                        object: format!("ServiceCIDR {name}"),
+                        object: Regarding::named(Kind::ServiceCidr, "", name, read.uid),
                         message: format!(
                             "spec.cidrs: {what} lies in {net}; the network is ignored on this node"
                         ),
@@ -87,7 +98,7 @@ pub(super) fn without_cluster_addresses(
     protected.retain(|address| !inside(address));
     let lost = before - protected.len();
     Some(Warning {
-        object: "Nodes and API servers".to_owned(),
+        object: Regarding::ClusterAddresses,
         message: format!(
             "{lost} of their addresses lie in a ServiceCIDR, {first} among them; they are ignored"
         ),

@@ -2,13 +2,14 @@
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use crate::event::Kind;
 use crate::names::Warning;
 use crate::options::{NodePortAddresses, Options};
+use crate::regarding::Regarding;
 use crate::slices::unusable;
 use crate::state::Family;
 
@@ -56,7 +57,7 @@ fn primary(
     let chosen: Vec<IpAddr> = options.families.iter().filter_map(|f| first(*f)).collect();
     let warnings = if chosen.is_empty() {
         vec![Warning {
-            object: format!("Node {}", options.node_name),
+            object: Regarding::named(Kind::Node, "", &options.node_name, None),
             message: "NodePorts are for the node's primary address, and none is known \
                       that this host has; they are not served there"
                 .to_owned(),

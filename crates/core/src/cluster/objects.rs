@@ -7,16 +7,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::Cluster;
 use super::claims::Claimant;
 use super::footprint::Footprint;
+use super::networks::ServiceNetworks;
 use super::placement::Served;
 use crate::climb::Climb;
+use crate::event::Kind;
 use crate::k8s::{self, HEADLESS_LABEL, SERVICE_NAME_LABEL};
-use crate::names::{ServiceName, Warning};
+use crate::names::ServiceName;
 use crate::read::{self, Quoted};
+use crate::regarding::Regarding;
 use crate::services::Service;
 use crate::slices::{self, Slice};
 use crate::state::RealServerKey;
@@ -200,7 +201,7 @@ impl Cluster {
 }
 
 /// The networks of a ServiceCIDR.
-pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning>) {
+pub(super) fn networks(cidr: &k8s::ServiceCidr) -> ServiceNetworks {
     let mut networks = BTreeSet::new();
     let mut warnings = Warnings::default();
     for text in &cidr.spec.cidrs {
@@ -214,6 +215,10 @@ pub(super) fn networks(cidr: &k8s::ServiceCidr) -> (BTreeSet<IpNet>, Vec<Warning
             warnings.add(format!("spec.cidrs: {message}"));
         }
     }
-    let object = format_args!("ServiceCIDR {}", cidr.metadata.name);
-    (networks, warnings.finish(object))
+    let object = || Regarding::of(Kind::ServiceCidr, &cidr.metadata);
+    ServiceNetworks {
+        uid: cidr.metadata.uid,
+        networks,
+        warnings: warnings.finish(object),
+    }
 }

@@ -2,7 +2,6 @@
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -17,6 +16,7 @@ use crate::k8s::Node;
 use crate::localhost::LocalhostPorts;
 use crate::names::{ServiceName, ServicePortName, Warning};
 use crate::options::Options;
+use crate::regarding::Regarding;
 use crate::services::{Asked, FrontKind, Port, ServiceType};
 use crate::state::{Family, Front, Protocol, RealServerKey, VirtualServerKey};
 
@@ -40,11 +40,19 @@ impl Cluster {
         &self,
         is_meant: impl Fn(&ObjectRef) -> bool,
     ) -> impl Iterator<Item = Warning> {
-        let outdated = self.lists.outdated().filter(move |object| is_meant(object));
-        outdated.map(|object| Warning {
-            object: object.to_string(),
+        let outdated = self.lists.outdated();
+        let outdated = outdated.filter(move |(object, _)| is_meant(object));
+        outdated.map(|(object, uid)| Warning {
+            object: Regarding::named(object.kind, &object.namespace, &object.name, *uid),
             message: "it cannot be read any more; what it was before stays in force".to_owned(),
         })
+    }
+
+    /// Whom a warning about a Service is about.
+    pub fn regarding(&self, service: &ServiceName) -> Regarding {
+        let known = self.entries.get(service);
+        let uid = known.and_then(|entry| entry.service.as_ref()?.uid);
+        Regarding::named(Kind::Service, &service.namespace, &service.name, uid)
     }
 
     /// Whether an object is a Service, or a slice of it.

@@ -30,6 +30,7 @@ use crate::event::Listener;
 use crate::localhost::LocalhostPort;
 use crate::names::{ServiceName, Warning};
 use crate::options::Options;
+use crate::regarding::Uid;
 use crate::row::Row;
 use crate::services::{FrontKind, Service, ServiceType, Tuning};
 use crate::slices::Slice;
@@ -139,6 +140,8 @@ pub(crate) struct Compiled {
     pub(crate) withheld: Vec<Withheld>,
     /// What makes no sense in it.
     pub(crate) warnings: Warnings,
+    /// Whom that is about.
+    pub(crate) uid: Option<Uid>,
     /// And in its slices.
     pub(crate) slice_warnings: Vec<Warning>,
 }
@@ -230,6 +233,7 @@ pub(crate) fn compile<'a>(
     compiler.health(slices.clone());
     let mut compiled = compiler.finish();
     compiled.slice_warnings = of_slices(slices, &mut compiled.warnings);
+    compiled.uid = service.uid;
     compiled
 }
 

@@ -103,6 +103,7 @@ impl Compiler<'_> {
         let open = real_servers.filter(|(_, real)| real.weight > 0);
         let endpoints = open.map(|(key, _)| SocketAddr::new(key.address, key.port));
         let localhost = LocalhostPort {
+            uid: self.shape.service.uid,
             service: ServicePortName {
                 service: self.name.clone(),
                 port: port.name.clone(),

@@ -26,6 +26,7 @@ use jiff::Timestamp;
 
 use crate::k8s::{self, SERVICE_PROXY_NAME_LABEL};
 use crate::options::Options;
+use crate::regarding::Uid;
 use crate::row::Masquerade;
 use crate::slices::Interner;
 use crate::warnings::Warnings;
@@ -123,6 +124,8 @@ impl ServiceType {
 pub(crate) struct Service {
     pub(crate) kind: ServiceType,
     pub(crate) created: Created,
+    /// Which of those that had its name.
+    pub(crate) uid: Option<Uid>,
     /// Which proxier serves it, where it says so.
     pub(crate) proxy: Option<Arc<str>>,
     /// `None` stands where its cluster address would.
@@ -214,6 +217,7 @@ impl Reader {
         let label = service.metadata.labels.get(SERVICE_PROXY_NAME_LABEL);
         Service {
             created: Created::at(service.metadata.creation_timestamp),
+            uid: service.metadata.uid,
             proxy: label.map(|name| names.intern(name)),
             is_headless: addresses::is_headless(spec),
             addresses,
@@ -265,7 +269,6 @@ mod tests {
         cluster.compile();
 
         cluster.add(web().annotation("team", "payments").with(|service| {
-            service.metadata.uid = "1".to_owned();
             service.metadata.resource_version = "2".to_owned();
             let labels = &mut service.metadata.labels;
             labels.insert("app".to_owned(), "web".to_owned());

@@ -5,9 +5,11 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::event::Kind;
+use crate::event::{Event, Kind};
 use crate::fixtures::*;
 use crate::k8s::{EndpointPort, Object, Service};
+use crate::names::ServiceName;
+use crate::regarding::{Reference, Uid};
 
 /// A Service with one good port and something bad.
 fn with(change: impl FnOnce(&mut Service)) -> Service {
@@ -108,7 +110,7 @@ fn each_bad_field_of_a_service_is_named_and_the_rest_is_served() {
         let warnings = cluster.warnings();
         let told = warnings
             .iter()
-            .any(|w| w.object == "Service default/web" && w.message.contains(message));
+            .any(|w| w.object.to_string() == "Service default/web" && w.message.contains(message));
         assert!(told, "{message:?} is not among {warnings:?}");
         assert!(text.starts_with("10.96.0.1:80/TCP rr"), "{text}");
         assert!(text.contains("-> 10.244.1.7:8080 weight 1"), "{text}");
@@ -167,7 +169,7 @@ fn each_bad_endpoint_is_named_and_the_others_are_used() {
         assert!(
             warnings
                 .iter()
-                .all(|w| w.object == "EndpointSlice default/web-1")
+                .all(|w| w.object.to_string() == "EndpointSlice default/web-1")
         );
         assert!(
             warnings.iter().any(|w| w.message.contains(message)),
@@ -198,7 +200,10 @@ fn a_service_cidr_that_is_no_network_is_named() {
     let mut cluster = cluster();
     cluster.add(Object::decode(Kind::ServiceCidr, json).unwrap());
     assert_eq!(cluster.service_cidrs().len(), 1);
-    assert_eq!(cluster.warnings()[0].object, "ServiceCIDR kubernetes");
+    assert_eq!(
+        cluster.warnings()[0].object.to_string(),
+        "ServiceCIDR kubernetes"
+    );
 }
 
 #[test]
@@ -226,4 +231,61 @@ fn an_object_that_does_not_decode_is_named_with_its_field() {
     });
     let error = Object::decode(Kind::Service, json).unwrap_err().to_string();
     assert!(error.starts_with("decode Service default/web: "), "{error}");
+}
+
+/// An Event needs the uid of its object, which nobody is asked for again.
+#[test]
+fn a_warning_names_the_object_and_which_of_that_name_it_is() {
+    const FIRST: &str = "5d1c2d9a-0000-4000-8000-000000000001";
+    const SECOND: &str = "5d1c2d9a-0000-4000-8000-000000000002";
+    const SLICE: &str = "5d1c2d9a-0000-4000-8000-000000000003";
+    let odd = |uid: &str| {
+        web().with(|service| {
+            service.metadata.uid = Uid::read(uid);
+            service.spec.session_affinity = Some("odd".to_owned());
+        })
+    };
+    let about = |cluster: &mut crate::Cluster| {
+        cluster.compile();
+        let warnings = cluster.warnings().into_iter();
+        let about = warnings.map(|warning| {
+            let uid = warning.object.reference().and_then(|about| about.uid);
+            (warning.object.to_string(), uid.map(|uid| uid.to_string()))
+        });
+        about.collect::<Vec<_>>()
+    };
+    let one = |object: &str, uid: &str| (object.to_owned(), Some(uid.to_owned()));
+    let mut cluster = cluster();
+    let mut slice = slice(&web(), [ep("no address")]);
+    slice.metadata.uid = Uid::read(SLICE);
+    cluster.add(odd(FIRST)).add(slice);
+    let of_slice = one("EndpointSlice default/web-1", SLICE);
+    assert_eq!(
+        about(&mut cluster),
+        [of_slice.clone(), one("Service default/web", FIRST)]
+    );
+
+    // Deleted and made anew between two looks, with nothing else changed.
+    cluster.add(odd(SECOND));
+    assert_eq!(
+        about(&mut cluster),
+        [of_slice.clone(), one("Service default/web", SECOND)]
+    );
+    assert_eq!(
+        cluster
+            .regarding(&ServiceName::new("default", "web"))
+            .reference()
+            .and_then(|about| about.uid),
+        Uid::read(SECOND)
+    );
+
+    cluster.add(web().with(|service| service.metadata.uid = Uid::read(SECOND)));
+    cluster.apply(Event::Unreadable(Reference {
+        object: Object::from(web()).reference(),
+        uid: Uid::read(SECOND),
+    }));
+    assert_eq!(
+        about(&mut cluster),
+        [of_slice, one("Service default/web", SECOND)]
+    );
 }

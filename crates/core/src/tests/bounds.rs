@@ -100,7 +100,11 @@ fn an_object_has_twenty_warnings_whichever_it_is() {
 
     let all = cluster.warnings();
 
-    let of = |kind: &str| all.iter().filter(|w| w.object.starts_with(kind)).count();
+    let of = |kind: &str| {
+        all.iter()
+            .filter(|w| w.object.to_string().starts_with(kind))
+            .count()
+    };
     assert_eq!((of("Service "), of("ServiceCIDR ")), (20, 20));
     // All slices of a Service together have as many as one object.
     assert_eq!(of("EndpointSlice "), 20);
@@ -108,7 +112,10 @@ fn an_object_has_twenty_warnings_whichever_it_is() {
         all.iter()
             .any(|w| w.message.contains("more warnings are not shown"))
     );
-    let service = all.iter().rev().find(|w| w.object.starts_with("Service "));
+    let service = all
+        .iter()
+        .rev()
+        .find(|w| w.object.to_string().starts_with("Service "));
     assert!(service.is_some());
 }
 
@@ -311,7 +318,10 @@ fn what_others_restrict_at_an_address_counts_against_nobody_who_has_few() {
         assert_eq!(open_to(&model, front), Some(BTreeSet::new()));
     }
     let told = cluster.warnings();
-    assert!(told.iter().all(|w| w.object == "Service default/two"));
+    assert!(
+        told.iter()
+            .all(|w| w.object.to_string() == "Service default/two")
+    );
     assert_eq!(told.len(), 1);
 }
 

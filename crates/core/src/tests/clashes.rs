@@ -14,7 +14,11 @@ use crate::{Cluster, FrontKind};
 fn outcome(cluster: &mut Cluster, front: &str) -> (String, Vec<String>) {
     cluster.compile();
     let owner = cluster.service_of(&front.parse().unwrap());
-    let warned = cluster.warnings().into_iter().map(|w| w.object).collect();
+    let warned = cluster
+        .warnings()
+        .into_iter()
+        .map(|w| w.object.to_string())
+        .collect();
     (
         owner.map(|owner| owner.to_string()).unwrap_or_default(),
         warned,

@@ -14,6 +14,7 @@ use crate::k8s::Service;
 use crate::localhost::LocalhostPort;
 use crate::options::{NodePortAddresses, Options};
 use crate::output::Output;
+use crate::regarding::Uid;
 use crate::state::Family;
 
 fn chosen(families: &[Family]) -> Cluster {
@@ -227,4 +228,15 @@ fn what_does_not_change_stays_the_same_pointer() {
     };
     assert!(same("127.0.0.1:30080"));
     assert!(!same("127.0.0.1:30081"));
+}
+
+/// Whom an Event is about, if the port cannot be opened.
+#[test]
+fn a_port_names_the_uid_of_its_service() {
+    let uid = Uid::read("5d1c2d9a-0000-4000-8000-000000004711");
+    let mut cluster = both();
+    add(&mut cluster, &nodes().with(|s| s.metadata.uid = uid));
+    cluster.compile();
+    let ports = cluster.localhost_node_ports().values();
+    assert_eq!(ports.map(|port| port.uid).collect::<Vec<_>>(), [uid]);
 }

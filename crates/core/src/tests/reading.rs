@@ -16,7 +16,7 @@ use crate::options::NodePortAddresses;
 fn warned(cluster: &mut crate::Cluster, object: &str) -> Vec<String> {
     cluster.compile();
     let all = cluster.warnings().into_iter();
-    all.filter(|w| w.object == object)
+    all.filter(|w| w.object.to_string() == object)
         .map(|w| w.message)
         .collect()
 }

@@ -207,7 +207,7 @@ fn an_unreadable_object_keeps_its_own_and_nobody_elses() {
 
     let mut cluster = cluster();
     cluster.apply(Event::ListStarted(Kind::Service));
-    cluster.apply(Event::Unreadable(reference(Kind::Service, "web")));
+    cluster.apply(Event::Unreadable(reference(Kind::Service, "web").into()));
     cluster.apply(Event::ListCompleted(Kind::Service));
     cluster.apply(Event::ListStarted(Kind::EndpointSlice));
     cluster.apply(Event::ListCompleted(Kind::EndpointSlice));
@@ -234,7 +234,9 @@ fn an_unreadable_slice_keeps_the_real_servers_of_its_namespace() {
     cluster.add(web());
     cluster.complete();
     cluster.add(web());
-    cluster.apply(Event::Unreadable(reference(Kind::EndpointSlice, "web-1")));
+    cluster.apply(Event::Unreadable(
+        reference(Kind::EndpointSlice, "web-1").into(),
+    ));
     assert_eq!(plan_of(&mut cluster, &observed).to_string(), "");
 
     cluster.endpoints(&web(), [ep("10.244.1.8")]);
@@ -252,8 +254,10 @@ fn what_was_readable_once_is_known() {
     cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
     cluster.complete();
     cluster.add(web()).endpoints(&web(), [ep("10.244.1.7")]);
-    cluster.apply(Event::Unreadable(reference(Kind::Service, "web")));
-    cluster.apply(Event::Unreadable(reference(Kind::EndpointSlice, "web-1")));
+    cluster.apply(Event::Unreadable(reference(Kind::Service, "web").into()));
+    cluster.apply(Event::Unreadable(
+        reference(Kind::EndpointSlice, "web-1").into(),
+    ));
     assert!(cluster.unknown().is_nothing());
 }
 

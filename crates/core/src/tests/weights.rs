@@ -3,6 +3,7 @@
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -279,7 +280,10 @@ fn a_weight_of_a_slice_that_is_none_is_told_of_the_slice() {
         cluster.add(slice(&service, [ep("10.244.1.7")]).weight(wrong));
         assert_eq!(weights(&mut cluster), [1]);
         let warnings = cluster.warnings();
-        assert_eq!(warnings[0].object, "EndpointSlice default/web-1");
+        assert_eq!(
+            warnings[0].object.to_string(),
+            "EndpointSlice default/web-1"
+        );
         let wanted = format!("annotation {WEIGHT}: \"{wrong}\" is no number from 1 to 65535");
         assert!(warnings[0].message.starts_with(&wanted), "{warnings:?}");
     }
@@ -292,7 +296,7 @@ fn a_slice_that_weighs_for_a_scheduler_that_does_not_is_told_to_the_service() {
     cluster.add(slice(&web(), [ep("10.244.1.7")]).weight("7"));
     assert_eq!(weights(&mut cluster), [1]);
     let warnings = cluster.warnings();
-    assert_eq!(warnings[0].object, "Service default/web");
+    assert_eq!(warnings[0].object.to_string(), "Service default/web");
     assert!(
         warnings[0]
             .message

@@ -3,22 +3,13 @@
 use jiff::Timestamp;
 use kube_ipvs_core::event::{Kind, ObjectRef};
 use kube_ipvs_core::names::Warning;
+use kube_ipvs_core::regarding::{Reference, Uid};
 use serde_json::{Value, json};
 
 /// The API takes no more bytes in a note.
 const LONGEST_NOTE: usize = 1024;
 /// Nor more in a name.
 const LONGEST_NAME: usize = 253;
-
-/// Whom an Event is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct About {
-    /// Kind, namespace and name.
-    pub object: ObjectRef,
-    /// Its uid; `kubectl describe` shows no Event with another one. Empty if
-    /// it is not known: then the API server is asked.
-    pub uid: String,
-}
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,8 +26,8 @@ pub enum Severity {
 /// node in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fact {
-    /// Whom it is about.
-    pub about: About,
+    /// Whom it is about; `kubectl describe` shows no Event without its uid.
+    pub about: Reference,
     /// How bad it is.
     pub severity: Severity,
     /// Why, in one CamelCase word: `AddressClash`.
@@ -49,25 +40,14 @@ pub struct Fact {
 
 impl Fact {
     /// A compile-time warning, for the owner of its object; none if the object
-    /// is of a kind that has no owner to tell. The uid is left to the
-    /// [`Recorder`](super::Recorder).
+    /// is of a kind that has no owner to tell.
     pub fn of_warning(warning: &Warning) -> Option<Self> {
-        let (kind, path) = warning.object.split_once(' ')?;
-        let (namespace, name) = path.split_once('/')?;
-        let kind = match kind {
-            "Service" => Kind::Service,
-            "EndpointSlice" => Kind::EndpointSlice,
-            _ => return None,
-        };
+        let about = warning.object.reference()?;
+        if !matches!(about.object.kind, Kind::Service | Kind::EndpointSlice) {
+            return None;
+        }
         Some(Self {
-            about: About {
-                object: ObjectRef {
-                    kind,
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                },
-                uid: String::new(),
-            },
+            about: about.clone(),
             severity: Severity::Warning,
             reason: "ProxyWarning".to_owned(),
             action: "Compile".to_owned(),
@@ -76,16 +56,14 @@ impl Fact {
     }
 
     /// What whoever is in charge of a Node should know.
-    pub fn of_node(name: &str, note: &str) -> Self {
+    pub fn of_node(name: &str, uid: Option<Uid>, note: &str) -> Self {
+        let object = ObjectRef {
+            kind: Kind::Node,
+            namespace: String::new(),
+            name: name.to_owned(),
+        };
         Self {
-            about: About {
-                object: ObjectRef {
-                    kind: Kind::Node,
-                    namespace: String::new(),
-                    name: name.to_owned(),
-                },
-                uid: String::new(),
-            },
+            about: Reference { object, uid },
             severity: Severity::Warning,
             reason: "OtherProxy".to_owned(),
             action: "Sync".to_owned(),
@@ -101,11 +79,12 @@ impl Fact {
             namespace,
             name,
         } = &self.about.object;
+        let uid = self.about.uid.map(|uid| uid.to_string());
         let said = [
-            kind.to_string().as_str(),
+            kind.name(),
             namespace,
             name,
-            &self.about.uid,
+            uid.as_deref().unwrap_or_default(),
             &self.reason,
             &self.note,
         ]
@@ -136,8 +115,8 @@ impl Fact {
         if !namespace.is_empty() {
             regarding["namespace"] = json!(namespace);
         }
-        if !self.about.uid.is_empty() {
-            regarding["uid"] = json!(self.about.uid);
+        if let Some(uid) = self.about.uid {
+            regarding["uid"] = json!(uid);
         }
         json!({
             "apiVersion": "events.k8s.io/v1", "kind": "Event",
@@ -182,17 +161,21 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use kube_ipvs_core::regarding::Regarding;
+
     use super::*;
+
+    const UID: &str = "5d1c2d9a-0000-4000-8000-000000004711";
 
     fn fact() -> Fact {
         Fact {
-            about: About {
+            about: Reference {
                 object: ObjectRef {
                     kind: Kind::Service,
                     namespace: "default".into(),
                     name: "web".into(),
                 },
-                uid: "1234".into(),
+                uid: Uid::read(UID),
             },
             severity: Severity::Warning,
             reason: "AddressClash".into(),
@@ -203,7 +186,7 @@ mod tests {
 
     #[test]
     fn name_is_the_same_on_every_node_and_in_every_version() {
-        assert_eq!(fact().event_name(), "web.16d4b37f73b847cf");
+        assert_eq!(fact().event_name(), "web.68e62efdf31c64c5");
     }
 
     #[test]
@@ -218,7 +201,7 @@ mod tests {
             ..base.clone()
         };
         let mut other_uid = base.clone();
-        other_uid.about.uid = "5678".into();
+        other_uid.about.uid = None;
 
         for other in [other_note, other_reason, other_uid] {
             assert_ne!(other.event_name(), base.event_name(), "{other:?}");
@@ -240,7 +223,7 @@ mod tests {
                 "reportingController": "kube-ipvs", "reportingInstance": "kube-ipvs-node-1",
                 "reason": "AddressClash", "action": "Compile",
                 "regarding": {
-                    "kind": "Service", "apiVersion": "v1", "namespace": "default", "name": "web", "uid": "1234",
+                    "kind": "Service", "apiVersion": "v1", "namespace": "default", "name": "web", "uid": UID,
                 },
                 "note": "203.0.113.80:80/TCP belongs to default/older", "type": "Warning",
             })
@@ -249,22 +232,29 @@ mod tests {
 
     #[test]
     fn warning_about_a_service_is_a_fact_for_its_owner() {
-        let warning = |object: &str| Warning {
-            object: object.into(),
+        let warning = |object: Regarding| Warning {
+            object,
             message: "clusterIPs: 10.96.0.300 is no address".into(),
         };
 
-        let fact =
-            Fact::of_warning(&warning("Service default/web")).expect("a Service has an owner");
+        // A name that would not be one apart: nobody takes it apart.
+        let web = Regarding::named(Kind::Service, "de/fault", "web x/y", Uid::read(UID));
+        let fact = Fact::of_warning(&warning(web.clone())).expect("a Service has an owner");
 
-        assert_eq!(fact.about.object.to_string(), "Service default/web");
+        assert_eq!(Some(&fact.about), web.reference());
+        assert_eq!(fact.event_namespace(), "de/fault");
         assert_eq!(fact.note, "clusterIPs: 10.96.0.300 is no address");
-        assert_eq!(Fact::of_warning(&warning("Node node-1")), None);
+        let node = Regarding::named(Kind::Node, "", "node-1", None);
+        assert_eq!(Fact::of_warning(&warning(node)), None);
+        assert_eq!(
+            Fact::of_warning(&warning(Regarding::ClusterAddresses)),
+            None
+        );
     }
 
     #[test]
     fn what_concerns_a_node_is_about_it() {
-        let fact = Fact::of_node("node-1", "another Service proxy works on this node");
+        let fact = Fact::of_node("node-1", Uid::read(UID), "another Service proxy works here");
 
         assert_eq!(fact.about.object.to_string(), "Node node-1");
         assert_eq!(fact.severity, Severity::Warning);

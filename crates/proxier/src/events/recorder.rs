@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use ::kube::Client;
 use http::Request;
 use jiff::Timestamp;
-use kube_ipvs_core::event::ObjectRef;
-use kube_ipvs_source::kube::{As, Failure, LONGEST, Requests, Resource, answer};
+use kube_ipvs_source::kube::{Failure, LONGEST, answer};
 use kube_ipvs_source::tasks::Tasks;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::body::{About, Fact};
+use super::body::Fact;
 use super::limiter::Limiter;
 
 /// Facts that wait.
@@ -136,14 +135,14 @@ struct Writer {
     node_name: String,
     pace: Pace,
     limiter: Limiter,
-    /// What has been said, by its name before the uid was known, with when that was found.
+    /// What has been said, by the name of its Event, with when that was found.
     written: HashMap<String, Instant>,
     counters: Arc<Counters>,
 }
 
 impl Writer {
     async fn run(mut self, mut facts: mpsc::Receiver<Fact>) {
-        while let Some(mut fact) = facts.recv().await {
+        while let Some(fact) = facts.recv().await {
             let said = fact.event_name();
             if self.remembers(&said, Instant::now()) {
                 count(&self.counters.known);
@@ -153,14 +152,14 @@ impl Writer {
             while let Err(wait) = self.limiter.take(Instant::now()) {
                 sleep(wait).await;
             }
-            if self.write(&mut fact).await {
+            if self.write(&fact).await {
                 self.remember(said, Instant::now());
             }
         }
     }
 
     /// Writes an Event; says whether it exists now.
-    async fn write(&self, fact: &mut Fact) -> bool {
+    async fn write(&self, fact: &Fact) -> bool {
         let mut pause = self.pace.pause;
         for attempt in 1..=self.pace.attempts.max(1) {
             let failure = match self.create(fact).await {
@@ -187,36 +186,7 @@ impl Writer {
         false
     }
 
-    /// The uid of an object, by a list of one: a proxier's role may list
-    /// Services, but not get them.
-    async fn uid(&self, about: &About) -> Result<String, Failure> {
-        let ObjectRef {
-            kind,
-            namespace,
-            name,
-        } = &about.object;
-        let fields = match namespace.as_str() {
-            "" => format!("metadata.name={name}"),
-            namespace => format!("metadata.namespace={namespace},metadata.name={name}"),
-        };
-        let requests = Requests::new(self.client.clone(), Resource::new(*kind, "", &fields));
-        let page = requests.first_page(1, &As::Cached).await?;
-        let uid = page
-            .into_items()
-            .next()
-            .transpose()?
-            .and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
-        uid.ok_or_else(|| Failure::Refused {
-            code: 404,
-            message: format!("{} has gone", about.object),
-            retry_after: None,
-        })
-    }
-
-    async fn create(&self, fact: &mut Fact) -> Result<(), Failure> {
-        if fact.about.uid.is_empty() {
-            fact.about.uid = self.uid(&fact.about).await?;
-        }
+    async fn create(&self, fact: &Fact) -> Result<(), Failure> {
         let uri = format!(
             "/apis/events.k8s.io/v1/namespaces/{}/events",
             fact.event_namespace()

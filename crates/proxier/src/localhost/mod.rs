@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{LocalhostPort, LocalhostPorts, Warning};
+use kube_ipvs_core::{Kind, LocalhostPort, LocalhostPorts, Regarding, Warning};
 use kube_ipvs_source::tasks::Tasks;
 use nix::errno::Errno;
 use tokio::sync::Semaphore;
@@ -166,6 +166,7 @@ impl LocalhostNodePorts {
 }
 
 fn warning(at: SocketAddr, port: &LocalhostPort, error: &io::Error) -> Warning {
+    let service = &port.service.service;
     let remedy = match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EADDRINUSE) => {
             "; a program of this node has the port and keeps it: end that, or choose another nodePort"
@@ -174,7 +175,7 @@ fn warning(at: SocketAddr, port: &LocalhostPort, error: &io::Error) -> Warning {
         _ => "",
     };
     Warning {
-        object: format!("Service {}", port.service.service),
+        object: Regarding::named(Kind::Service, &service.namespace, &service.name, port.uid),
         message: format!(
             "nodePort {} is not served on {}, listen: {error}{remedy}; it is tried again",
             at.port(),

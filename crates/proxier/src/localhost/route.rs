@@ -68,6 +68,7 @@ mod tests {
                 service: ServiceName::new("default", "web"),
                 port: "".into(),
             },
+            uid: None,
             endpoints: endpoints.collect(),
             affinity,
         })

@@ -1,12 +1,14 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
-use kube_ipvs_core::{ServiceName, ServicePortName};
+use kube_ipvs_core::{ServiceName, ServicePortName, Uid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
 use super::*;
+
+const UID: &str = "5d1c2d9a-0000-4000-8000-000000004711";
 
 const PLENTY: Bounds = Bounds {
     connections: 64,
@@ -34,6 +36,7 @@ fn wanted_by<const N: usize>(
         };
         let port = LocalhostPort {
             service,
+            uid: Uid::read(UID),
             endpoints: endpoints.into(),
             affinity: None,
         };
@@ -241,7 +244,9 @@ async fn a_port_of_a_program_of_the_host_is_left_to_it_told_once_and_tried_again
 
     let told = ports.sync(&want());
     assert_eq!(told.len(), 1);
-    assert_eq!(told[0].object, "Service default/web");
+    let about = told[0].object.reference().expect("a Service");
+    assert_eq!(about.object.to_string(), "Service default/web");
+    assert_eq!(about.uid, Uid::read(UID));
     let message = &told[0].message;
     assert!(message.contains("(os error 98)"), "{message}");
     assert!(message.contains("choose another nodePort"), "{message}");

@@ -100,7 +100,7 @@ fn from_api(
 }
 
 fn node_sink(recorder: Recorder, node: String) -> NodeSink {
-    Box::new(move |note| recorder.record(Fact::of_node(&node, note)))
+    Box::new(move |uid, note| recorder.record(Fact::of_node(&node, uid, note)))
 }
 
 fn sink(recorder: Recorder) -> WarningSink {

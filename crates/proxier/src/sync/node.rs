@@ -23,7 +23,7 @@ impl<D: Dataplane> Syncer<D> {
         let refused = self.refusals().iter().take(MOST);
         let refused = refused.map(|(subject, refusal)| RefusedThere {
             what: subject.to_string(),
-            service: told::service_of(subject, cluster),
+            service: told::service_of(subject, cluster).map(|name| name.to_string()),
             error: refusal.error.clone(),
         });
         let warnings = cluster.warnings();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs_core::k8s::Node;
 use kube_ipvs_core::state::Family;
-use kube_ipvs_core::{Cluster, Event, TrafficPolicy, Warning, Withheld};
+use kube_ipvs_core::{Cluster, Event, TrafficPolicy, Uid, Warning, Withheld};
 use kube_ipvs_dataplane::{Cleaned, Dataplane};
 
 use super::other_proxies::{self, OtherProxies};
@@ -26,8 +26,8 @@ const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// Takes warnings that a Service's owner should know.
 pub type WarningSink = Box<dyn FnMut(&Warning) + Send>;
 
-/// Takes what those in charge of this Node should know.
-pub type NodeSink = Box<dyn FnMut(&str) + Send>;
+/// Takes what those in charge of this Node should know, with the uid of its object.
+pub type NodeSink = Box<dyn FnMut(Option<Uid>, &str) + Send>;
 
 /// Tells the world.
 pub struct Reporter {
@@ -181,10 +181,11 @@ impl Reporter {
     /// Another Service proxy on this node, and what it did: no reason against
     /// readiness, since what it takes away is made anew.
     fn others<D: Dataplane>(&mut self, syncer: &mut Syncer<D>) {
+        let uid = syncer.cluster().node().and_then(|node| node.metadata.uid);
         let others = syncer.others();
         let warning = other_proxies::warning(others);
         for note in self.other_proxies.news(others) {
-            self.tell_node(&note);
+            self.tell_node(uid, &note);
         }
         self.health.set_warning("other-proxy", warning);
     }
@@ -213,10 +214,10 @@ impl Reporter {
         }
     }
 
-    fn tell_node(&mut self, note: &str) {
+    fn tell_node(&mut self, uid: Option<Uid>, note: &str) {
         tracing::warn!("{note}");
         if let Some(sink) = &mut self.node_sink {
-            sink(note);
+            sink(uid, note);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use kube_ipvs_core::state::VirtualServerKey;
-use kube_ipvs_core::{Cluster, Warning};
+use kube_ipvs_core::{Cluster, ServiceName, Warning};
 
 use super::refusals::{Refusals, Subject};
 use super::reporter::WarningSink;
@@ -76,7 +76,7 @@ impl Told {
 
 fn tell_new(new: Vec<(&Subject, &String)>, cluster: &Cluster, mut sink: Option<&mut WarningSink>) {
     for (subject, error) in new.iter().take(MOST_LINES) {
-        let service = service_of(subject, cluster);
+        let service = service_of(subject, cluster).map(|name| name.to_string());
         let service = service.unwrap_or_default();
         tracing::warn!(object = %subject, service, "refused by the kernel: {error}");
     }
@@ -88,7 +88,7 @@ fn tell_new(new: Vec<(&Subject, &String)>, cluster: &Cluster, mut sink: Option<&
     for (subject, error) in new {
         if let Some(service) = service_of(subject, cluster) {
             sink(&Warning {
-                object: format!("Service {service}"),
+                object: cluster.regarding(&service),
                 message: format!("the kernel refuses {subject}: {error}; {}", effect(subject)),
             });
         }
@@ -109,8 +109,8 @@ fn effect(subject: &Subject) -> &'static str {
     }
 }
 
-/// The Service that something refused belongs to, as `namespace/name`.
-pub(super) fn service_of(subject: &Subject, cluster: &Cluster) -> Option<String> {
+/// The Service that something refused belongs to.
+pub(super) fn service_of(subject: &Subject, cluster: &Cluster) -> Option<ServiceName> {
     let Subject::Change(change) = subject else {
         return None;
     };
@@ -122,7 +122,7 @@ pub(super) fn service_of(subject: &Subject, cluster: &Cluster) -> Option<String>
             .find(|key| matches!(key, VirtualServerKey::Front(front) if front.address == vip))?,
         (None, None) => return None,
     };
-    Some(cluster.service_of(&key)?.service.to_string())
+    Some(cluster.service_of(&key)?.service)
 }
 
 /// What `/readyz?verbose` lists, and the gauge counts.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::Object;
+use kube_ipvs_core::regarding::Reference;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -264,7 +265,10 @@ impl Follower {
             Err(error) => {
                 tracing::warn!(%error, "object skipped: what it was before, if anything, stays");
                 self.update(|status| status.undecodable += 1);
-                Event::Unreadable(self.reference(&identity.namespace, &identity.name))
+                Event::Unreadable(Reference {
+                    object: self.reference(&identity.namespace, &identity.name),
+                    uid: identity.uid,
+                })
             }
             Ok(object) => Event::Upsert(object),
         };
@@ -280,6 +284,7 @@ impl Follower {
             namespace,
             name,
             resource_version: version,
+            ..
         } = object;
         let at = number(version);
         let news = self.seen.removed(namespace, name, at);

@@ -7,6 +7,7 @@ use ::kube::client::Body;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use kube_ipvs_core::regarding::Uid;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -77,6 +78,7 @@ pub(super) struct Identity {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) resource_version: String,
+    pub(super) uid: Option<Uid>,
 }
 
 impl Identity {
@@ -86,22 +88,29 @@ impl Identity {
     /// It has none.
     pub(super) fn of(text: &RawValue) -> Result<Self, Failure> {
         #[derive(Deserialize)]
-        struct Named {
-            metadata: Metadata,
+        struct Named<'a> {
+            #[serde(borrow)]
+            metadata: Metadata<'a>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Metadata {
+        struct Metadata<'a> {
             namespace: Option<String>,
             name: String,
             resource_version: Option<String>,
+            /// Of any type: an object has a name without it.
+            #[serde(borrow)]
+            uid: Option<&'a RawValue>,
         }
-        let named: Named = serde_json::from_str(text.get())
+        let named: Named<'_> = serde_json::from_str(text.get())
             .map_err(|error| Failure::Nonsense(format!("metadata of an object: {error}")))?;
+        let uid = named.metadata.uid.map(RawValue::get);
+        let uid: Option<String> = uid.and_then(|text| serde_json::from_str(text).ok());
         Ok(Self {
             namespace: named.metadata.namespace.unwrap_or_default(),
             name: named.metadata.name,
             resource_version: named.metadata.resource_version.unwrap_or_default(),
+            uid: uid.as_deref().and_then(Uid::read),
         })
     }
 }
@@ -290,6 +299,19 @@ mod tests {
         let named = Identity::of(&text).expect("it has a name");
         let whole = (&*named.namespace, &*named.name, &*named.resource_version);
         assert_eq!(whole, ("a", "web", "7"));
+        assert_eq!(named.uid, None);
+        for (uid, read) in [
+            ("\"5d1c2d9a-0000-4000-8000-000000004711\"", true),
+            ("\"1\"", false),
+            (&*deep, false),
+            ("7", false),
+            ("null", false),
+        ] {
+            let text = format!(r#"{{"metadata": {{"name": "web", "uid": {uid}}}}}"#);
+            let text = RawValue::from_string(text).expect("JSON");
+            let named = Identity::of(&text).expect("it has a name");
+            assert_eq!((&*named.name, named.uid.is_some()), ("web", read), "{uid}");
+        }
         let nameless = RawValue::from_string("{}".to_owned()).expect("JSON");
         assert!(Identity::of(&nameless).is_err());
     }

@@ -267,7 +267,7 @@ fn list(now: &BTreeMap<ObjectRef, Option<Object>>, incomplete: bool) -> Vec<Even
 fn event(at: &ObjectRef, object: Option<&Object>) -> Event {
     match object {
         Some(object) => Event::Upsert(object.clone()),
-        None => Event::Unreadable(at.clone()),
+        None => Event::Unreadable(at.clone().into()),
     }
 }
 

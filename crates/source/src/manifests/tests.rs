@@ -349,7 +349,7 @@ fn told(events: &[Event]) -> Vec<String> {
     let said = events.iter().filter_map(|event| match event {
         Event::ListCompleted(kind) => Some(format!("{kind} completed")),
         Event::ListIncomplete(kind) => Some(format!("{kind} incomplete")),
-        Event::Unreadable(at) => Some(format!("{at} unreadable")),
+        Event::Unreadable(at) => Some(format!("{} unreadable", at.object)),
         _ => None,
     });
     said.collect()

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use kube_ipvs_core::event::{Event, Kind, ObjectRef};
 use kube_ipvs_core::k8s::{Object, Service};
 use kube_ipvs_core::read;
+use kube_ipvs_core::regarding::Reference;
 
 use super::Checked;
 
@@ -58,7 +59,9 @@ impl Gate {
                 }
                 self.held.insert(reference, event);
             }
-            Event::Unreadable(reference) if reference.kind == Kind::Service => {
+            Event::Unreadable(Reference {
+                object: reference, ..
+            }) if reference.kind == Kind::Service => {
                 self.list(reference);
                 // What it was before stays, held or not.
                 if let Some(last_good) = self.held_before.remove(reference) {
@@ -295,11 +298,12 @@ mod tests {
         let mut gate = Gate::default();
         gate.event(STARTED);
         gate.event(service("edge", &["203.0.113.80"]));
-        let unreadable = Event::Unreadable(ObjectRef {
+        let edge = ObjectRef {
             kind: Kind::Service,
             namespace: String::new(),
             name: "edge".into(),
-        });
+        };
+        let unreadable = Event::Unreadable(edge.into());
 
         gate.event(STARTED);
         assert_eq!(gate.event(unreadable.clone()), [unreadable]);

@@ -163,11 +163,12 @@ fn what_cannot_be_read_is_told_of_those_it_may_be_about() {
     let host = Host::new();
     let mut syncer = host.start();
     let unreadable = |kind, name: &str| {
-        Event::Unreadable(ObjectRef {
+        let object = ObjectRef {
             kind,
             namespace: "shop".into(),
             name: name.into(),
-        })
+        };
+        Event::Unreadable(object.into())
     };
     let mut events = lists(web(&["10.1.0.1"]));
     events.push(unreadable(Kind::Service, "cart"));

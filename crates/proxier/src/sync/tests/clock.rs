@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube_ipvs_core::plan::Op;
 use kube_ipvs_core::state::{Family, Protocol};
-use kube_ipvs_core::{Event, HostAddress, Listener};
+use kube_ipvs_core::{Event, HostAddress, Listener, Warning};
 use kube_ipvs_vip::Notice;
 use nix::errno::Errno;
 use tokio::sync::{mpsc, watch};
@@ -35,10 +35,16 @@ pub(super) struct Stage {
     pub(super) health: Health,
     metrics: Metrics,
     /// What owners of Services were told.
-    pub(super) warnings: Arc<Mutex<Vec<String>>>,
+    pub(super) warnings: Arc<Mutex<Vec<Warning>>>,
 }
 
 impl Stage {
+    /// What owners were told, in words.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let told = self.warnings.lock().unwrap();
+        told.iter().map(ToString::to_string).collect()
+    }
+
     pub(super) async fn tell(&self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.events.send(event).await.unwrap();
@@ -92,7 +98,7 @@ pub(super) fn stage_with<F: Future<Output = ()>>(
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let told = warnings.clone();
         let plain = Reporter::new(families, metrics.clone(), health.clone()).with_sink(Some(
-            Box::new(move |w| told.lock().unwrap().push(w.to_string())),
+            Box::new(move |w| told.lock().unwrap().push(w.clone())),
         ));
         let driver = driver(Driver::new(host.start(), TIMES, reporter(plain, &health)));
         let stage = Stage {

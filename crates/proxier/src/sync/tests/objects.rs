@@ -9,10 +9,13 @@ pub(super) fn service(name: &str, vip: &str, protocol: &str) -> Event {
     service_in("default", name, vip, protocol)
 }
 
+/// Of every Service.
+pub(super) const UID: &str = "5d1c2d9a-0000-4000-8000-000000004711";
+
 /// The same in another namespace.
 pub(super) fn service_in(namespace: &str, name: &str, vip: &str, protocol: &str) -> Event {
     let object = json!({
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace, "uid": UID},
         "spec": {
             "type": "ClusterIP", "clusterIP": vip, "clusterIPs": [vip],
             "ports": [{"name": "", "protocol": protocol, "port": 80}],

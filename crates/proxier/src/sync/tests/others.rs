@@ -29,7 +29,7 @@ fn told<F: Future<Output = ()>>(host: &Host, play: impl FnOnce(Stage, Notes) -> 
     let notes = Notes::default();
     let told = notes.clone();
     let telling = |reporter: Reporter, _: &Health| {
-        reporter.with_node_sink(Some(Box::new(move |note| {
+        reporter.with_node_sink(Some(Box::new(move |_, note| {
             told.lock().unwrap().push(note.to_owned());
         })))
     };

@@ -12,9 +12,9 @@ use kube_ipvs_dataplane::Nature;
 use nix::errno::Errno;
 use tokio::time::sleep;
 
-use super::clock::{Stage, stage};
+use super::clock::stage;
 use super::fake::{Fake, Fate};
-use super::objects::service;
+use super::objects::{UID, service};
 use super::{DNS, Host, WEB, dns, endpoints, key, lists, syncer_with, tell, web};
 use crate::sync::refusals::Subject;
 use crate::sync::{Syncer, Trigger};
@@ -256,19 +256,22 @@ fn a_refusal_is_told_once_and_the_node_stays_well() {
         assert_eq!(stage.metric("kube_ipvs_refused{", "virtual_server"), 1.0);
         let tries = stage.metric("kube_ipvs_refusals_total", "virtual_server");
         assert!((20.0..40.0).contains(&tries), "{tries} in ten minutes");
-        let told = warnings(&stage);
+        let told = stage.warnings();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
             told[0].starts_with("Service default/web: the kernel refuses"),
             "{told:?}"
         );
+        let about = stage.warnings.lock().unwrap()[0].object.clone();
+        let uid = about.reference().and_then(|about| about.uid);
+        assert_eq!(uid.map(|uid| uid.to_string()).as_deref(), Some(UID));
 
         stage.fake.heal();
         sleep(Duration::from_secs(61)).await;
         assert_open(&stage.fake, WEB);
         assert_eq!(stage.metric("kube_ipvs_refused{", ""), 0.0);
         assert_eq!(stage.health.refused(), (Vec::new(), 0));
-        assert_eq!(warnings(&stage).len(), 1);
+        assert_eq!(stage.warnings().len(), 1);
     });
 }
 
@@ -328,8 +331,4 @@ fn a_load_balancer_hears_that_a_closed_service_has_no_endpoint_here() {
     host.fake.heal();
     syncer.sync(1_000).unwrap();
     assert_eq!(local(&syncer), [1, 1]);
-}
-
-fn warnings(stage: &Stage) -> Vec<String> {
-    stage.warnings.lock().unwrap().clone()
 }

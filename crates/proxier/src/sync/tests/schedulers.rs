@@ -87,7 +87,7 @@ fn one_that_comes_with_a_module_is_used_within_the_period() {
         sleep(10 * TIMES.sync_period).await;
         assert_eq!(stage.fake.kernel().asked_for.len(), asked);
         // Once, however often it was asked for.
-        let told = stage.warnings.lock().unwrap().clone();
+        let told = stage.warnings();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
             told[0].starts_with("Service default/web: annotation"),

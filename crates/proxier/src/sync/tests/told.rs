@@ -67,7 +67,7 @@ fn a_warning_is_told_once_and_again_when_it_comes_back() {
         for (service, told) in [("fastest", 1), ("lc", 1), ("fastest", 2)] {
             stage.tell([named(service)]).await;
             sleep(Duration::from_secs(2)).await;
-            let warnings = stage.warnings.lock().unwrap().clone();
+            let warnings = stage.warnings();
             assert_eq!(warnings.len(), told, "{warnings:?}");
         }
     });
@@ -224,7 +224,7 @@ fn a_loopback_port_that_another_program_has_is_told_once_and_opened_when_it_is_f
             stage.tell(lists(objects)).await;
             sleep(5 * TIMES.sync_period).await;
             assert!(!listeners());
-            let warnings = stage.warnings.lock().unwrap().clone();
+            let warnings = stage.warnings();
             let of_port = warnings.iter().filter(|x| x.contains("127.0.0.1"));
             assert_eq!(of_port.count(), 1, "{warnings:?}");
             assert_eq!(stage.not_ready(), BTreeMap::new());
