@@ -65,8 +65,9 @@ const STATUS: Way = Way {
 };
 
 /// Those that a test makes by hand, each by its name.
-pub const OTHERS: [(&str, Way); 21] = [
+pub const OTHERS: [(&str, Way); 22] = [
     ("NO_DAEMON", NO_DAEMON),
+    ("NOTHING_LEFT", NOTHING_LEFT),
     ("NO_DAEMON_SERVICE", NO_DAEMON_SERVICE),
     ("NO_DAEMON_REFUSED", NO_DAEMON_REFUSED),
     ("NO_DAEMON_UNKNOWN", NO_DAEMON_UNKNOWN),
@@ -96,6 +97,15 @@ pub const NO_DAEMON: Way = Way {
     says: "no kube-ipvs runs here",
     never: &["  state         well\n"],
     remedy: "start it; `kube-ipvs check` says what may keep it from running",
+    ..STATUS
+};
+/// Nobody started it yet, or a cleanup took all of it away.
+pub const NOTHING_LEFT: Way = Way {
+    symptom: "the daemon does not run, and nothing of one is left",
+    answer: "no kube-ipvs runs here, and nothing of one is left: it serves no Service",
+    says: "no kube-ipvs runs here, and nothing of one is left",
+    never: &["  state         well\n", "what it left serves on"],
+    remedy: "as above",
     ..STATUS
 };
 /// The same, by a Service that is served.

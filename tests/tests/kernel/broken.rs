@@ -193,7 +193,7 @@ fn a_daemon_that_is_hindered_is_told_of_by_status() {
     let small = Topology::small();
     let node = &small.node.namespace;
     let manifests = Manifests::of(&services());
-    found(node, 1, ways::NO_DAEMON);
+    found(node, 1, ways::NOTHING_LEFT);
 
     let mut daemon = started(&small, &manifests, &SLOW);
     status_says(node, 0, WELL);

@@ -146,7 +146,11 @@ pub(crate) fn near(name: &str, services: impl Iterator<Item = String>) -> Vec<St
     let mut near: Vec<(usize, String)> = all
         .into_iter()
         .filter(|service| split(service).1.len().abs_diff(name.len()) <= 2)
-        .map(|service| (strsim::levenshtein(name, split(&service).1), service))
+        .map(|service| {
+            // Names have small letters only, and people have others.
+            let name = name.to_lowercase();
+            (strsim::levenshtein(&name, split(&service).1), service)
+        })
         .filter(|(distance, _)| *distance <= 2)
         .collect();
     near.sort();

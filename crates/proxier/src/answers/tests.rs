@@ -90,10 +90,12 @@ fn names_that_are_near_are_found() {
     let services = ["default/web", "shop/wed", "shop/database", "default/webs"];
     let services = services.map(str::to_owned).into_iter();
 
-    assert_eq!(
-        near("web", services),
-        ["default/web", "default/webs", "shop/wed"]
-    );
+    for name in ["web", "WEB"] {
+        assert_eq!(
+            near(name, services.clone()),
+            ["default/web", "default/webs", "shop/wed"]
+        );
+    }
 }
 
 /// What the asking side says when somebody gives this answer.

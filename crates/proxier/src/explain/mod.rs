@@ -213,9 +213,9 @@ fn answer(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> anyhow::Result<Answ
         keep_callable(&mut fronts, client, &args.target)?;
     }
     let endpoint = match args.target {
-        Target::Address(address) => verdict::endpoint(address, seen),
+        Target::Address(address) => verdict::endpoint(address, None, seen),
         Target::Front(socket, _) if !fronts.iter().any(|front| seen.holds(front)) => {
-            verdict::endpoint(socket.ip(), seen)
+            verdict::endpoint(socket.ip(), Some(socket.port()), seen)
         }
         _ => None,
     };
@@ -292,7 +292,12 @@ fn nothing(args: &ExplainArgs, seen: &Seen, told: &[Told]) -> String {
             } else {
                 format!("there is no Service {named}")
             };
-            told.elsewhere.iter().chain(&told.near).cloned().collect()
+            // One of the same name in another namespace is near too.
+            let near = told
+                .near
+                .iter()
+                .filter(|near| !told.elsewhere.contains(near));
+            told.elsewhere.iter().chain(near).cloned().collect()
         }
         None => {
             let who = if seen.runs {

@@ -132,15 +132,24 @@ impl Seen {
         chains.map(note).collect()
     }
 
+    /// That none runs, and what that means for what is here.
+    pub(crate) fn without_daemon(&self) -> &'static str {
+        let is_bare = self.recorded.is_empty()
+            && self.state.vips.is_empty()
+            && self.routed.is_empty()
+            && self.state.table.rows.is_empty();
+        if is_bare {
+            "no kube-ipvs runs here, and nothing of one is left: it serves no Service"
+        } else {
+            "no kube-ipvs runs here: what it left serves on, and follows no change of the cluster"
+        }
+    }
+
     /// What holds for all that is said of this node.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.runs {
-            notes.push(
-                "no kube-ipvs runs here: what it left serves on, and follows no change of the \
-                 cluster; start it"
-                    .to_owned(),
-            );
+            notes.push(format!("{}; start it", self.without_daemon()));
         }
         let unjudged = self.unjudged.iter();
         notes.extend(unjudged.map(|what| format!("not judged: {what}")));

@@ -311,6 +311,9 @@ impl fmt::Display for Real {
 pub(crate) struct Endpoint {
     /// The pod's address.
     pub endpoint: IpAddr,
+    /// The port that was asked about, where none of them leads to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_at: Option<u16>,
     /// Virtual servers with a real server there.
     pub behind: Vec<Behind>,
 }
@@ -328,14 +331,18 @@ pub(crate) struct Behind {
     pub real: Real,
 }
 
-/// Which Services lead to an address; none when no virtual server does.
-pub(super) fn endpoint(address: IpAddr, seen: &Seen) -> Option<Endpoint> {
+/// Which Services lead to an address, and to its port where they do; none when no virtual
+/// server leads to the address.
+pub(super) fn endpoint(address: IpAddr, port: Option<u16>, seen: &Seen) -> Option<Endpoint> {
+    let servers = || seen.state.virtual_servers.values();
+    let mut reals = servers().flat_map(|server| server.real_servers.keys());
+    let at = port.filter(|port| reals.any(|real| (real.address, real.port) == (address, *port)));
     let mut behind = Vec::new();
-    for (key, at) in &seen.state.virtual_servers {
-        let here = at
+    for (key, server_at) in &seen.state.virtual_servers {
+        let here = server_at
             .real_servers
             .keys()
-            .filter(|real| real.address == address);
+            .filter(|real| real.address == address && at.is_none_or(|port| port == real.port));
         for here in here.map(ToString::to_string) {
             let reals = server(seen, key)
                 .into_iter()
@@ -350,6 +357,7 @@ pub(super) fn endpoint(address: IpAddr, seen: &Seen) -> Option<Endpoint> {
     }
     (!behind.is_empty()).then_some(Endpoint {
         endpoint: address,
+        not_at: port.filter(|_| at.is_none()),
         behind,
     })
 }
@@ -357,12 +365,16 @@ pub(super) fn endpoint(address: IpAddr, seen: &Seen) -> Option<Endpoint> {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.behind.len();
-        writeln!(
+        write!(
             f,
             "{}  endpoint behind {n} {}",
             self.endpoint,
             plural(n, "virtual server")
         )?;
+        match self.not_at {
+            Some(port) => writeln!(f, ", none of which leads to port {port}")?,
+            None => writeln!(f)?,
+        }
         for Behind {
             key,
             service,

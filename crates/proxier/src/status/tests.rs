@@ -181,7 +181,33 @@ fn each_thing_that_is_wrong_is_named_with_its_remedy() {
         (
             "no daemon",
             wrong(without_daemon),
-            &[("no kube-ipvs runs here", "start it")],
+            &[(
+                "no kube-ipvs runs here: what it left serves on, ",
+                "start it",
+            )],
+        ),
+        (
+            "no daemon, and nothing of one",
+            wrong(|facts| {
+                without_daemon(facts);
+                facts.seen = Seen::default();
+            }),
+            &[(
+                "no kube-ipvs runs here, and nothing of one is left",
+                "start it",
+            )],
+        ),
+        (
+            "no daemon, and the kernel is not seen",
+            wrong(|facts| {
+                without_daemon(facts);
+                facts.seen = Seen::default();
+                facts.blind = Some("no IPVS".to_owned());
+            }),
+            &[
+                ("no kube-ipvs runs here: what one left, if any,", "start it"),
+                ("cannot be seen: no IPVS", "as it says"),
+            ],
         ),
         (
             "deaf",

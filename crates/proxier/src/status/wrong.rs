@@ -47,7 +47,8 @@ pub(super) fn wrongs(facts: &Facts) -> Vec<Wrong> {
 }
 
 /// Whether one runs, and answers.
-fn of_daemon(Facts { told, seen, .. }: &Facts) -> Vec<Wrong> {
+fn of_daemon(facts: &Facts) -> Vec<Wrong> {
+    let Facts { told, seen, .. } = facts;
     let log = "see its log; kubectl logs of the node's pod has it";
     let wrong = match told {
         Ok(None) if seen.runs => Wrong::new(
@@ -55,7 +56,10 @@ fn of_daemon(Facts { told, seen, .. }: &Facts) -> Vec<Wrong> {
             log,
         ),
         Ok(None) => Wrong::new(
-            "no kube-ipvs runs here: what it left serves on, and follows no change of the cluster",
+            match facts.blind {
+                Some(_) => "no kube-ipvs runs here: what one left, if any, follows no change",
+                None => seen.without_daemon(),
+            },
             "start it; `kube-ipvs check` says what may keep it from running",
         ),
         Err(why) => Wrong::new(

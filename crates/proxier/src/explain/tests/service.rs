@@ -212,6 +212,15 @@ fn what_there_is_not_is_said_only_by_who_knows() {
         said("wed", Some(&nobody)),
         "there is no Service default/wed; there is default/web"
     );
+    let twice = Told {
+        elsewhere: vec!["shop/web".into()],
+        near: vec!["shop/web".into(), "default/wet".into()],
+        ..nobody.clone()
+    };
+    assert_eq!(
+        said("wed", Some(&twice)),
+        "there is no Service default/wed; there is shop/web, default/wet"
+    );
     assert_eq!(
         said("wed", Some(&early)),
         "Service default/wed is not known yet: the first full list is awaited"

@@ -161,7 +161,7 @@ fn what_is_wrong_with_a_target_is_told_with_what_is_near() {
 #[test]
 fn a_pod_is_told_whom_it_serves_and_where_it_drains() {
     let address = "10.244.1.3".parse().expect("an address");
-    let text = endpoint(address, &serving())
+    let text = endpoint(address, None, &serving())
         .expect("an endpoint")
         .to_string();
 
@@ -171,7 +171,20 @@ fn a_pod_is_told_whom_it_serves_and_where_it_drains() {
   203.0.113.5:80/TCP  default/web:http  -> 10.244.1.3:8080 weight 0, 0 active, 0 inactive: drains
 "
     );
-    assert_eq!(endpoint(front().address, &serving()), None);
+    assert_eq!(endpoint(front().address, None, &serving()), None);
+    let at = |port| endpoint(address, Some(port), &serving()).expect("an endpoint");
+    assert_eq!(at(8080).to_string(), text);
+    let other = at(9);
+    assert_eq!(other.behind.len(), 1);
+    let head = "10.244.1.3  endpoint behind 1 virtual server, none of which leads to port 9\n";
+    assert!(other.to_string().starts_with(head), "{other}");
+    // Two ports of one pod: the one that is meant.
+    let mut both = serving();
+    let metrics = "203.0.113.5:9090/TCP".parse().expect("a front");
+    let reals = server(&[("10.244.1.3:9091", 1)]);
+    both.state.virtual_servers.insert(metrics, reals.into());
+    let meant = endpoint(address, Some(9091), &both).expect("an endpoint");
+    assert_eq!((meant.behind.len(), meant.behind[0].key), (1, metrics));
 }
 
 /// Nobody calls an address of the other family.
