@@ -13,6 +13,8 @@ pub(super) struct Line {
     /// The plugin, then the tool that is named.
     command: Command,
     tool: Option<Tool>,
+    /// The plugin, once a tool is named: its long flags may follow.
+    plugin: Option<Command>,
     /// A word in the place of the tool is none.
     is_lost: bool,
     /// `--` has passed: no flag follows.
@@ -23,8 +25,6 @@ pub(super) struct Line {
     awaits: Option<Id>,
     /// Flags that have passed, each with its value.
     given: Vec<(Id, String)>,
-    /// Those of them that say how the cluster is asked.
-    of_plugin: Vec<(Id, String)>,
 }
 
 /// What may follow.
@@ -57,12 +57,12 @@ impl Line {
         Self {
             command,
             tool: None,
+            plugin: None,
             is_lost: false,
             values_only: false,
             positionals: 0,
             awaits: None,
             given: Vec::new(),
-            of_plugin: Vec::new(),
         }
     }
 
@@ -108,10 +108,10 @@ impl Line {
         let tool = Tool::from_str(word, false).ok();
         match program.find_subcommand(word).filter(|_| tool.is_some()) {
             Some(command) => {
-                self.command = command.clone();
+                let plugin = std::mem::replace(&mut self.command, command.clone());
+                self.plugin = Some(plugin);
                 self.tool = tool;
                 self.values_only = false;
-                self.of_plugin = std::mem::take(&mut self.given);
             }
             None => self.is_lost = true,
         }
@@ -141,13 +141,9 @@ impl Line {
 
     /// What the cluster is asked with.
     pub(super) fn cluster(&self) -> Cluster {
-        let given = match self.tool {
-            Some(_) => &self.of_plugin,
-            None => &self.given,
-        };
         let plugin = PluginArgs::command();
         let of = |name: &str| {
-            let given = given.iter().rfind(|(id, _)| id == name);
+            let given = self.given.iter().rfind(|(id, _)| id == name);
             let flag = plugin.get_arguments().find(|flag| flag.get_id() == name);
             let default = flag.and_then(|flag| flag.get_default_values().first());
             let default = default.map(|value| value.to_string_lossy().into_owned());
@@ -161,9 +157,13 @@ impl Line {
     }
 
     fn flags(&self) -> impl Iterator<Item = &Arg> {
-        self.command
-            .get_arguments()
-            .filter(|arg| !arg.is_positional())
+        flags_of(&self.command).chain(self.flags_of_plugin())
+    }
+
+    /// Those of the plugin that may follow the tool, by their long names.
+    fn flags_of_plugin(&self) -> impl Iterator<Item = &Arg> {
+        let flags = self.plugin.iter().flat_map(flags_of);
+        flags.filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version"))
     }
 
     /// What a word with a hyphen in front is; none for one that no flag reads.
@@ -181,7 +181,8 @@ impl Line {
         }
         let mut last = None;
         for (at, letter) in word.char_indices().skip(1) {
-            let flag = self.flags().find(|flag| flag.get_short() == Some(letter))?;
+            let mut flags = flags_of(&self.command);
+            let flag = flags.find(|flag| flag.get_short() == Some(letter))?;
             let rest = at + letter.len_utf8();
             if flag.get_action().takes_values() && rest < word.len() {
                 let sign = usize::from(word[rest..].starts_with('='));
@@ -206,7 +207,6 @@ impl Line {
     /// Values of a flag, behind what of the word stands before them.
     fn values(&self, flag: &Arg, written: &str, before: &str) -> Offer {
         let kind = match flag.get_id().as_str() {
-            _ if self.tool.is_some() => None,
             "node" => Some(Kind::Node),
             "pod" => Some(Kind::Pod),
             "namespace" => Some(Kind::Namespace),
@@ -232,7 +232,8 @@ impl Line {
         let mut candidates = Vec::new();
         for flag in self.flags().filter(|flag| self.may_follow(flag)) {
             let long = flag.get_long().map(|long| format!("--{long}"));
-            let short = flag.get_short().map(|short| format!("-{short}"));
+            let short = flag.get_short().filter(|_| self.is_own(flag));
+            let short = short.map(|short| format!("-{short}"));
             let about = flag.get_help().map(first_line).unwrap_or_default();
             for word in long.into_iter().chain(short) {
                 if word.starts_with(written) {
@@ -256,10 +257,23 @@ impl Line {
         !changes && !flag.is_hide_set() && self.flags().filter(given).all(is_free)
     }
 
+    /// Whether a flag is that of the tool, where one is named.
+    fn is_own(&self, flag: &Arg) -> bool {
+        flags_of(&self.command).any(|own| own.get_id() == flag.get_id())
+    }
+
     fn excludes(&self, one: &Arg, other: &Arg) -> bool {
-        let excluded = self.command.get_arg_conflicts_with(one);
+        let command = match &self.plugin {
+            Some(plugin) if !self.is_own(one) => plugin,
+            _ => &self.command,
+        };
+        let excluded = command.get_arg_conflicts_with(one);
         excluded.iter().any(|arg| arg.get_id() == other.get_id())
     }
+}
+
+fn flags_of(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| !arg.is_positional())
 }
 
 /// Values of an enumeration that begin so.

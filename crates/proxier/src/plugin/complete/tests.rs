@@ -57,8 +57,16 @@ fn a_tool_comes_first_and_flags_of_the_plugin_before_it() {
 fn behind_a_tool_are_its_own_flags_and_no_other() {
     assert_eq!(
         offered(&["version", "--"]),
-        ["--output", "--help"],
-        "none of the plugin"
+        [
+            "--output",
+            "--help",
+            "--node",
+            "--pod",
+            "--namespace",
+            "--selector",
+            "--context"
+        ],
+        "those of the plugin by their long names"
     );
     assert_eq!(offered(&["inspect", "--nos"]), ["--nosort"]);
     assert_eq!(offered(&["inspect", "--persistent"]), ["--persistent-conn"]);
@@ -118,6 +126,11 @@ fn names_are_those_of_what_a_word_stands_for() {
     assert_eq!(offered(&["explain", "a/b", ""]), [""; 0], "there is one");
     assert_eq!(offered(&["--node", "n"]), ["Node like \"n\""]);
     assert_eq!(offered(&["--node="]), ["Node like \"\""]);
+    assert_eq!(offered(&["status", "--node", "n"]), ["Node like \"n\""]);
+    assert_eq!(offered(&["status", "--node", "n", "--po"]), [""; 0]);
+    assert_eq!(offered(&["inspect", "-n", ""]), [""; 0], "its own");
+    let service = "Service like \"sh\"";
+    assert_eq!(offered(&["explain", "--context", "a", "sh"]), [service]);
     assert_eq!(offered(&["--pod", "a/"]), ["Pod like \"a/\""]);
     assert_eq!(offered(&["-n", ""]), ["Namespace like \"\""]);
     assert_eq!(offered(&["--context=p"]), ["Context like \"p\""]);
@@ -145,6 +158,10 @@ fn the_cluster_is_asked_as_the_line_says() {
         .cluster(),
         cluster(Some("a"), "net", "app=x")
     );
+    assert_eq!(
+        line(&["explain", "--context=b", "--namespace", "net"]).cluster(),
+        cluster(Some("b"), "net", label)
+    );
 }
 
 /// What is offered is taken: a flag that changes something would be refused.
@@ -154,7 +171,15 @@ fn every_flag_that_is_offered_is_one_that_the_plugin_takes() {
     for tool in TOOLS {
         let target = if tool == "explain" { &["web"][..] } else { &[] };
         for flag in offered(&[tool, "-"]) {
-            let words = [&["kubectl-ipvs", tool][..], target, &[&flag]].concat();
+            let of_plugin = ["--node", "--pod", "--namespace", "--selector", "--context"];
+            let value = of_plugin.contains(&&flag[..]).then_some("x");
+            let words = [
+                &["kubectl-ipvs", tool][..],
+                target,
+                &[&flag],
+                value.as_slice(),
+            ]
+            .concat();
             let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
             // Of the tool's help it is said so.
             let Ok(args) = read(&words) else {
