@@ -104,7 +104,7 @@ pub(super) fn wide(snapshot: &Snapshot, names: &ServiceNames) -> String {
             "{service:<column$}  {:<44} {:<10} {}",
             server.key,
             Escaped(&server.scheduler).to_string(),
-            server.flags.join(",")
+            server.flags_in_words()
         );
         text += line.trim_end();
         text += "\n";
@@ -146,6 +146,19 @@ fn document(snapshot: &Snapshot, names: &ServiceNames) -> Document {
         version: snapshot.info.version.to_string(),
         connection_table_size: snapshot.info.conn_tab_size,
         virtual_servers: servers,
+    }
+}
+
+impl Server {
+    /// `persistent 100,sh-port`: as ipvsadm says how long it is.
+    fn flags_in_words(&self) -> String {
+        let seconds = self.persistence_timeout;
+        let word = |flag: &&str| match (*flag, seconds) {
+            ("persistent", Some(seconds)) => format!("{flag} {seconds}"),
+            _ => (*flag).to_owned(),
+        };
+        let words: Vec<String> = self.flags.iter().map(word).collect();
+        words.join(",")
     }
 }
 
@@ -234,6 +247,24 @@ fn counts(stats: &Stats) -> Counts {
 mod tests {
     use super::*;
     use ipvs_netlink::{DestinationId, Scheduler};
+
+    #[test]
+    fn the_wide_form_says_for_how_long_a_client_stays() {
+        let mut sticky = Service::new(ServiceId::tcp([10, 96, 0, 1], 80), Scheduler::RR);
+        sticky.flags |= ServiceFlags::PERSISTENT;
+        sticky.timeout = 100;
+        let snapshot = Snapshot {
+            services: vec![(sticky, Vec::new())],
+            ..Snapshot::default()
+        };
+
+        let wide = wide(
+            &snapshot,
+            &ServiceNames::one("10.96.0.1:80/TCP", "default/web"),
+        );
+
+        assert!(wide.ends_with(" rr         persistent 100\n"), "{wide}");
+    }
 
     #[test]
     fn real_servers_name_their_pods_where_they_are_known() {
