@@ -1,6 +1,7 @@
 //! What the daemon says of itself, for `kube-ipvs status`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube_ipvs_dataplane::progress::Made;
@@ -93,6 +94,21 @@ pub struct AuditPace {
     pub seconds: u64,
     /// Real servers: longer while nobody changes anything.
     pub real_servers_seconds: u64,
+}
+
+impl AuditPace {
+    /// Where real servers have their turn within so many periods. What is told is
+    /// never too short.
+    pub(crate) fn of(period: Duration, passes: u32) -> Self {
+        let whole = |time: Duration| {
+            let begun = u64::from(time.subsec_nanos() > 0);
+            time.as_secs().saturating_add(begun)
+        };
+        Self {
+            seconds: whole(period),
+            real_servers_seconds: whole(period.saturating_mul(passes)),
+        }
+    }
 }
 
 /// How much of ours the kernel holds.

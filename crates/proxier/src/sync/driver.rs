@@ -227,14 +227,6 @@ impl<D: Dataplane> Driver<D> {
         self.agenda.period() / (self.syncer.audit_steps() + 1)
     }
 
-    fn audit_pace(&self) -> AuditPace {
-        let period = self.agenda.period();
-        AuditPace {
-            seconds: period.as_secs(),
-            real_servers_seconds: period.saturating_mul(self.syncer.audit_passes()).as_secs(),
-        }
-    }
-
     /// The steps that are due; several, where rounds held them up.
     fn steps(&mut self) {
         for _ in 0..self.syncer.audit_steps() {
@@ -280,7 +272,10 @@ impl<D: Dataplane> Driver<D> {
                     ..last
                 }),
                 drift: self.hour.sum(self.now()),
-                audit: Some(self.audit_pace()),
+                audit: Some(AuditPace::of(
+                    self.agenda.period(),
+                    self.syncer.audit_passes(),
+                )),
                 ..self.syncer.loop_report()
             }));
         }

@@ -1,15 +1,19 @@
 //! What the loop answers to tools of its node.
 
+use std::time::Duration;
+
 use kube_ipvs_core::event::{Kind, ObjectRef};
 use kube_ipvs_core::{Event, Unserved};
 use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 
+use super::audit::services;
 use super::clock::stage_with;
 use super::fake::Fate;
 use super::objects::{service, service_in};
 use super::{Host, WEB, dns, key, lists, tell, web};
-use crate::answers::{Ask, Held, Question, Reply, Told};
+use crate::answers::{Ask, AuditPace, Held, Question, Reply, Told};
+use crate::sync::walk::CALM;
 use kube_ipvs_core::plan::Op;
 
 fn named(namespace: Option<&str>, name: &str) -> Ask {
@@ -137,6 +141,39 @@ fn the_loop_answers_while_it_runs() {
             assert!(last.changes.contains("virtual server +1"), "{last:?}");
         },
     );
+}
+
+/// Two periods for the real servers of more than are read in one.
+#[test]
+fn the_loop_tells_within_what_time_it_finds_what_others_change() {
+    let host = Host::new();
+    let (ask, questions) = mpsc::channel(1);
+    stage_with(
+        &host,
+        |reporter, _| reporter,
+        |driver| driver.answering(questions),
+        |stage| async move {
+            stage.tell(lists(services(CALM + 1))).await;
+            let (reply, told) = oneshot::channel();
+            let ask_it = Question {
+                ask: Ask::Node,
+                reply,
+            };
+            ask.send(ask_it).await.unwrap();
+            let Reply::Loop(of_loop) = told.await.unwrap() else {
+                panic!("asked about the loop");
+            };
+            let pace = AuditPace {
+                seconds: 30,
+                real_servers_seconds: 60,
+            };
+            assert_eq!(of_loop.audit, Some(pace));
+        },
+    );
+    let odd = AuditPace::of(Duration::from_millis(1500), 3);
+    assert_eq!((odd.seconds, odd.real_servers_seconds), (2, 5), "not less");
+    let long = AuditPace::of(Duration::MAX, 2);
+    assert_eq!(long.real_servers_seconds, u64::MAX);
 }
 
 #[test]

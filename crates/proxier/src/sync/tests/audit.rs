@@ -163,7 +163,7 @@ fn what_a_listing_skips_goes_on_to_drain_while_it_is_in_use() {
 const AT_ONCE: usize = SLICES * SHARE;
 
 /// So many Services with ten endpoints each.
-fn services(number: usize) -> impl Iterator<Item = Event> {
+pub(super) fn services(number: usize) -> impl Iterator<Item = Event> {
     let addresses: Vec<_> = (1..=10).map(|n| format!("10.1.0.{n}")).collect();
     (0..number).flat_map(move |n| {
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
