@@ -30,7 +30,18 @@ pub struct Cli {
 /// Flags by which tools that else look change something, and those that belong to them.
 pub(crate) const CHANGING: [&str; 3] = ["restore", "zero", "force"];
 
+/// Flags by which a tool goes on until it is ended.
+pub(crate) const FOLLOWING: [&str; 1] = ["watch"];
+
 impl Cli {
+    /// The flag by which a tool goes on until it is ended, if it is given.
+    pub(crate) fn follows(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::Check(args) if args.watch => Some("--watch"),
+            _ => None,
+        }
+    }
+
     /// The flag by which a tool that else looks changes something, if it is given.
     pub(crate) fn changes(&self) -> Option<&'static str> {
         match &self.command {

@@ -201,6 +201,7 @@ fn what_makes_no_sense_or_changes_something_reaches_no_node() {
     let plugin = Plugin::new();
     for (arguments, why) in [
         (&["inspect", "-Z"][..], "--zero changes the node's table"),
+        (&["check", "--watch"], "--watch goes on until it is ended"),
         (
             &["inspect", "--restore"],
             "--restore changes the node's table",

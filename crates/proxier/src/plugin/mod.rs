@@ -176,6 +176,12 @@ fn command(args: &PluginArgs) -> Result<Vec<String>, Usage> {
             format!("{flag} changes the node's table: kubectl ipvs only looks; run it on the node");
         return Err(Usage(why));
     }
+    if let Some(flag) = parsed.follows() {
+        let why = format!(
+            "{flag} goes on until it is ended: kubectl ipvs asks once; leave it out, or run it on the node"
+        );
+        return Err(Usage(why));
+    }
     Ok(command)
 }
 

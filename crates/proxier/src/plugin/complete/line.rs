@@ -246,7 +246,8 @@ impl Line {
     }
 
     fn may_follow(&self, flag: &Arg) -> bool {
-        let changes = cli::CHANGING.contains(&flag.get_id().as_str());
+        let id = flag.get_id().as_str();
+        let refused = cli::CHANGING.contains(&id) || cli::FOLLOWING.contains(&id);
         let again = matches!(flag.get_action(), ArgAction::Append | ArgAction::Count);
         let is_free = |given: &Arg| {
             (again || given.get_id() != flag.get_id())
@@ -254,7 +255,7 @@ impl Line {
                 && !self.excludes(flag, given)
         };
         let given = |arg: &&Arg| self.given.iter().any(|(id, _)| arg.get_id() == id);
-        !changes && !flag.is_hide_set() && self.flags().filter(given).all(is_free)
+        !refused && !flag.is_hide_set() && self.flags().filter(given).all(is_free)
     }
 
     /// Whether a flag is that of the tool, where one is named.
