@@ -84,7 +84,7 @@ pub const SELF: Way = Way {
     answer: "no kube-ipvs runs here: what it left serves on, and follows no change of the cluster",
     says: "no kube-ipvs runs here: what it left serves on",
     never: &["  state         well\n", "up to date", "  running for "],
-    remedy: "`kubectl logs --previous` of the pod; `kube-ipvs check` on the node",
+    remedy: "`kubectl -n kube-system logs --previous POD`; `kube-ipvs check` on the node",
 };
 /// The new pod runs, and may not list what it needs.
 pub const SELF_UNREADY: Way = Way {
