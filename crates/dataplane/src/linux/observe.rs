@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ipvs_netlink::Destination;
+use ipvs_netlink::{Destination, Error, Operation};
 use kube_ipvs_core::drain::Load;
 use kube_ipvs_core::listing::{Compared, Listing};
 use kube_ipvs_core::state::{Family, RealServer, RealServerKey, VirtualServer, VirtualServerKey};
@@ -40,41 +40,26 @@ pub(super) fn all(linux: &mut Linux) -> anyhow::Result<Observed> {
     Ok(observed)
 }
 
-/// How often a list that was interrupted is read again: virtual servers of other
-/// namespaces that come or go disturb it.
-const DISTURBED: usize = 9;
-
 /// What the list of virtual servers, of the families that we serve, has other
 /// than is known.
 pub(super) fn compare_virtual_servers(
     linux: &mut Linux,
     known: &BTreeMap<VirtualServerKey, Arc<VirtualServer>>,
 ) -> anyhow::Result<Compared> {
-    for _ in 0..=DISTURBED {
-        match compare_once(linux, known) {
-            Ok(Some(compared)) => return Ok(compared),
-            Ok(None) | Err(ipvs_netlink::Error::Interrupted { .. }) => {}
-            Err(error) => return Err(error).context("read IPVS services"),
-        }
-    }
-    anyhow::bail!("read IPVS services: the table changed each time; to be tried again")
-}
-
-/// None where one came twice.
-fn compare_once(
-    linux: &mut Linux,
-    known: &BTreeMap<VirtualServerKey, Arc<VirtualServer>>,
-) -> Result<Option<Compared>, ipvs_netlink::Error> {
     let serves = [Family::V4, Family::V6].map(|family| (family, linux.serves(family)));
-    let mut listing = Listing::new(known);
-    linux.client.survey_services(|service| {
-        let key = convert::key(&service.id);
-        let key = key.filter(|key| serves.contains(&(key.family(), true)));
-        if let Some(key) = key {
-            listing.take(key, convert::virtual_server(&service));
-        }
-    })?;
-    Ok(listing.compared())
+    let compared = linux.client.undisturbed(|client| {
+        let mut listing = Listing::new(known);
+        client.survey_services(|service| {
+            let key = convert::key(&service.id);
+            let key = key.filter(|key| serves.contains(&(key.family(), true)));
+            if let Some(key) = key {
+                listing.take(key, convert::virtual_server(&service));
+            }
+        })?;
+        let operation = Operation::ListServices;
+        listing.compared().ok_or(Error::Interrupted { operation })
+    });
+    compared.context("read IPVS services")
 }
 
 /// Virtual servers without their real servers, of the families that we serve.
@@ -159,7 +144,7 @@ fn destinations(
 }
 
 /// None where there is no such virtual server.
-fn found<T>(destinations: Result<T, ipvs_netlink::Error>) -> anyhow::Result<Option<T>> {
+fn found<T>(destinations: Result<T, Error>) -> anyhow::Result<Option<T>> {
     match destinations {
         Ok(destinations) => Ok(Some(destinations)),
         Err(error) if convert::is_not_found(&error) => Ok(None),

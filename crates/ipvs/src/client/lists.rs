@@ -29,26 +29,38 @@ impl Client {
     ///
     /// [`Error::Interrupted`] if the table is seen to change: look again. EPERM.
     pub fn services(&mut self) -> Result<Vec<Service>, Error> {
-        // Services of other namespaces that come or go disturb the listing.
+        self.undisturbed(|client| {
+            let query = client.query(Operation::ListServices, IPVS_CMD_GET_SERVICE, true);
+            let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
+            let connection = &mut client.connection;
+            let services = list(connection, &query, answer, |_| {}, Service::parse)?;
+            once_each(services, |service| service.id, query.operation)
+        })
+    }
+
+    /// Makes a listing, ten times at most: services of other namespaces that come or
+    /// go disturb it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the listing; [`Error::Interrupted`] if it was so each time.
+    pub fn undisturbed<T>(
+        &mut self,
+        mut listing: impl FnMut(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         for _ in 0..DISTURBED {
-            match self.services_once() {
+            match listing(self) {
                 Err(Error::Interrupted { .. }) => {}
                 answer => return answer,
             }
         }
-        self.services_once()
-    }
-
-    fn services_once(&mut self) -> Result<Vec<Service>, Error> {
-        let query = self.query(Operation::ListServices, IPVS_CMD_GET_SERVICE, true);
-        let answer = (IPVS_CMD_NEW_SERVICE, IPVS_CMD_ATTR_SERVICE);
-        let services = list(&mut self.connection, &query, answer, |_| {}, Service::parse)?;
-        once_each(services, |service| service.id, query.operation)
+        listing(self)
     }
 
     /// The settings of all services, in the kernel's order: what
-    /// [`services`](Self::services) gives for a part of the work. Each is given as
-    /// it comes, so one that comes twice is too.
+    /// [`services`](Self::services) gives for a part of the work, once. Each is given
+    /// as it comes, so one that comes twice is too: to be made
+    /// [`undisturbed`](Self::undisturbed).
     ///
     /// # Errors
     ///
