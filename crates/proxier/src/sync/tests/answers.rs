@@ -27,6 +27,13 @@ fn service_of(told: &Told) -> Option<&str> {
     Some(&told.account.as_ref()?.service)
 }
 
+/// What the loop answers.
+async fn asked(questions: &mpsc::Sender<Question>, ask: Ask) -> Reply {
+    let (reply, told) = oneshot::channel();
+    questions.send(Question { ask, reply }).await.unwrap();
+    told.await.unwrap()
+}
+
 #[test]
 fn a_service_is_found_by_name_by_its_only_namespace_and_by_front() {
     let host = Host::new();
@@ -105,24 +112,12 @@ fn the_loop_answers_while_it_runs() {
         |driver| driver.answering(questions),
         |stage| async move {
             stage.tell(lists(web(&["10.1.0.1"]))).await;
-            let (reply, told) = oneshot::channel();
-            let question = Question {
-                ask: named(None, "web"),
-                reply,
-            };
-            ask.send(question).await.unwrap();
-            let Reply::Service(told) = told.await.unwrap() else {
+            let Reply::Service(told) = asked(&ask, named(None, "web")).await else {
                 panic!("asked about a Service");
             };
             assert_eq!(service_of(&told), Some("default/web"));
 
-            let (reply, of_loop) = oneshot::channel();
-            let ask_it = Question {
-                ask: Ask::Node,
-                reply,
-            };
-            ask.send(ask_it).await.unwrap();
-            let Reply::Loop(of_loop) = of_loop.await.unwrap() else {
+            let Reply::Loop(of_loop) = asked(&ask, Ask::Node).await else {
                 panic!("asked about the loop");
             };
             assert_eq!(of_loop.node, "node-1");
@@ -154,13 +149,7 @@ fn the_loop_tells_within_what_time_it_finds_what_others_change() {
         |driver| driver.answering(questions),
         |stage| async move {
             stage.tell(lists(services(CALM + 1))).await;
-            let (reply, told) = oneshot::channel();
-            let ask_it = Question {
-                ask: Ask::Node,
-                reply,
-            };
-            ask.send(ask_it).await.unwrap();
-            let Reply::Loop(of_loop) = told.await.unwrap() else {
+            let Reply::Loop(of_loop) = asked(&ask, Ask::Node).await else {
                 panic!("asked about the loop");
             };
             let pace = AuditPace {
