@@ -47,7 +47,7 @@ pub struct RunArgs {
     /// How long a terminating endpoint may keep its connections [default: 15m]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub drain_timeout: Option<GoDuration>,
-    /// Real servers are compared within this time [default: --ipvs-sync-period for up to 84 virtual servers, in turns within 30 of them for more]
+    /// Real servers are compared within this time [default: --ipvs-sync-period for up to 84 virtual servers, in turns within 30 of them for up to 20160]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub real_server_sync_period: Option<GoDuration>,
     /// Take over what a kube-proxy left on this node, in whatever mode it ran
